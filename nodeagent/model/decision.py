@@ -1,0 +1,144 @@
+"""What decide() answers, and all that outlives a tick."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from nodeagent.model.capacity import Capacity, Lent
+from nodeagent.model.plan import Change, Knob, Outcome, Setting
+from nodeagent.model.snapshot import Snapshot
+
+
+class Condition(Struct, frozen=True, gc=False):
+    """True right now. A detector's whole output. `subject` is a pod's uid, or "" for the node."""
+
+    name: str
+    subject: str
+    level: float
+    evidence: str
+
+
+class Signal(Struct, frozen=True, gc=False):
+    """A Condition that has lasted; `since` in monotonic seconds."""
+
+    name: str
+    subject: str
+    level: float
+    since: float
+    evidence: str
+
+
+class Spell(Struct, frozen=True, array_like=True, gc=False):
+    """A Condition's life so far: first and last time seen."""
+
+    name: str
+    subject: str
+    since: float
+    last: float
+    level: float
+    evidence: str
+
+
+class Drift(Struct, frozen=True, array_like=True, gc=False):
+    """Somebody else's writes to a knob of ours. `quiet_until`: no write before this time; `found`: their value."""
+
+    knob: Knob
+    count: int
+    last: float
+    quiet_until: float
+    found: float
+
+
+class Histogram(Struct, frozen=True, gc=False):
+    """Decaying histogram: weights per exponential bucket, decayed to the time `at` (unix seconds).
+
+    `seconds` is the undecayed time observed. `window` are (unix, value) maxima for the cold start.
+    """
+
+    weights: tuple[float, ...] = ()
+    at: float = 0.0
+    seconds: float = 0.0
+    window: tuple[tuple[float, float], ...] = ()
+
+
+class OnlineHistory(Struct, frozen=True, gc=False):
+    """Histograms of online use: the node's and each NUMA node's (by id). Checkpointed."""
+
+    cpu: Histogram = Histogram()
+    memory: Histogram = Histogram()
+    zone_cpu: dict[int, Histogram] = {}
+    zone_memory: dict[int, Histogram] = {}
+
+
+class Offer(Struct, frozen=True, gc=False):
+    """What was last offered, for fast-down and slow-up; `at` in monotonic seconds, None before the first."""
+
+    at: float | None = None
+    cpu_cores: float = 0.0
+    memory_bytes: float = 0.0
+    zone_cpu_cores: dict[int, float] = {}
+    zone_memory_bytes: dict[int, float] = {}
+
+
+class BatchLimit(Struct, frozen=True, gc=False):
+    """State of the halve-and-recover law: the tier limit in force, in cores, None before the first."""
+
+    cores: float | None = None
+    hurt_at: float | None = None  # monotonic seconds of the last halving
+    calm_after: float | None = None  # no growth before this time
+
+
+class KnownUse(Struct, frozen=True, array_like=True, gc=False):
+    """A pod's last known use; `cpu_at` and `memory_at` in monotonic seconds."""
+
+    cpu_cores: float | None = None
+    cpu_at: float = 0.0
+    memory_bytes: float | None = None
+    memory_at: float = 0.0
+
+
+class Memory(Struct, frozen=True, gc=False):
+    """All that outlives a tick. Owned by the engine; no detector or enforcer has any."""
+
+    previous: Snapshot | None = None
+    spells: tuple[Spell, ...] = ()
+    drifts: tuple[Drift, ...] = ()
+    known: dict[str, KnownUse] = {}
+    online: OnlineHistory = OnlineHistory()
+    online_cores: tuple[tuple[float, float], ...] = ()  # (monotonic, cores), for the enforcement window
+    offer: Offer = Offer()
+    batch: BatchLimit = BatchLimit()
+    lent: Lent = Lent()
+
+
+class Checkpoint(Struct, frozen=True, gc=False):
+    """The part of Memory that survives a restart."""
+
+    online: OnlineHistory = OnlineHistory()
+    lent: Lent = Lent()
+
+
+class Decision(Struct, frozen=True, gc=False, kw_only=True):
+    """`plan` is complete: a knob of ours that is neither in it nor in `yielded` is given back.
+
+    `yielded` knobs are not written in this tick: somebody else holds them, for now or for good.
+    `batch_limit_cores` is what Batch as a whole may use, None while not known.
+    """
+
+    seq: int
+    signals: tuple[Signal, ...]
+    plan: tuple[Setting, ...]
+    yielded: tuple[Knob, ...]
+    drifts: tuple[Drift, ...]
+    capacity: Capacity
+    batch_limit_cores: float | None
+    limit_why: str
+
+
+class Tick(Struct, frozen=True, gc=False):
+    """One turn of the loop, complete: what the journal keeps and what gRPC and /metrics show."""
+
+    snapshot: Snapshot
+    decision: Decision
+    changes: tuple[Change, ...] = ()
+    outcomes: tuple[Outcome, ...] = ()

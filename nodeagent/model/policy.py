@@ -1,0 +1,124 @@
+"""The operator's wishes, already checked. Each field carries its bounds and the words that `check` prints.
+
+TOML sections have the names of the fields of `Policy`: [capacity], [cpu], [pressure], [drift].
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+
+class OnDrift(enum.StrEnum):
+    REASSERT = "reassert"
+    YIELD = "yield"
+
+
+class CapacityPolicy(Struct, frozen=True, forbid_unknown_fields=True):
+    """OfflineAvailable = max(0, total*ceiling - max(reserved, system) - online peak)."""
+
+    cpu_ceiling_ratio: Annotated[
+        float, Meta(ge=0.0, le=1.0, description="share of the node's cores that may be in use in all")
+    ] = 0.95
+    memory_ceiling_ratio: Annotated[
+        float, Meta(ge=0.0, le=1.0, description="share of the node's memory that may be in use in all")
+    ] = 0.90
+    reserved_cpu_cores: Annotated[
+        float, Meta(ge=0.0, description="cores kept for the system, even when it uses less")
+    ] = 0.0
+    reserved_memory_bytes: Annotated[
+        int, Meta(ge=0, description="memory kept for the system, even when it uses less")
+    ] = 0
+    cpu_peak_percentile: Annotated[
+        float, Meta(ge=0.5, le=1.0, description="percentile of online CPU use that counts as its peak")
+    ] = 0.95
+    memory_peak_percentile: Annotated[
+        float, Meta(ge=0.5, le=1.0, description="percentile of online memory use that counts as its peak")
+    ] = 0.98
+    half_life_s: Annotated[
+        float, Meta(ge=60.0, description="half-life of the samples in the usage histograms")
+    ] = 43_200.0
+    warm_after_s: Annotated[
+        float, Meta(ge=0.0, description="observed time before the histogram's percentile is trusted")
+    ] = 600.0
+    window_s: Annotated[
+        float,
+        Meta(ge=1.0, le=3600.0, description="cold start: the peak is the maximum over this window"),
+    ] = 60.0
+    raise_ratio_per_s: Annotated[
+        float, Meta(gt=0.0, le=1.0, description="fastest growth of the reported value, share of the node")
+    ] = 0.01
+    stale_after_s: Annotated[
+        float, Meta(ge=1.0, le=600.0, description="an input older than this withdraws the whole offer")
+    ] = 10.0
+
+
+class CpuPolicy(Struct, frozen=True, forbid_unknown_fields=True):
+    """How the Batch tier is bounded."""
+
+    floor_cores: Annotated[
+        float, Meta(ge=0.01, description="Batch as a whole never gets less than this")
+    ] = 0.1
+    pod_floor_cores: Annotated[
+        float, Meta(ge=0.01, description="one Batch pod never gets less than this")
+    ] = 0.02
+    recover_after_s: Annotated[
+        float, Meta(ge=0.0, le=600.0, description="calm time before Batch grows again")
+    ] = 2.0
+    recover_jitter_s: Annotated[
+        float, Meta(ge=0.0, le=60.0, description="spread of that time, so that nodes do not grow in step")
+    ] = 2.0
+    recover_ratio_per_s: Annotated[
+        float, Meta(gt=0.0, le=1.0, description="growth of the Batch quota, share of the node's cores per second")
+    ] = 0.05
+    window_s: Annotated[
+        float, Meta(ge=0.0, le=600.0, description="online use counts with its maximum over this window")
+    ] = 5.0
+    dead_band_ratio: Annotated[
+        float, Meta(ge=0.0, le=0.5, description="a quota that would grow by less than this share is left alone")
+    ] = 0.05
+    idle: Annotated[
+        bool, Meta(description="run Batch under SCHED_IDLE (cpu.idle=1) where the kernel has it")
+    ] = True
+
+
+class PressurePolicy(Struct, frozen=True, forbid_unknown_fields=True):
+    """When an LS pod counts as hurt."""
+
+    ls_cpu_stall_ratio: Annotated[
+        float, Meta(gt=0.0, le=1.0, description="share of wall time in which an LS pod may wait for CPU")
+    ] = 0.10
+    min_usage_cores: Annotated[
+        float, Meta(ge=0.0, description="an LS pod that uses less than this does not count as hurt")
+    ] = 0.01
+    rise_s: Annotated[float, Meta(ge=0.0, le=600.0, description="how long it must last to count")] = 0.0
+    fall_s: Annotated[float, Meta(ge=0.0, le=600.0, description="how long it counts after the last time seen")] = 0.0
+
+
+class DriftPolicy(Struct, frozen=True, forbid_unknown_fields=True):
+    """What to do when somebody else writes to a knob that the agent holds."""
+
+    on_drift: Annotated[
+        OnDrift, Meta(description="reassert: write again, with back-off; yield: leave it to the other writer")
+    ] = OnDrift.REASSERT
+    backoff_s: Annotated[
+        float, Meta(ge=0.0, le=3600.0, description="wait before writing again after the second drift; doubles")
+    ] = 2.0
+    backoff_max_s: Annotated[float, Meta(ge=0.0, le=86400.0, description="longest such wait")] = 60.0
+
+
+class Policy(Struct, frozen=True, forbid_unknown_fields=True):
+    """Everything that `decide` may know of the operator's wishes.
+
+    `scope` are globs of cgroup paths below which the agent may write ("**" crosses "/").
+    """
+
+    scope: Annotated[
+        tuple[str, ...], Meta(description="cgroup paths (globs) below which values may be written")
+    ] = ("nodeagent/**",)
+    capacity: CapacityPolicy = CapacityPolicy()
+    cpu: CpuPolicy = CpuPolicy()
+    pressure: PressurePolicy = PressurePolicy()
+    drift: DriftPolicy = DriftPolicy()
