@@ -50,6 +50,19 @@ class KnobReading(Struct, frozen=True, gc=False):
         return self.written is not None and self.actual in (self.written, self.pending, self.original)
 
 
+class Held(Struct, frozen=True, gc=False):
+    """What the agent remembers of a knob it has touched: durable, so that a crash can be undone.
+
+    `inode` is that of the cgroup directory: a cgroup re-created under the same name is another one.
+    """
+
+    knob: Knob
+    inode: int
+    original: float
+    written: float | None = None
+    pending: float | None = None
+
+
 class Setting(Struct, frozen=True, gc=False):
     knob: Knob
     value: float

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import enum
 
-from msgspec import Struct
+from typing import Annotated
+
+from msgspec import Meta, Struct
 
 
 class Qos(enum.StrEnum):
@@ -45,3 +47,48 @@ class PodSpec(Struct, frozen=True, gc=False, kw_only=True):
     @property
     def online(self) -> bool:
         return self.qos is not Qos.BATCH
+
+
+class PodRule(Struct, frozen=True, forbid_unknown_fields=True):
+    """One [[pods]] entry: cgroups whose path matches are pods of this kind; the first match wins.
+
+    `match` is a glob over the path below the hierarchy root: "*" and "?" stay within one path component,
+    "**" crosses "/". Without `name` the pod is called by its cgroup path.
+    """
+
+    match: Annotated[str, Meta(min_length=1, max_length=512, description="glob over the cgroup path")]
+    qos: Annotated[Qos, Meta(description="ls, mid or batch")]
+    priority: Annotated[Priority, Meta(description="high, medium or low; matters inside batch")] = Priority.MEDIUM
+    name: Annotated[str, Meta(max_length=253, description="name shown; default: the path")] = ""
+    cpus: Annotated[float, Meta(gt=0.0, le=65536.0, description="CPU request in cores")] | None = None
+    memory: Annotated[int, Meta(gt=0, description="memory request in bytes")] | None = None
+
+
+class CgroupDir(Struct, frozen=True, array_like=True, gc=False):
+    """One cgroup directory of the walked hierarchy: path below its root ("" is the root) and inode."""
+
+    path: str
+    inode: int
+
+
+class Claim(Struct, frozen=True, gc=False, kw_only=True):
+    """What `nodeagent exec` says of a pod that it made: the file that tells a running agent its request."""
+
+    cgroup: str
+    name: str
+    qos: Qos
+    pid: int
+    priority: Priority = Priority.MEDIUM
+    cpus: float | None = None
+    memory: int | None = None
+
+
+class Member(Struct, frozen=True, gc=False):
+    """A recognised pod with the cgroups inside it.
+
+    `containers` are (name, directory) of its direct children, `nested` the paths of all its descendants.
+    """
+
+    spec: PodSpec
+    containers: tuple[tuple[str, CgroupDir], ...] = ()
+    nested: tuple[str, ...] = ()
