@@ -15,7 +15,7 @@ class Term(Struct, frozen=True, array_like=True, gc=False):
 
 
 class Amount(Struct, frozen=True, gc=False):
-    """One resource. `computed` is the formula's value, `available` what is offered after fast-down, slow-up."""
+    """One resource. `computed` is the formula's value, `available` what is offered (fast down, slow up)."""
 
     available: float
     computed: float
@@ -31,7 +31,7 @@ class Zone(Struct, frozen=True, gc=False):
 
 
 class Lent(Struct, frozen=True, array_like=True, gc=False):
-    """Integrals since the state directory was made: what Batch used and what it was offered, in core-seconds."""
+    """Integrals since the state directory was made, in core-seconds: used by Batch, and offered to it."""
 
     used_core_s: float = 0.0
     offered_core_s: float = 0.0

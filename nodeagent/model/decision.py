@@ -40,7 +40,7 @@ class Spell(Struct, frozen=True, array_like=True, gc=False):
 
 
 class Drift(Struct, frozen=True, array_like=True, gc=False):
-    """Somebody else's writes to a knob of ours. `quiet_until`: no write before this time; `found`: their value."""
+    """Somebody else's writes to a knob of ours: no write before `quiet_until`; `found` is their value."""
 
     knob: Knob
     count: int

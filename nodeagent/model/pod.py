@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-
 from typing import Annotated
 
 from msgspec import Meta, Struct
@@ -58,7 +57,9 @@ class PodRule(Struct, frozen=True, forbid_unknown_fields=True):
 
     match: Annotated[str, Meta(min_length=1, max_length=512, description="glob over the cgroup path")]
     qos: Annotated[Qos, Meta(description="ls, mid or batch")]
-    priority: Annotated[Priority, Meta(description="high, medium or low; matters inside batch")] = Priority.MEDIUM
+    priority: Annotated[Priority, Meta(description="high, medium or low; matters inside batch")] = (
+        Priority.MEDIUM
+    )
     name: Annotated[str, Meta(max_length=253, description="name shown; default: the path")] = ""
     cpus: Annotated[float, Meta(gt=0.0, le=65536.0, description="CPU request in cores")] | None = None
     memory: Annotated[int, Meta(gt=0, description="memory request in bytes")] | None = None

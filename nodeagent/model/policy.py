@@ -58,9 +58,9 @@ class CapacityPolicy(Struct, frozen=True, forbid_unknown_fields=True):
 class CpuPolicy(Struct, frozen=True, forbid_unknown_fields=True):
     """How the Batch tier is bounded."""
 
-    floor_cores: Annotated[
-        float, Meta(ge=0.01, description="Batch as a whole never gets less than this")
-    ] = 0.1
+    floor_cores: Annotated[float, Meta(ge=0.01, description="Batch as a whole never gets less than this")] = (
+        0.1
+    )
     pod_floor_cores: Annotated[
         float, Meta(ge=0.01, description="one Batch pod never gets less than this")
     ] = 0.02
@@ -71,13 +71,15 @@ class CpuPolicy(Struct, frozen=True, forbid_unknown_fields=True):
         float, Meta(ge=0.0, le=60.0, description="spread of that time, so that nodes do not grow in step")
     ] = 2.0
     recover_ratio_per_s: Annotated[
-        float, Meta(gt=0.0, le=1.0, description="growth of the Batch quota, share of the node's cores per second")
+        float,
+        Meta(gt=0.0, le=1.0, description="growth of the Batch quota, share of the node's cores per second"),
     ] = 0.05
     window_s: Annotated[
         float, Meta(ge=0.0, le=600.0, description="online use counts with its maximum over this window")
     ] = 5.0
     dead_band_ratio: Annotated[
-        float, Meta(ge=0.0, le=0.5, description="a quota that would grow by less than this share is left alone")
+        float,
+        Meta(ge=0.0, le=0.5, description="a quota that would grow by less than this share is left alone"),
     ] = 0.05
     idle: Annotated[
         bool, Meta(description="run Batch under SCHED_IDLE (cpu.idle=1) where the kernel has it")
@@ -94,7 +96,9 @@ class PressurePolicy(Struct, frozen=True, forbid_unknown_fields=True):
         float, Meta(ge=0.0, description="an LS pod that uses less than this does not count as hurt")
     ] = 0.01
     rise_s: Annotated[float, Meta(ge=0.0, le=600.0, description="how long it must last to count")] = 0.0
-    fall_s: Annotated[float, Meta(ge=0.0, le=600.0, description="how long it counts after the last time seen")] = 0.0
+    fall_s: Annotated[
+        float, Meta(ge=0.0, le=600.0, description="how long it counts after the last time seen")
+    ] = 0.0
 
 
 class DriftPolicy(Struct, frozen=True, forbid_unknown_fields=True):
@@ -104,7 +108,8 @@ class DriftPolicy(Struct, frozen=True, forbid_unknown_fields=True):
         OnDrift, Meta(description="reassert: write again, with back-off; yield: leave it to the other writer")
     ] = OnDrift.REASSERT
     backoff_s: Annotated[
-        float, Meta(ge=0.0, le=3600.0, description="wait before writing again after the second drift; doubles")
+        float,
+        Meta(ge=0.0, le=3600.0, description="wait before writing again after the second drift; doubles"),
     ] = 2.0
     backoff_max_s: Annotated[float, Meta(ge=0.0, le=86400.0, description="longest such wait")] = 60.0
 
