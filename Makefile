@@ -1,0 +1,70 @@
+# nodeagent. Each target does its own set-up: a .venv from requirements.lock, made anew when that changes.
+#
+#   make run ARGS='--set agent.mode=observe'      make test ARGS='-k journal'      make PYTHON=python3.12 test
+
+PYTHON ?= python3
+ARGS ?=
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help run test bench lint lock proto clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' Makefile
+
+run: $(STAMP) ## start the agent on this node (root; nothing to configure)
+	@exec $(BIN)/nodeagent run $(ARGS)
+
+test: $(STAMP) ## all tests; those that need root or cgroups say why they are skipped
+	@exec $(BIN)/python -m pytest $(ARGS)
+
+bench: $(STAMP) ## the figures, as ratios measured in one run
+	@exec $(BIN)/python -m tests.bench $(ARGS)
+
+lint: $(STAMP) ## ruff, mypy, import contracts, protocol (also part of make test)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/buf lint proto
+
+proto: $(STAMP) ## generate nodeagent/v1 from proto/
+	$(BIN)/python -m grpc_tools.protoc -Iproto --python_out=. --pyi_out=. --grpc_python_out=. \
+	    proto/nodeagent/v1/*.proto
+
+lock: ## resolve requirements.lock anew (uv from PATH, else in a throw-away virtualenv)
+	@set -e; uv=$$(command -v uv) || { dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; \
+	    $(PYTHON) -m venv "$$dir"; "$$dir/bin/pip" install -q uv; uv="$$dir/bin/uv"; }; \
+	"$$uv" pip compile --quiet --upgrade --universal --python-version 3.11 --extra test --generate-hashes \
+	    --no-emit-index-url --custom-compile-command 'make lock' -o requirements.lock pyproject.toml
+
+clean: ## remove what the other targets made
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find nodeagent tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(STAMP): pyproject.toml requirements.lock
+	@if command -v uv >/dev/null; then \
+	    uv venv --quiet --clear --python '>=3.11' .venv && \
+	    uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock && \
+	    uv pip install --quiet --python $(BIN)/python --no-deps -e .; \
+	else \
+	    $(MAKE) --no-print-directory .venv-by-pip; \
+	fi
+	@touch $@
+
+.PHONY: .venv-by-pip
+.venv-by-pip:
+	@command -v $(PYTHON) >/dev/null || { \
+	    echo 'make: $(PYTHON) not found. Install Python 3.11 or newer: apt-get install python3 python3-venv' >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	    echo "make: nodeagent needs Python 3.11 or newer, but $(PYTHON) is $$($(PYTHON) -V 2>&1)." \
+	    'Name a newer one: make PYTHON=/path/to/python3.12 ...' >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
+	    echo 'make: this Python cannot make a virtualenv. Install its venv module: apt-get install python3-venv' >&2; \
+	    exit 1; }
+	@echo 'setting up .venv (once, about a minute) ...'
+	@$(PYTHON) -m venv --clear .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
