@@ -118,7 +118,8 @@ def reading(
     cpu_psi = "cpu_stall" not in unsupported
     memory_psi = "memory_stall" not in unsupported
     io_psi = "io_stall" not in unsupported
-    used_bytes = GIB // 8 + number % 7 * (GIB // 64) + int(noise(number, second, 1) * 2000) * 4096
+    base_bytes = GIB // 8 + number % 7 * (GIB // 64)
+    slow_bytes = base_bytes + int(noise(number, int(slow), 1) * 2000) * 4096
     slow_us = int(slow * 50)
     return Reading(
         cpu_us=int((age_s + wobble_s) * cores * 1e6),
@@ -126,12 +127,12 @@ def reading(
         throttled_periods=0,
         throttled_us=0,
         cpu_stall=Stall(stalled_us, stalled_us // 3) if cpu_psi else None,
-        memory_bytes=used_bytes,
+        memory_bytes=base_bytes + int(noise(number, second, 1) * 2000) * 4096,
         run_delay_us=None if cpu_psi else stalled_us,
         slow_at=slow,
-        inactive_file_bytes=used_bytes // 8 // 4096 * 4096,
-        anon_bytes=used_bytes // 2 // 4096 * 4096,
-        file_bytes=used_bytes // 4 // 4096 * 4096,
+        inactive_file_bytes=slow_bytes // 8 // 4096 * 4096,
+        anon_bytes=slow_bytes // 2 // 4096 * 4096,
+        file_bytes=slow_bytes // 4 // 4096 * 4096,
         memory_events=MemoryEvents(0, 0, 0, 0, 0),
         memory_stall=Stall(slow_us, slow_us // 2) if memory_psi else None,
         io_stall=Stall(slow_us * 2, slow_us) if io_psi else None,
