@@ -45,9 +45,21 @@ class KnobReading(Struct, frozen=True, gc=False):
     pending: float | None = None
 
     @property
-    def ours(self) -> bool:
-        """True when the agent has touched the knob and nobody else has written to it since."""
-        return self.written is not None and self.actual in (self.written, self.pending, self.original)
+    def held(self) -> bool:
+        """True when the agent has touched, or was about to touch, this knob."""
+        return self.original is not None
+
+    @property
+    def drifted(self) -> bool:
+        """True when somebody else has written to a knob that we hold."""
+        if not self.held or self.actual == self.pending:
+            return False
+        return self.actual != (self.original if self.written is None else self.written)
+
+    @property
+    def restorable(self) -> bool:
+        """True when giving the knob back overwrites nobody else's value."""
+        return self.held and (not self.drifted or self.actual == self.original)
 
 
 class Held(Struct, frozen=True, gc=False):

@@ -8,6 +8,10 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 
+OWN_ROOT = "nodeagent"  # the agent's own cgroup subtree, in every hierarchy
+OWN_TIER = f"{OWN_ROOT}/batch"
+
+
 class Qos(enum.StrEnum):
     """LS and MID are *online*, BATCH is *offline*."""
 

@@ -1,0 +1,191 @@
+"""OfflineAvailable = max(0, total*ceiling - max(reserved, system) - online peak), explained term by term.
+
+What Batch itself uses is never part of the online terms, so it is not subtracted twice. `system` is all
+use that belongs to no known pod. Steal time is not available. The value falls in one step and rises
+slowly; an input that is unknown for longer than `stale_after_s` withdraws the whole offer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from msgspec import Struct
+
+from nodeagent.core import zones
+from nodeagent.core.formula import offline_available, online_peak
+from nodeagent.core.histogram import (
+    CPU_BUCKETS,
+    CPU_FIRST_CORES,
+    MEMORY_BUCKETS,
+    MEMORY_FIRST_BYTES,
+    observe,
+)
+from nodeagent.core.rates import View
+from nodeagent.core.usage import Usage
+from nodeagent.model.capacity import Amount, Capacity, Lent, Term
+from nodeagent.model.decision import Histogram, Offer, OnlineHistory
+from nodeagent.model.policy import CapacityPolicy
+
+
+class Assessed(Struct, frozen=True, gc=False):
+    """The capacity of this tick, and the memory that it leaves."""
+
+    capacity: Capacity
+    history: OnlineHistory
+    offer: Offer
+    lent: Lent
+
+
+def assess(
+    view: View, usage: Usage, policy: CapacityPolicy, history: OnlineHistory, offer: Offer, lent: Lent
+) -> Assessed:
+    """Capacity of the node and of each NUMA node in this tick."""
+    history = _learn(view, usage, policy, history)
+    withdrawn = _withdrawn(usage, policy)
+    cpu = _cpu(view, usage, policy, history)
+    memory = _memory(view, usage, policy, history)
+    computed = (0.0, 0.0) if withdrawn else (cpu.computed, memory.computed)
+    still = offer.at is None or usage.arriving
+    step_s = 0.0 if still or offer.at is None else max(0.0, view.snapshot.at - offer.at)
+    cpu = _damped(cpu, computed[0], offer.cpu_cores, policy.raise_ratio_per_s * step_s * _total(cpu))
+    memory = _damped(
+        memory, computed[1], offer.memory_bytes, policy.raise_ratio_per_s * step_s * _total(memory)
+    )
+    by_zone = zones.split(view, usage, policy, history, cpu, memory, offer, step_s)
+    lent = Lent(
+        lent.used_core_s + (usage.batch_cores or 0.0) * (view.dt_s or 0.0),
+        lent.offered_core_s + cpu.available * (view.dt_s or 0.0),
+    )
+    snapshot = view.snapshot
+    capacity = Capacity(
+        seq=snapshot.seq,
+        boot_id=snapshot.boot_id,
+        observed_unix=snapshot.unix,
+        valid_until_unix=snapshot.unix + policy.stale_after_s,
+        cpu=cpu,
+        memory=memory,
+        zones=by_zone,
+        confidence=_confidence(usage, policy, history, withdrawn),
+        withdrawn=withdrawn,
+        lent=lent,
+    )
+    return Assessed(capacity, history, zones.remember(snapshot.at, cpu, memory, by_zone), lent)
+
+
+def cpu_ceiling(view: View, usage: Usage, policy: CapacityPolicy, online_cores: float | None) -> float | None:
+    """The same formula for enforcement, with what online work uses now; None while an input is unknown."""
+    if usage.system_cores is None or online_cores is None or view.steal_cores is None or usage.arriving:
+        return None
+    total = max(0.0, view.snapshot.topology.cores - view.steal_cores)
+    return offline_available(
+        total, policy.cpu_ceiling_ratio, policy.reserved_cpu_cores, usage.system_cores, online_cores
+    )
+
+
+def _learn(view: View, usage: Usage, policy: CapacityPolicy, history: OnlineHistory) -> OnlineHistory:
+    """Add this tick's online use, if it is fresh, to the histograms."""
+    if view.dt_s is None:
+        return history
+    seconds, unix = min(view.dt_s, policy.stale_after_s), view.snapshot.unix
+
+    def add(histogram: Histogram, value: float, first: float, buckets: int) -> Histogram:
+        return observe(
+            histogram,
+            unix,
+            value,
+            first=first,
+            buckets=buckets,
+            seconds=seconds,
+            half_life_s=policy.half_life_s,
+            window_s=policy.window_s,
+        )
+
+    cpu, memory = history.cpu, history.memory
+    zone_cpu, zone_memory = dict(history.zone_cpu), dict(history.zone_memory)
+    if usage.online_cores is not None and usage.cpu_age_s == 0.0:
+        cpu = add(cpu, usage.online_cores, CPU_FIRST_CORES, CPU_BUCKETS)
+        for node, cores in usage.zone_online_cores.items():
+            zone_cpu[node] = add(zone_cpu.get(node, Histogram()), cores, CPU_FIRST_CORES, CPU_BUCKETS)
+    if usage.online_bytes is not None and usage.memory_age_s == 0.0:
+        memory = add(memory, usage.online_bytes, MEMORY_FIRST_BYTES, MEMORY_BUCKETS)
+        for node, size in usage.zone_online_bytes.items():
+            zone_memory[node] = add(
+                zone_memory.get(node, Histogram()), size, MEMORY_FIRST_BYTES, MEMORY_BUCKETS
+            )
+    return OnlineHistory(cpu, memory, zone_cpu, zone_memory)
+
+
+def _withdrawn(usage: Usage, policy: CapacityPolicy) -> str:
+    for name, value, age_s in (
+        ("online CPU use", usage.online_cores, usage.cpu_age_s),
+        ("system CPU use", usage.system_cores, usage.cpu_age_s),
+        ("online memory use", usage.online_bytes, usage.memory_age_s),
+        ("node memory", usage.memory_total_bytes, usage.memory_age_s),
+    ):
+        if value is None:
+            return f"{name} is not known"
+        if age_s > policy.stale_after_s:
+            return f"{name} is {age_s:.0f} s old"
+    return ""
+
+
+def _cpu(view: View, usage: Usage, policy: CapacityPolicy, history: OnlineHistory) -> Amount:
+    total, steal = float(view.snapshot.topology.cores), view.steal_cores or 0.0
+    online, system = usage.online_cores or 0.0, usage.system_cores or 0.0
+    top, source = online_peak(history.cpu, online, policy.cpu_peak_percentile, CPU_FIRST_CORES, policy)
+    terms = (
+        Term("total", total, "online CPUs in /sys/devices/system/cpu", 0.0),
+        Term("steal", steal, "/proc/stat", 0.0),
+        Term("ceiling_ratio", policy.cpu_ceiling_ratio, "policy", 0.0),
+        Term("reserved", policy.reserved_cpu_cores, "policy", 0.0),
+        Term("system", system, "/proc/stat minus all pods", usage.cpu_age_s),
+        Term("online_now", online, "sum over LS and MID pods", usage.cpu_age_s),
+        Term("online_peak", top, source, 0.0),
+    )
+    value = offline_available(
+        max(0.0, total - steal), policy.cpu_ceiling_ratio, policy.reserved_cpu_cores, system, top
+    )
+    return Amount(0.0, value, terms)
+
+
+def _memory(view: View, usage: Usage, policy: CapacityPolicy, history: OnlineHistory) -> Amount:
+    total, watermark = usage.memory_total_bytes or 0.0, float(view.snapshot.node.watermark_bytes or 0)
+    online, system = usage.online_bytes or 0.0, usage.system_bytes or 0.0
+    top, source = online_peak(
+        history.memory, online, policy.memory_peak_percentile, MEMORY_FIRST_BYTES, policy
+    )
+    terms = (
+        Term("total", total, "/proc/meminfo MemTotal", 0.0),
+        Term("watermark", watermark, "high watermarks in /proc/zoneinfo", 0.0),
+        Term("ceiling_ratio", policy.memory_ceiling_ratio, "policy", 0.0),
+        Term("reserved", float(policy.reserved_memory_bytes), "policy", 0.0),
+        Term("system", system, "MemTotal - MemAvailable minus all pods", usage.memory_age_s),
+        Term("online_now", online, "working sets of LS and MID pods", usage.memory_age_s),
+        Term("online_peak", top, source, 0.0),
+    )
+    value = offline_available(
+        max(0.0, total - watermark), policy.memory_ceiling_ratio, policy.reserved_memory_bytes, system, top
+    )
+    return Amount(0.0, value, terms)
+
+
+def _damped(amount: Amount, computed: float, last: float, rise: float) -> Amount:
+    """Fast down, slow up."""
+    return Amount(min(computed, last + rise), amount.computed, amount.terms)
+
+
+def _total(amount: Amount) -> float:
+    return next((t.value for t in amount.terms if t.name == "total"), 0.0)
+
+
+def _confidence(usage: Usage, policy: CapacityPolicy, history: OnlineHistory, withdrawn: str) -> float:
+    """0 when withdrawn; else 0.5 for a cold history rising to 1 for a warm one, less for old inputs."""
+    if withdrawn:
+        return 0.0
+    warmth = 1.0 if policy.warm_after_s == 0.0 else min(1.0, history.cpu.seconds / policy.warm_after_s)
+    freshness = _freshness((usage.cpu_age_s, usage.memory_age_s), policy.stale_after_s)
+    return round((0.5 + 0.5 * warmth) * freshness, 3)
+
+
+def _freshness(ages_s: Iterable[float], stale_after_s: float) -> float:
+    return max(0.0, 1.0 - max(ages_s) / stale_after_s)

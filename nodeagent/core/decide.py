@@ -1,0 +1,87 @@
+"""decide: the whole mind of the agent, as one pure function from what was seen to what shall be."""
+
+from __future__ import annotations
+
+from nodeagent.core import capacity, drift, dwell, limit, rates, share, usage
+from nodeagent.core.rates import View
+from nodeagent.core.scene import Scene
+from nodeagent.detect import DETECTORS
+from nodeagent.enforce import ENFORCERS
+from nodeagent.model.decision import BatchLimit, Decision, Memory
+from nodeagent.model.glob import glob_regex
+from nodeagent.model.plan import Kind, Knob, KnobReading, one_owner
+from nodeagent.model.policy import Policy
+from nodeagent.model.snapshot import Snapshot
+
+
+def decide(snapshot: Snapshot, policy: Policy, memory: Memory) -> tuple[Decision, Memory]:
+    """One tick: signals, complete plan and capacity from `snapshot`, and the memory for the next tick."""
+    view = rates.view(snapshot, memory.previous)
+    found = [c for detect in DETECTORS for c in detect(view, policy)]
+    signals, spells = dwell.settle(
+        snapshot.at, found, memory.spells, policy.pressure.rise_s, policy.pressure.fall_s
+    )
+    known = usage.remember(view, memory.known)
+    use = usage.usage(view, known)
+    offered = capacity.assess(view, use, policy.capacity, memory.online, memory.offer, memory.lent)
+
+    window = _slide(view, use.online_cores, memory.online_cores, policy.cpu.window_s)
+    recent = max((cores for _, cores in window), default=None)
+    ceiling = capacity.cpu_ceiling(view, use, policy.capacity, recent)
+    knobs = {r.knob: r for r in snapshot.knobs}
+    batch, why = limit.next_limit(
+        view, signals, policy.cpu, _in_force(memory.batch, snapshot, knobs), ceiling
+    )
+
+    scene = _scene(view, policy, knobs, batch, why)
+    plan = one_owner(s for enforce in ENFORCERS for s in enforce(scene, signals, policy))
+    drifts = drift.watch(snapshot.at, snapshot.knobs, memory.drifts, policy.drift)
+    decision = Decision(
+        seq=snapshot.seq,
+        signals=signals,
+        plan=tuple(plan[knob] for knob in sorted(plan)),
+        yielded=drift.yielded(snapshot.at, drifts, policy.drift),
+        drifts=drifts,
+        capacity=offered.capacity,
+        batch_limit_cores=batch.cores,
+        limit_why=why,
+    )
+    return decision, Memory(
+        previous=snapshot,
+        spells=spells,
+        drifts=drifts,
+        known=known,
+        online=offered.history,
+        online_cores=window,
+        offer=offered.offer,
+        batch=batch,
+        lent=offered.lent,
+    )
+
+
+def _slide(
+    view: View, online: float | None, window: tuple[tuple[float, float], ...], window_s: float
+) -> tuple[tuple[float, float], ...]:
+    """The online use of the last `window_s`; a tick in which it is unknown adds nothing."""
+    now = view.snapshot.at
+    kept = tuple((at, cores) for at, cores in window if now - at <= window_s)
+    return kept if online is None else (*kept, (now, online))
+
+
+def _in_force(last: BatchLimit, snapshot: Snapshot, knobs: dict[Knob, KnobReading]) -> BatchLimit:
+    """After a restart the limit in force is what the last run wrote to the tiers: no jump."""
+    if last.cores is not None:
+        return last
+    held = (knobs.get(Knob(Kind.CPU_QUOTA, tier)) for tier in snapshot.tiers)
+    written = [r.written for r in held if r is not None and r.written is not None]
+    return BatchLimit(cores=sum(written) if written else None)
+
+
+def _scene(view: View, policy: Policy, knobs: dict[Knob, KnobReading], batch: BatchLimit, why: str) -> Scene:
+    patterns = [glob_regex(g) for g in policy.scope]
+    paths = {p.pod.spec.cgroup for p in view.pods} | set(view.snapshot.tiers)
+    scope = frozenset(path for path in paths if any(p.fullmatch(path) for p in patterns))
+    if batch.cores is None:
+        return Scene(view, knobs, scope, None, why)
+    cores = limit.grid(batch.cores, view.snapshot.topology.cores)
+    return Scene(view, knobs, scope, share.split(view, cores, policy.cpu.floor_cores, scope, knobs), why)

@@ -1,0 +1,24 @@
+"""The capacity formula and the peak that goes into it; the same for the node and for each NUMA node."""
+
+from __future__ import annotations
+
+from nodeagent.core.histogram import percentile, window_max
+from nodeagent.model.decision import Histogram
+from nodeagent.model.policy import CapacityPolicy
+
+
+def offline_available(
+    total: float, ceiling_ratio: float, reserved: float, system: float, online: float
+) -> float:
+    """OfflineAvailable in the unit of its inputs (cores or bytes); never below 0."""
+    return max(0.0, total * ceiling_ratio - max(reserved, system) - online)
+
+
+def online_peak(
+    seen: Histogram, now: float, ratio: float, first: float, policy: CapacityPolicy
+) -> tuple[float, str]:
+    """The larger of the current use and the percentile (before that is warm: the windowed maximum); its source."""
+    warm = percentile(seen, ratio, first) if seen.seconds >= policy.warm_after_s else None
+    if warm is not None:
+        return max(now, warm), f"p{ratio * 100:g} of a histogram, half-life {policy.half_life_s:g} s"
+    return max(now, window_max(seen) or 0.0), f"cold start: maximum of {policy.window_s:g} s"

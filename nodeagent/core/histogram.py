@@ -1,0 +1,76 @@
+"""Decaying histogram of usage: exponential buckets, old samples fade by half every half-life.
+
+Instead of shrinking all weights at each sample, later samples weigh more: 2^((t - at) / half_life), as in
+the Kubernetes vertical-pod-autoscaler (pkg/recommender/util/decaying_histogram.go). Bucket k ends at
+first * 1.05^k, so a percentile is at most 5 % too high.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from itertools import accumulate
+
+from nodeagent.model.decision import Histogram
+
+GROWTH = 1.05
+CPU_FIRST_CORES, CPU_BUCKETS = 0.025, 219  # up to 1024 cores
+MEMORY_FIRST_BYTES, MEMORY_BUCKETS = 5 * 2**20, 267  # up to 2 TiB
+WINDOW_PARTS = 12
+MAX_EXPONENT = 40.0
+
+
+def observe(
+    histogram: Histogram,
+    unix: float,
+    value: float,
+    *,
+    first: float,
+    buckets: int,
+    seconds: float,
+    half_life_s: float,
+    window_s: float,
+) -> Histogram:
+    """Add `value`, which held for `seconds` until `unix`."""
+    weights, at = list(histogram.weights), histogram.at
+    if len(weights) != buckets:
+        weights, at = [0.0] * buckets, unix
+    exponent = (unix - at) / half_life_s
+    if exponent > MAX_EXPONENT:
+        weights = [w * 2.0**-exponent for w in weights]
+        at, exponent = unix, 0.0
+    weights[_bucket(value, first, buckets)] += seconds * 2.0 ** max(exponent, -MAX_EXPONENT)
+    window = _slide(histogram.window, unix, value, window_s)
+    return Histogram(tuple(weights), at, histogram.seconds + seconds, window)
+
+
+def percentile(histogram: Histogram, ratio: float, first: float) -> float | None:
+    """End of the bucket below which `ratio` of the weight lies; None when there is no sample."""
+    sums = list(accumulate(histogram.weights))
+    if not sums or sums[-1] <= 0.0:
+        return None
+    index = min(bisect_left(sums, ratio * sums[-1] * (1 - 1e-9)), len(sums) - 1)
+    return float(first * GROWTH**index)
+
+
+def window_max(histogram: Histogram) -> float | None:
+    """Largest value of the last window; None when there is none."""
+    return max((value for _, value in histogram.window), default=None)
+
+
+def _bucket(value: float, first: float, buckets: int) -> int:
+    if value <= first:
+        return 0
+    return min(buckets - 1, math.ceil(math.log(value / first) / math.log(GROWTH) - 1e-9))
+
+
+def _slide(
+    window: tuple[tuple[float, float], ...], unix: float, value: float, window_s: float
+) -> tuple[tuple[float, float], ...]:
+    """Keep one maximum per twelfth of the window: (start of the part, maximum)."""
+    kept = [(t, v) for t, v in window if unix - window_s <= t <= unix]
+    if kept and unix - kept[-1][0] < window_s / WINDOW_PARTS:
+        kept[-1] = (kept[-1][0], max(kept[-1][1], value))
+    else:
+        kept.append((unix, value))
+    return tuple(kept)

@@ -1,0 +1,19 @@
+"""What an enforcer sees: the rates, the knobs as found, what is in scope, and the Batch limit already split."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from nodeagent.core.rates import View
+from nodeagent.core.share import Shares
+from nodeagent.model.plan import Knob, KnobReading
+
+
+class Scene(Struct, frozen=True, gc=False):
+    """`scope` holds the cgroups that may be written; `shares` is None while the limit is not known."""
+
+    view: View
+    knobs: dict[Knob, KnobReading]
+    scope: frozenset[str]
+    shares: Shares | None
+    why: str

@@ -1,0 +1,93 @@
+"""How the Batch limit is split: to each Batch pod by weighted max-min fairness, to each tier its pods' sum.
+
+A pod's weight is its CPU request (1 core when it has none) times its priority's factor. A pod that does
+not use its quota leaves the rest to the others; one that is throttled gets its full fair share back in
+the next tick. A pod outside the scope is not bounded, so what it uses is taken off first.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from msgspec import Struct
+
+from nodeagent.core.fair import max_min
+from nodeagent.core.rates import PodRates, View
+from nodeagent.model.plan import Kind, Knob, KnobReading
+from nodeagent.model.pod import PodSpec, Priority
+
+PRIORITY_FACTOR = {Priority.HIGH: 4.0, Priority.MEDIUM: 2.0, Priority.LOW: 1.0}
+DEFAULT_REQUEST_CORES = 1.0
+HUNGRY_RATIO = 0.8  # a pod that uses this much of its quota wants more
+SPARE_FACTOR, SPARE_CORES = 1.5, 0.05  # room left to a pod that does not
+
+
+class Shares(Struct, frozen=True, gc=False):
+    """Cores by cgroup: of every bounded Batch pod, and of every bounded tier."""
+
+    pods: dict[str, float]
+    tiers: dict[str, float]
+
+
+def weight(spec: PodSpec) -> float:
+    """Request in cores times the priority's factor."""
+    return (spec.cpu_request_cores or DEFAULT_REQUEST_CORES) * PRIORITY_FACTOR[spec.priority]
+
+
+def own_limit(reading: KnobReading | None) -> float:
+    """The quota a cgroup has or had without us, in cores; inf when it has none."""
+    if reading is None:
+        return math.inf
+    return reading.actual if reading.original is None else reading.original
+
+
+def split(
+    view: View,
+    limit_cores: float,
+    floor_cores: float,
+    scope: frozenset[str],
+    knobs: Mapping[Knob, KnobReading],
+) -> Shares:
+    """Shares of `limit_cores` for the Batch pods and tiers whose cgroup is in `scope`."""
+    batch = [p for p in view.pods if not p.pod.spec.online]
+    outside = sum(p.cores or 0.0 for p in batch if p.pod.spec.cgroup not in scope)
+    left = max(floor_cores, limit_cores - outside)
+    bounded = [p for p in batch if p.pod.spec.cgroup in scope]
+    weights = [weight(p.pod.spec) for p in bounded]
+    quotas = [knobs.get(Knob(Kind.CPU_QUOTA, p.pod.spec.cgroup)) for p in bounded]
+    demands = [_demand(p, q) for p, q in zip(bounded, quotas, strict=True)]
+    shares = _spread(left, weights, max_min(left, weights, demands), [own_limit(q) for q in quotas])
+    pods = {p.pod.spec.cgroup: s for p, s in zip(bounded, shares, strict=True)}
+    return Shares(pods, _tiers(view, bounded, pods, left, scope))
+
+
+def _demand(rates: PodRates, quota: KnobReading | None) -> float:
+    """Cores that the pod could use now: inf when it is throttled, at its quota, or not known."""
+    roof = own_limit(quota)
+    if rates.cores is None or quota is None or (rates.throttled_ratio or 0.0) > 0.0:
+        return roof
+    if math.isinf(quota.actual) or rates.cores >= HUNGRY_RATIO * quota.actual:
+        return roof
+    return min(roof, rates.cores * SPARE_FACTOR + SPARE_CORES)
+
+
+def _spread(left: float, weights: list[float], shares: list[float], roofs: list[float]) -> list[float]:
+    """Nobody wants the rest now: hand it out by weight all the same, so that no quota binds needlessly."""
+    rest = left - sum(shares)
+    if rest <= 0.0 or not shares:
+        return shares
+    extra = max_min(rest, weights, [r - s for r, s in zip(roofs, shares, strict=True)])
+    return [s + e for s, e in zip(shares, extra, strict=True)]
+
+
+def _tiers(
+    view: View, bounded: list[PodRates], pods: dict[str, float], left: float, scope: frozenset[str]
+) -> dict[str, float]:
+    """A tier gets its pods' sum; alone, or without pods, it gets all."""
+    sums: dict[str, float] = {}
+    for p in bounded:
+        home = p.pod.spec.tier or ""
+        sums[home] = sums.get(home, 0.0) + pods[p.pod.spec.cgroup]
+    here = [t for t in view.snapshot.tiers if t in scope]
+    return {t: left if t not in sums or len(sums) == 1 else sums[t] for t in here}

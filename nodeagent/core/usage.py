@@ -1,0 +1,151 @@
+"""Who uses what: online, Batch and system use of the node and of its NUMA nodes, with the age of the oldest part.
+
+A pod whose reading is missing counts with its last known use, and that use ages. A pod that was never read
+counts with its request, else everything that includes it is unknown; only in a pod's first tick, when no
+rate can exist yet, it counts with nothing and `arriving` says that nothing may grow. Per NUMA node, a cgroup's CPU time is not told by the kernel: Batch's and
+the system's shares follow each node's measured use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from msgspec import Struct
+
+from nodeagent.core.rates import PodRates, View
+from nodeagent.model.decision import KnownUse
+from nodeagent.model.snapshot import NodeMemory
+
+NODE = ""  # the key of the node's own (system) use among the known
+
+
+class Usage(Struct, frozen=True, gc=False):
+    """Cores and bytes; None = not known and never was. Ages in seconds, of the oldest contribution."""
+
+    online_cores: float | None
+    batch_cores: float | None
+    system_cores: float | None
+    cpu_age_s: float
+    online_bytes: float | None
+    batch_bytes: float
+    system_bytes: float | None
+    memory_total_bytes: float | None
+    memory_age_s: float
+    arriving: bool
+    zone_online_cores: dict[int, float]
+    zone_system_cores: dict[int, float]
+    zone_online_bytes: dict[int, float]
+    zone_system_bytes: dict[int, float]
+
+
+def remember(view: View, known: Mapping[str, KnownUse]) -> dict[str, KnownUse]:
+    """The last known use of every pod that is here, and of the system."""
+    now = view.snapshot.at
+    new = KnownUse(cpu_at=now, memory_at=now)
+    after = {p.pod.spec.uid: _known_pod(p, known.get(p.pod.spec.uid, new), now) for p in view.pods}
+    after[NODE] = _known_system(view, after, known.get(NODE, KnownUse()), now)
+    return after
+
+
+def usage(view: View, known: Mapping[str, KnownUse]) -> Usage:
+    """Sums over the known use; `known` is what `remember` gave for this tick."""
+    now, system = view.snapshot.at, known[NODE]
+    online = [(p, known[p.pod.spec.uid]) for p in view.pods if p.pod.spec.online]
+    batch = [known[p.pod.spec.uid] for p in view.pods if not p.pod.spec.online]
+    batch_cores = sum(k.cpu_cores or 0.0 for k in batch) if view.dt_s is not None else None
+    batch_bytes = sum(k.memory_bytes or 0.0 for k in batch)
+    cores, cpu_age_s = _sum([_cpu_or_request(p, k, now) for p, k in online], now)
+    size, memory_age_s = _sum([_memory_or_request(p, k, now) for p, k in online], now)
+    memory = view.snapshot.node.memory
+    zone_online, zone_system = _zone_cores(view, batch_cores or 0.0, system.cpu_cores or 0.0)
+    zone_bytes, zone_system_bytes = _zone_bytes(view, batch_bytes, system.memory_bytes or 0.0)
+    return Usage(
+        online_cores=cores if view.dt_s is not None or system.cpu_cores is not None else None,
+        batch_cores=batch_cores,
+        system_cores=system.cpu_cores,
+        cpu_age_s=max(cpu_age_s, now - system.cpu_at) if system.cpu_cores is not None else cpu_age_s,
+        online_bytes=size,
+        batch_bytes=batch_bytes,
+        system_bytes=system.memory_bytes,
+        memory_total_bytes=None if memory is None else float(memory.total_bytes),
+        memory_age_s=max(memory_age_s, now - system.memory_at)
+        if system.memory_bytes is not None
+        else memory_age_s,
+        arriving=any(k.cpu_cores is None and k.cpu_at == now for _, k in online),
+        zone_online_cores=zone_online,
+        zone_system_cores=zone_system,
+        zone_online_bytes=zone_bytes,
+        zone_system_bytes=zone_system_bytes,
+    )
+
+
+def _known_pod(rates: PodRates, last: KnownUse, now: float) -> KnownUse:
+    cpu = (rates.cores, now) if rates.cores is not None else (last.cpu_cores, last.cpu_at)
+    size = rates.pod.reading.working_set_bytes
+    memory = (float(size), now) if size is not None else (last.memory_bytes, last.memory_at)
+    return KnownUse(cpu[0], cpu[1], memory[0], memory[1])
+
+
+def _known_system(view: View, pods: Mapping[str, KnownUse], last: KnownUse, now: float) -> KnownUse:
+    cpu: tuple[float | None, float] = (last.cpu_cores, last.cpu_at)
+    if view.busy_cores is not None:
+        fresh = sum(p.cores or 0.0 for p in view.pods)
+        cpu = (max(0.0, view.busy_cores - fresh), now)
+    memory: tuple[float | None, float] = (last.memory_bytes, last.memory_at)
+    node = view.snapshot.node.memory
+    if node is not None and node.available_bytes is not None:
+        used = node.total_bytes - node.available_bytes
+        memory = (max(0.0, used - sum(k.memory_bytes or 0.0 for k in pods.values())), now)
+    return KnownUse(cpu[0], cpu[1], memory[0], memory[1])
+
+
+def _cpu_or_request(rates: PodRates, known: KnownUse, now: float) -> tuple[float | None, float]:
+    if known.cpu_cores is None:
+        request = rates.pod.spec.cpu_request_cores
+        return (0.0 if request is None and known.cpu_at == now else request), now
+    return known.cpu_cores, known.cpu_at
+
+
+def _memory_or_request(rates: PodRates, known: KnownUse, now: float) -> tuple[float | None, float]:
+    if known.memory_bytes is None:
+        request = rates.pod.spec.memory_request_bytes
+        return (None if request is None else float(request)), now
+    return known.memory_bytes, known.memory_at
+
+
+def _sum(parts: list[tuple[float | None, float]], now: float) -> tuple[float | None, float]:
+    """The sum and the age of its oldest part; None as soon as one part is unknown."""
+    total, age_s = 0.0, 0.0
+    for value, at in parts:
+        if value is None:
+            return None, age_s
+        total += value
+        age_s = max(age_s, now - at)
+    return total, age_s
+
+
+def _zone_cores(view: View, batch: float, system: float) -> tuple[dict[int, float], dict[int, float]]:
+    busy = sum(view.zone_busy_cores.values())
+    online_of, system_of = {}, {}
+    for node, cores in view.zone_busy_cores.items():
+        share = cores / busy if busy > 0.0 else 0.0
+        system_of[node] = system * share
+        online_of[node] = max(0.0, cores - (batch + system) * share)
+    return online_of, system_of
+
+
+def _zone_bytes(view: View, batch: float, system: float) -> tuple[dict[int, float], dict[int, float]]:
+    used_of = {m.numa_node: _used(m) for m in view.snapshot.node.numa_memory if m.numa_node is not None}
+    used = sum(used_of.values())
+    online_of, system_of = {}, {}
+    for node, size in used_of.items():
+        share = size / used if used > 0.0 else 0.0
+        system_of[node] = system * share
+        online_of[node] = max(0.0, size - (batch + system) * share)
+    return online_of, system_of
+
+
+def _used(memory: NodeMemory) -> float:
+    """Bytes in use on a NUMA node, without what the kernel would drop first."""
+    droppable = (memory.inactive_file_bytes or 0) + (memory.reclaimable_bytes or 0)
+    return max(0.0, float(memory.total_bytes - memory.free_bytes - droppable))

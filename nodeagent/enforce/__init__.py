@@ -1,0 +1,6 @@
+"""Enforcers: (Scene, signals, Policy) -> Settings, each the only owner of its kind of knob. Add one in its
+own file and here."""
+
+from nodeagent.enforce import cpu_quota, cpu_weight
+
+ENFORCERS = (cpu_quota.enforce, cpu_weight.enforce)

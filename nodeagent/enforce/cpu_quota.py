@@ -1,0 +1,69 @@
+"""CPU quota: the tier's bounds Batch as a whole, each pod's bounds it inside the tier.
+
+While the limit is not known, what is held is kept: absent from the plan would mean given back. cgroup v1
+refuses a quota below one that is set further down, so such an inner quota is lifted for as long; its pod's
+bounds it anyway.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from nodeagent.core.scene import Scene
+from nodeagent.core.share import own_limit
+from nodeagent.model.decision import Signal
+from nodeagent.model.plan import Kind, Knob, KnobReading, Setting
+from nodeagent.model.policy import CpuPolicy, Policy
+
+NAME = "cpu_quota"
+
+
+def enforce(scene: Scene, signals: tuple[Signal, ...], policy: Policy) -> Iterator[Setting]:
+    """Quota in cores for every tier and Batch pod in scope."""
+    if scene.shares is None:
+        yield from _kept(scene)
+        return
+    for tier, cores in scene.shares.tiers.items():
+        knob = Knob(Kind.CPU_QUOTA, tier)
+        if knob in scene.knobs:
+            yield Setting(knob, min(cores, own_limit(scene.knobs[knob])), NAME, scene.why)
+    quotas: dict[str, float] = {}
+    for cgroup, cores in scene.shares.pods.items():
+        reading = scene.knobs.get(Knob(Kind.CPU_QUOTA, cgroup))
+        if reading is not None:
+            quotas[cgroup] = _quota(reading, cores, _roof(scene, cgroup), policy.cpu)
+            yield Setting(reading.knob, quotas[cgroup], NAME, f"fair share; {scene.why}")
+    yield from _lifted(scene, {cgroup: q for cgroup, q in quotas.items() if cgroup not in scene.shares.tiers})
+
+
+def _kept(scene: Scene) -> Iterator[Setting]:
+    for knob, reading in scene.knobs.items():
+        if knob.kind is Kind.CPU_QUOTA and reading.written is not None:
+            yield Setting(knob, reading.written, NAME, f"kept: {scene.why}")
+
+
+def _quota(reading: KnobReading, cores: float, roof: float, policy: CpuPolicy) -> float:
+    """The share within its bounds; a small change of what is held is not worth a write."""
+    own = own_limit(reading)
+    quota = min(own, roof, max(policy.pod_floor_cores, cores))
+    held = reading.written
+    if held is not None and held <= min(own, roof) and abs(held - quota) <= policy.dead_band_ratio * held:
+        return held
+    return quota
+
+
+def _roof(scene: Scene, cgroup: str) -> float:
+    """The quota planned for the tier above; inf without one."""
+    tiers = scene.shares.tiers if scene.shares is not None else {}
+    return min((cores for tier, cores in tiers.items() if cgroup.startswith(f"{tier}/")), default=math.inf)
+
+
+def _lifted(scene: Scene, quotas: dict[str, float]) -> Iterator[Setting]:
+    """Inner quotas of Batch pods that are above their pod's, without limit for now."""
+    for knob, inner in scene.knobs.items():
+        if knob.kind is Kind.CPU_QUOTA and inner.nested and not math.isinf(own_limit(inner)):
+            parts = knob.target.split("/")
+            above = ("/".join(parts[:n]) for n in range(1, len(parts)))
+            if own_limit(inner) > min((quotas[p] for p in above if p in quotas), default=math.inf):
+                yield Setting(knob, math.inf, NAME, "cgroup v1 refuses a parent's quota below this one")

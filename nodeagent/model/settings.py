@@ -1,0 +1,121 @@
+"""How the process itself is set up: everything in the TOML that is neither Policy nor [[pods]], already checked.
+
+Each field carries its bounds and the words that `check` prints.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+
+class Mode(enum.StrEnum):
+    ENFORCE = "enforce"
+    OBSERVE = "observe"
+
+
+class Actuator(enum.StrEnum):
+    CPU = "cpu"
+
+
+class OnExit(enum.StrEnum):
+    RESTORE = "restore"
+    KEEP = "keep"
+
+
+class Level(enum.StrEnum):
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class AgentSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """The loop and where it lives."""
+
+    mode: Annotated[
+        Mode, Meta(description="enforce: write, below `scope` only; observe: plan, write nothing")
+    ] = Mode.ENFORCE
+    enforce: Annotated[tuple[Actuator, ...], Meta(description="what may be written in mode enforce")] = (
+        Actuator.CPU,
+    )
+    on_exit: Annotated[
+        OnExit, Meta(description="restore: give all values back on stop; keep: leave them as they are")
+    ] = OnExit.RESTORE
+    tick_s: Annotated[float, Meta(ge=0.1, le=60.0, description="time between two ticks")] = 1.0
+    slow_tick_s: Annotated[
+        float, Meta(ge=0.1, le=600.0, description="time between two readings of what changes slowly")
+    ] = 5.0
+    scan_s: Annotated[
+        float, Meta(ge=1.0, le=3600.0, description="time between two full walks of the cgroup tree")
+    ] = 30.0
+    checkpoint_s: Annotated[
+        float, Meta(ge=1.0, le=3600.0, description="time between two saves of the usage history")
+    ] = 60.0
+    host_root: Annotated[
+        str,
+        Meta(min_length=1, max_length=4096, description="where the host's / is seen (/host in a container)"),
+    ] = "/"
+    state_dir: Annotated[
+        str, Meta(min_length=2, max_length=4096, description="durable: lock, originals, history, journal")
+    ] = "/var/lib/nodeagent"
+    run_dir: Annotated[
+        str, Meta(min_length=2, max_length=4096, description="volatile: socket, claims of `nodeagent exec`")
+    ] = "/run/nodeagent"
+
+
+class GrpcSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """The service `NodeAgent`."""
+
+    address: Annotated[
+        str,
+        Meta(
+            max_length=300,
+            description='unix:/path or a loopback host:port; "" = off; default: in agent.run_dir',
+        ),
+    ] = "unix:/run/nodeagent/nodeagent.sock"
+    reflection: Annotated[bool, Meta(description="let clients ask which services there are")] = True
+    heartbeat_s: Annotated[
+        float, Meta(ge=1.0, le=600.0, description="a watcher hears at least this often, changed or not")
+    ] = 10.0
+    max_watchers: Annotated[int, Meta(ge=1, le=4096, description="WatchCapacity streams at a time")] = 64
+    max_message_bytes: Annotated[
+        int, Meta(ge=4096, le=1 << 28, description="largest message sent or taken")
+    ] = 4 << 20
+
+
+class HttpSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """/metrics, /livez and /readyz."""
+
+    address: Annotated[str, Meta(max_length=300, description='host:port; "" = off')] = "127.0.0.1:9464"
+    max_series: Annotated[
+        int, Meta(ge=100, le=1_000_000, description="series in /metrics; what is dropped is counted")
+    ] = 20_000
+
+
+class JournalSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """The record of ticks that `nodeagent replay` reads."""
+
+    enabled: Annotated[bool, Meta(description="record each tick in the state directory")] = True
+    max_bytes: Annotated[
+        int, Meta(ge=1 << 20, le=1 << 40, description="all segments together; the oldest one goes first")
+    ] = 64 << 20
+    segment_bytes: Annotated[int, Meta(ge=1 << 16, le=1 << 32, description="one segment")] = 4 << 20
+
+
+class LogSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """Structured events on standard error."""
+
+    level: Annotated[Level, Meta(description="least level that is logged")] = Level.INFO
+
+
+class Settings(Struct, frozen=True, forbid_unknown_fields=True):
+    """TOML sections have the names of these fields: [agent], [grpc], [http], [journal], [log]."""
+
+    agent: AgentSettings = AgentSettings()
+    grpc: GrpcSettings = GrpcSettings()
+    http: HttpSettings = HttpSettings()
+    journal: JournalSettings = JournalSettings()
+    log: LogSettings = LogSettings()

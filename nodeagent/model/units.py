@@ -1,0 +1,31 @@
+"""Sizes as people write them: "64 MiB" = 64 * 1024^2 bytes, "512M" = 512 * 1000^2 bytes, as in Kubernetes."""
+
+from __future__ import annotations
+
+import re
+
+MAX_BYTES = (1 << 63) - 1
+_SIZE = re.compile(r"(\d{1,19}(?:\.\d{1,9})?)\s*([kKMGTP]?)(i?)([bB]?)")
+_POWER = {"": 0, "k": 1, "K": 1, "M": 2, "G": 3, "T": 4, "P": 5}
+
+
+def parse_bytes(text: str) -> int:
+    """Bytes in "4096", "64 MiB", "1.5Gi" (powers of 1024) or "512M", "2 GB" (powers of 1000); else ValueError."""
+    match = _SIZE.fullmatch(text.strip())
+    if match is None or (match[3] and not match[2]):
+        raise ValueError(
+            f"not a size: {text[:40]!r}; write it as 512 MiB or 512Mi (1024^2), 512 MB or 512M (1000^2)"
+        )
+    whole, _, fraction = match[1].partition(".")
+    unit = (1024 if match[3] else 1000) ** _POWER[match[2]]
+    size = int(whole) * unit + int(fraction or 0) * unit // 10 ** len(fraction)
+    if size > MAX_BYTES:
+        raise ValueError(f"{text[:40]!r} is more than the {MAX_BYTES} bytes that the kernel can count")
+    return size
+
+
+def format_bytes(size: float) -> str:
+    """The shortest text in a power of 1024 with at most one decimal: "64 MiB", "1.5 GiB", "512 B"."""
+    power = next((p for p in range(5, 0, -1) if abs(size) >= 1024**p), 0)
+    number = f"{size / 1024**power:.1f}".removesuffix(".0")
+    return f"{number} {('B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB')[power]}"
