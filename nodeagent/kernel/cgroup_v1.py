@@ -1,0 +1,41 @@
+"""The dialect of cgroup v1: Linux Documentation/scheduler/sched-bwc.rst and sched-design-CFS.rst.
+
+Invariant: the period is only read, never written; it belongs to whoever made the cgroup.
+"""
+
+from __future__ import annotations
+
+import math
+
+from nodeagent.kernel.cgroup import Count, Flag, Interface, count
+from nodeagent.kernel.cpu import CpuCgroup
+
+
+class Quota(Interface[float]):
+    """cpu.cfs_quota_us: microseconds per period; -1 is inf."""
+
+    def parse(self, data: bytes) -> float:
+        return math.inf if data.strip() == b"-1" else float(count(data))
+
+    def render(self, value: float) -> str:
+        return "-1" if math.isinf(value) else str(int(value))
+
+
+class CpuV1(CpuCgroup):
+    """The cpu controller of one v1 cgroup."""
+
+    default_weight = 1024
+    min_weight = 2
+    max_weight = 262_144
+    nested_quota = True
+
+    cfs_quota_us = Quota("cpu.cfs_quota_us")
+    cfs_period_us = Count("cpu.cfs_period_us")
+    weight = Count("cpu.shares")
+    idle = Flag("cpu.idle")
+
+    def bandwidth(self) -> tuple[float, int]:
+        return self.cfs_quota_us, self.cfs_period_us
+
+    def set_bandwidth(self, quota_us: float, period_us: int) -> None:  # noqa: ARG002  # a file of its own in v1
+        self.cfs_quota_us = quota_us

@@ -1,0 +1,42 @@
+"""The dialect of cgroup v2: Linux Documentation/admin-guide/cgroup-v2.rst, "CPU Interface Files".
+
+Invariant: the period is written back as it was found; it belongs to whoever made the cgroup.
+"""
+
+from __future__ import annotations
+
+import math
+
+from nodeagent.kernel.cgroup import Count, Flag, Interface, count
+from nodeagent.kernel.cpu import CpuCgroup
+
+
+class QuotaPair(Interface[tuple[float, int]]):
+    """cpu.max: "QUOTA PERIOD" in microseconds; "max" is inf."""
+
+    def parse(self, data: bytes) -> tuple[float, int]:
+        quota, period = data.split()
+        return math.inf if quota == b"max" else float(count(quota)), count(period)
+
+    def render(self, value: tuple[float, int]) -> str:
+        quota_us, period_us = value
+        return f"max {period_us}" if math.isinf(quota_us) else f"{int(quota_us)} {period_us}"
+
+
+class CpuV2(CpuCgroup):
+    """The cpu controller of one v2 cgroup."""
+
+    default_weight = 100
+    min_weight = 1
+    max_weight = 10_000
+    nested_quota = False
+
+    max = QuotaPair("cpu.max")
+    weight = Count("cpu.weight")
+    idle = Flag("cpu.idle")
+
+    def bandwidth(self) -> tuple[float, int]:
+        return self.max
+
+    def set_bandwidth(self, quota_us: float, period_us: int) -> None:
+        self.max = (quota_us, period_us)

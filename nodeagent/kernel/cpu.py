@@ -1,0 +1,113 @@
+"""The cpu controller's knobs in cores and weights: what the two dialects share.
+
+Invariant: a value is read and written with the same float expression (steps / scale), so that what was
+written compares equal to what is found.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from nodeagent.kernel.cgroup import Cgroup, Count, Flag
+from nodeagent.model.errors import Garbled, Refused, Unsupported
+from nodeagent.model.plan import Kind
+
+MIN_QUOTA_US = 1000  # Linux kernel/sched/core.c: min_cfs_quota_period
+# Linux kernel commit d505b8af5891 ("sched: Defend cfs and rt bandwidth quota against overflow") (in v5.8)
+MAX_QUOTA_US = (1 << 44) - 1
+
+
+class Found(NamedTuple):
+    """One knob as it is, and what the kernel takes: `KnobReading` without what the agent remembers."""
+
+    actual: float
+    scale: int
+    low: float
+    high: float
+    has_idle: bool = False
+
+
+class CpuCgroup(Cgroup):
+    """What the two dialects of the cpu controller share: cores and weights, and how idle hangs together.
+
+    cpu.idle and the weight are one knob, because the kernel couples them: with cpu.idle=1 it refuses any
+    weight, and leaving idle resets the weight to its default. Linux kernel commit 304000390f88
+    ("sched: Cgroup SCHED_IDLE support") (in v5.15).
+    """
+
+    default_weight: int
+    max_weight: int
+    min_weight: int
+    nested_quota: bool  # the kernel refuses a quota above the nearest limited ancestor's
+
+    weight: Count
+    idle: Flag
+    _lacks_idle = False  # seen while the weight was there: then it is the kernel that has no cpu.idle
+
+    def bandwidth(self) -> tuple[float, int]:
+        """(quota_us or inf, period_us)."""
+        raise NotImplementedError
+
+    def set_bandwidth(self, quota_us: float, period_us: int) -> None:
+        raise NotImplementedError
+
+    def drop_kept(self) -> None:
+        self._lacks_idle = False
+        super().drop_kept()
+
+    def read(self, kind: Kind) -> Found:
+        """Unsupported when this cgroup has no such knob, else Gone, Garbled or Refused."""
+        return self._quota() if kind is Kind.CPU_QUOTA else self._weight()
+
+    def write(self, kind: Kind, value: float) -> None:
+        """Set it. Refused, without a try, when the value is outside of what the kernel takes."""
+        if kind is Kind.CPU_QUOTA:
+            self._set_quota(value)
+        else:
+            self._set_weight(value)
+
+    def _quota(self) -> Found:
+        quota_us, period_us = self.bandwidth()
+        if period_us <= 0:
+            raise Garbled(f"{self.path}: a CFS period of {period_us} us")
+        return Found(quota_us / period_us, period_us, MIN_QUOTA_US / period_us, MAX_QUOTA_US / period_us)
+
+    def _set_quota(self, cores: float) -> None:
+        _, period_us = self.bandwidth()
+        quota_us = cores if math.isinf(cores) else self._steps(cores, period_us, MIN_QUOTA_US, MAX_QUOTA_US)
+        self.set_bandwidth(quota_us, period_us)
+
+    def _weight(self) -> Found:
+        scale = self.default_weight
+        has_idle, idle = self._idle()
+        actual = 0.0 if idle else self.weight / scale
+        self._lacks_idle = not has_idle
+        return Found(actual, scale, self.min_weight / scale, self.max_weight / scale, has_idle)
+
+    def _set_weight(self, value: float) -> None:
+        has_idle, idle = self._idle()
+        if value == 0.0:
+            if not has_idle:
+                raise Unsupported(f"{self.path} has no cpu.idle", hint="Linux has it from 5.15 on")
+            self.idle = True
+            return
+        weight = self._steps(value, self.default_weight, self.min_weight, self.max_weight)
+        if idle:
+            self.idle = False
+        self.weight = weight
+
+    def _idle(self) -> tuple[bool, bool]:
+        if self._lacks_idle:
+            return False, False
+        try:
+            return True, self.idle
+        except Unsupported:
+            return False, False
+
+    def _steps(self, value: float, scale: int, low: int, high: int) -> int:
+        steps = round(value * scale) if math.isfinite(value) else -1
+        if not low <= steps <= high:
+            limits = f"{low / scale:g}..{high / scale:g}"
+            raise Refused(f"{self.path}: {value} is outside of {limits}; not written")
+        return steps
