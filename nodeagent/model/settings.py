@@ -1,4 +1,4 @@
-"""How the process itself is set up: everything in the TOML that is neither Policy nor [[pods]], already checked.
+"""How the process itself is set up: all of the TOML that is neither Policy nor [[pods]], already checked.
 
 Each field carries its bounds and the words that `check` prints.
 """

@@ -10,14 +10,14 @@ _POWER = {"": 0, "k": 1, "K": 1, "M": 2, "G": 3, "T": 4, "P": 5}
 
 
 def parse_bytes(text: str) -> int:
-    """Bytes in "4096", "64 MiB", "1.5Gi" (powers of 1024) or "512M", "2 GB" (powers of 1000); else ValueError."""
+    """Bytes in "4096", "64 MiB" or "1.5Gi" (powers of 1024), "512M" or "2 GB" (of 1000); else ValueError."""
     match = _SIZE.fullmatch(text.strip())
     if match is None or (match[3] and not match[2]):
         raise ValueError(
             f"not a size: {text[:40]!r}; write it as 512 MiB or 512Mi (1024^2), 512 MB or 512M (1000^2)"
         )
     whole, _, fraction = match[1].partition(".")
-    unit = (1024 if match[3] else 1000) ** _POWER[match[2]]
+    unit = pow(1024 if match[3] else 1000, _POWER[match[2]])
     size = int(whole) * unit + int(fraction or 0) * unit // 10 ** len(fraction)
     if size > MAX_BYTES:
         raise ValueError(f"{text[:40]!r} is more than the {MAX_BYTES} bytes that the kernel can count")

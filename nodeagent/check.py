@@ -1,0 +1,82 @@
+"""What `nodeagent check` prints: every key with its effective value, its origin, range and meaning.
+
+Invariant: the text form is itself a configuration file, and one that has the same effect.
+"""
+
+from __future__ import annotations
+
+import enum
+
+import msgspec
+from msgspec import Struct
+
+from nodeagent.config import Config
+from nodeagent.config.schema import POD, leaves
+from nodeagent.model.units import format_bytes
+
+
+class Row(Struct, frozen=True):
+    """One key. `value` is as JSON knows it; `unit` may be empty, `allowed` and `about` are words."""
+
+    key: str
+    value: object
+    unit: str
+    allowed: str
+    origin: str
+    about: str
+
+
+def effective(config: Config) -> tuple[Row, ...]:
+    """All keys, those outside a section first (as TOML wants it) and the pod rules last."""
+    owners = (config.settings, config.policy)
+    keys = [key for key in leaves() if not key.startswith(f"{POD}.")]
+    keys.sort(key=lambda key: "." in key)  # stable: else in the order of the schema
+    rows = [_row(key, _at(owners, key), config) for key in keys]
+    for number, rule in enumerate(config.rules):
+        given = ((f"{POD}[{number}].{name}", name) for name in rule.__struct_fields__)
+        rows.extend(_row(key, getattr(rule, name), config) for key, name in given if key in config.origins)
+    return tuple(rows)
+
+
+def as_json(rows: tuple[Row, ...]) -> str:
+    """A JSON list of the rows, one per line."""
+    return "[\n" + ",\n".join(msgspec.json.encode(row).decode() for row in rows) + "\n]"
+
+
+def as_text(rows: tuple[Row, ...]) -> str:
+    """TOML, with "# ORIGIN; RANGE; MEANING" after each value."""
+    lines, section = [], ""
+    for row in rows:
+        before, dot, name = row.key.rpartition(".")
+        if dot and before != section:
+            section = before
+            header = f"[[{POD}]]" if section.startswith(f"{POD}[") else f"[{section}]"
+            lines.append(f"\n{header}")
+        lines.append(f"{f'{name} = {msgspec.json.encode(row.value).decode()}':32}  # {_comment(row)}")
+    return "\n".join(lines) + "\n"
+
+
+def _comment(row: Row) -> str:
+    if row.unit == "bytes":
+        allowed = f"{format_bytes(float(str(row.value)))} of {row.allowed}"
+    else:
+        allowed = f"{row.allowed} {row.unit}".rstrip()
+    return f"{row.origin}; {allowed}; {row.about}"
+
+
+def _row(key: str, value: object, config: Config) -> Row:
+    leaf = leaves()[f"{POD}.{key.partition('.')[2]}" if key.startswith(f"{POD}[") else key]
+    return Row(key, _plain(value), leaf.unit, leaf.allowed, config.origins[key], leaf.about)
+
+
+def _at(owners: tuple[Struct, ...], key: str) -> object:
+    section, _, name = key.partition(".")
+    owner = next(owner for owner in owners if section in owner.__struct_fields__)
+    found: object = getattr(owner, section)
+    return getattr(found, name) if name else found
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, enum.Enum):
+        return value.value
+    return [_plain(entry) for entry in value] if isinstance(value, tuple) else value

@@ -1,0 +1,127 @@
+"""What a single key cannot tell: values that must fit each other, addresses, paths, globs.
+
+Invariant: every rule names the keys that disagree, their values and where the first one was set.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator, Mapping
+
+from nodeagent.config.schema import POD
+from nodeagent.model.errors import Misconfigured
+from nodeagent.model.glob import glob_regex
+from nodeagent.model.pod import PodRule
+from nodeagent.model.policy import Policy
+from nodeagent.model.settings import Settings
+
+MAX_UNIX_PATH = 107  # unix(7): sun_path is 108 bytes with its NUL
+
+Complaint = tuple[str, str]  # key, what is wrong with it
+
+
+def check_together(
+    settings: Settings, policy: Policy, rules: tuple[PodRule, ...], origins: Mapping[str, str]
+) -> None:
+    """Misconfigured for the first rule that is broken."""
+    for key, wrong in (
+        *_times(settings, policy),
+        *_amounts(settings, policy),
+        *_paths(settings),
+        *_addresses(settings),
+        *_globs(policy, rules),
+    ):
+        raise Misconfigured(f"{origins[key]}: {key} {wrong}")
+
+
+def _times(settings: Settings, policy: Policy) -> Iterator[Complaint]:
+    agent, drift = settings.agent, policy.drift
+    for key, value in (("slow_tick_s", agent.slow_tick_s), ("scan_s", agent.scan_s)):
+        if value < agent.tick_s:
+            yield f"agent.{key}", f"= {value:g} is shorter than agent.tick_s = {agent.tick_s:g}"
+    stale, slowest = policy.capacity.stale_after_s, max(agent.tick_s, agent.slow_tick_s)
+    if stale <= slowest:
+        yield (
+            "capacity.stale_after_s",
+            f"= {stale:g} must be more than agent.tick_s and agent.slow_tick_s, {slowest:g}: else all is stale",
+        )
+    if drift.backoff_max_s < drift.backoff_s:
+        yield (
+            "drift.backoff_max_s",
+            f"= {drift.backoff_max_s:g} is shorter than drift.backoff_s = {drift.backoff_s:g}",
+        )
+
+
+def _amounts(settings: Settings, policy: Policy) -> Iterator[Complaint]:
+    journal, cpu = settings.journal, policy.cpu
+    if 2 * journal.segment_bytes > journal.max_bytes:
+        yield (
+            "journal.segment_bytes",
+            f"= {journal.segment_bytes} must be at most half of journal.max_bytes = {journal.max_bytes}",
+        )
+    if cpu.pod_floor_cores > cpu.floor_cores:
+        yield (
+            "cpu.pod_floor_cores",
+            f"= {cpu.pod_floor_cores:g} is more than cpu.floor_cores = {cpu.floor_cores:g}",
+        )
+
+
+def _paths(settings: Settings) -> Iterator[Complaint]:
+    agent = settings.agent
+    for key in ("host_root", "state_dir", "run_dir"):
+        path = getattr(agent, key)
+        if not path.startswith("/") or ".." in path.split("/"):
+            yield f"agent.{key}", f'takes an absolute path without "..", found "{path}"'
+    if agent.state_dir.rstrip("/") in ("", agent.run_dir.rstrip("/")):
+        yield "agent.state_dir", f'must be a directory of its own, found "{agent.state_dir}"'
+
+
+def _addresses(settings: Settings) -> Iterator[Complaint]:
+    address = settings.grpc.address
+    if address.startswith("unix:"):
+        path = address.removeprefix("unix:")
+        if not path.startswith("/") or path.endswith("/"):
+            yield "grpc.address", f'takes unix:/absolute/path, found "{address}"'
+        elif len(path.encode()) > MAX_UNIX_PATH:
+            yield "grpc.address", f"is longer than the {MAX_UNIX_PATH} bytes of a unix socket's path"
+    elif address:
+        host = _host(address)
+        if host is None:
+            yield "grpc.address", f'takes unix:/path, 127.0.0.1:PORT, [::1]:PORT or "", found "{address}"'
+        elif not _is_loopback(host):
+            yield "grpc.address", f'is plain TCP, so it takes a loopback address only, found "{address}"'
+    if settings.http.address and _host(settings.http.address) is None:
+        yield "http.address", f'takes ADDRESS:PORT, [IPv6]:PORT or "", found "{settings.http.address}"'
+
+
+def _host(address: str) -> str | None:
+    """The IP address (or "localhost") of "host:port", or None when it is not of that form."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not (port.isascii() and port.isdigit()) or int(port[:6]) > 65535:
+        return None
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    if host == "localhost":
+        return host
+    try:
+        version = ipaddress.ip_address(bare).version
+    except ValueError:
+        return None
+    return bare if (version == 6) == (bare != host) else None
+
+
+def _is_loopback(host: str) -> bool:
+    return host == "localhost" or ipaddress.ip_address(host).is_loopback
+
+
+def _globs(policy: Policy, rules: tuple[PodRule, ...]) -> Iterator[Complaint]:
+    globs = [("scope", glob) for glob in policy.scope]
+    globs += [(f"{POD}[{number}].match", rule.match) for number, rule in enumerate(rules)]
+    for key, glob in globs:
+        if not glob.strip("/"):
+            yield key, "has an empty glob"
+        elif ".." in glob.split("/"):
+            yield key, f'takes globs of cgroup paths, which have no "..", found "{glob}"'
+        elif len(glob) > 512:
+            yield key, f"has a glob longer than 512 characters: {glob[:40]}..."
+        else:
+            glob_regex(glob)
