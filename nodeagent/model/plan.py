@@ -14,6 +14,9 @@ class Kind(enum.StrEnum):
     CPU_WEIGHT = "cpu.weight"  # 1.0 = the kernel's default weight; 0.0 = idle (SCHED_IDLE, cpu.idle=1)
 
 
+DEFAULT_WEIGHT = 1.0
+
+
 class Knob(NamedTuple):
     """The name of one thing that can be set on this node."""
 
@@ -73,6 +76,15 @@ class Held(Struct, frozen=True, gc=False):
     original: float
     written: float | None = None
     pending: float | None = None
+
+    def explains(self, actual: float) -> bool:
+        """True when `actual` is our doing: untouched, written, or left by a write that was cut short.
+
+        A weight leaves idle in two writes, and the kernel puts the default weight in between.
+        """
+        ours = self.original if self.written is None else self.written
+        torn = self.knob.kind is Kind.CPU_WEIGHT and ours == 0.0 and self.pending and actual == DEFAULT_WEIGHT
+        return actual in (ours, self.pending) or bool(torn)
 
 
 class Setting(Struct, frozen=True, gc=False):
