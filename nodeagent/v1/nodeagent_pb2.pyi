@@ -1,0 +1,498 @@
+import datetime
+
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class UpdateReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    UPDATE_REASON_UNSPECIFIED: _ClassVar[UpdateReason]
+    UPDATE_REASON_SNAPSHOT: _ClassVar[UpdateReason]
+    UPDATE_REASON_CHANGE: _ClassVar[UpdateReason]
+    UPDATE_REASON_HEARTBEAT: _ClassVar[UpdateReason]
+
+class Qos(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    QOS_UNSPECIFIED: _ClassVar[Qos]
+    QOS_LS: _ClassVar[Qos]
+    QOS_MID: _ClassVar[Qos]
+    QOS_BATCH: _ClassVar[Qos]
+
+class Priority(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    PRIORITY_UNSPECIFIED: _ClassVar[Priority]
+    PRIORITY_LOW: _ClassVar[Priority]
+    PRIORITY_MEDIUM: _ClassVar[Priority]
+    PRIORITY_HIGH: _ClassVar[Priority]
+
+class KnobKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    KNOB_KIND_UNSPECIFIED: _ClassVar[KnobKind]
+    KNOB_KIND_CPU_QUOTA: _ClassVar[KnobKind]
+    KNOB_KIND_CPU_WEIGHT: _ClassVar[KnobKind]
+UPDATE_REASON_UNSPECIFIED: UpdateReason
+UPDATE_REASON_SNAPSHOT: UpdateReason
+UPDATE_REASON_CHANGE: UpdateReason
+UPDATE_REASON_HEARTBEAT: UpdateReason
+QOS_UNSPECIFIED: Qos
+QOS_LS: Qos
+QOS_MID: Qos
+QOS_BATCH: Qos
+PRIORITY_UNSPECIFIED: Priority
+PRIORITY_LOW: Priority
+PRIORITY_MEDIUM: Priority
+PRIORITY_HIGH: Priority
+KNOB_KIND_UNSPECIFIED: KnobKind
+KNOB_KIND_CPU_QUOTA: KnobKind
+KNOB_KIND_CPU_WEIGHT: KnobKind
+
+class GetCapacityRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetCapacityResponse(_message.Message):
+    __slots__ = ("capacity",)
+    CAPACITY_FIELD_NUMBER: _ClassVar[int]
+    capacity: Capacity
+    def __init__(self, capacity: _Optional[_Union[Capacity, _Mapping]] = ...) -> None: ...
+
+class WatchCapacityRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class WatchCapacityResponse(_message.Message):
+    __slots__ = ("capacity", "reason")
+    CAPACITY_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    capacity: Capacity
+    reason: UpdateReason
+    def __init__(self, capacity: _Optional[_Union[Capacity, _Mapping]] = ..., reason: _Optional[_Union[UpdateReason, str]] = ...) -> None: ...
+
+class GetNodeReportRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetNodeReportResponse(_message.Message):
+    __slots__ = ("report",)
+    REPORT_FIELD_NUMBER: _ClassVar[int]
+    report: NodeReport
+    def __init__(self, report: _Optional[_Union[NodeReport, _Mapping]] = ...) -> None: ...
+
+class Capacity(_message.Message):
+    __slots__ = ("seq", "boot_id", "observed_at", "valid_until", "cpu", "memory", "zones", "confidence_ratio", "withdrawn", "lent")
+    SEQ_FIELD_NUMBER: _ClassVar[int]
+    BOOT_ID_FIELD_NUMBER: _ClassVar[int]
+    OBSERVED_AT_FIELD_NUMBER: _ClassVar[int]
+    VALID_UNTIL_FIELD_NUMBER: _ClassVar[int]
+    CPU_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_FIELD_NUMBER: _ClassVar[int]
+    ZONES_FIELD_NUMBER: _ClassVar[int]
+    CONFIDENCE_RATIO_FIELD_NUMBER: _ClassVar[int]
+    WITHDRAWN_FIELD_NUMBER: _ClassVar[int]
+    LENT_FIELD_NUMBER: _ClassVar[int]
+    seq: int
+    boot_id: str
+    observed_at: _timestamp_pb2.Timestamp
+    valid_until: _timestamp_pb2.Timestamp
+    cpu: CpuAmount
+    memory: MemoryAmount
+    zones: _containers.RepeatedCompositeFieldContainer[Zone]
+    confidence_ratio: float
+    withdrawn: str
+    lent: Lent
+    def __init__(self, seq: _Optional[int] = ..., boot_id: _Optional[str] = ..., observed_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., valid_until: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., cpu: _Optional[_Union[CpuAmount, _Mapping]] = ..., memory: _Optional[_Union[MemoryAmount, _Mapping]] = ..., zones: _Optional[_Iterable[_Union[Zone, _Mapping]]] = ..., confidence_ratio: _Optional[float] = ..., withdrawn: _Optional[str] = ..., lent: _Optional[_Union[Lent, _Mapping]] = ...) -> None: ...
+
+class Zone(_message.Message):
+    __slots__ = ("numa_node", "cpu", "memory")
+    NUMA_NODE_FIELD_NUMBER: _ClassVar[int]
+    CPU_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_FIELD_NUMBER: _ClassVar[int]
+    numa_node: int
+    cpu: CpuAmount
+    memory: MemoryAmount
+    def __init__(self, numa_node: _Optional[int] = ..., cpu: _Optional[_Union[CpuAmount, _Mapping]] = ..., memory: _Optional[_Union[MemoryAmount, _Mapping]] = ...) -> None: ...
+
+class CpuAmount(_message.Message):
+    __slots__ = ("available_cores", "computed_cores", "terms")
+    AVAILABLE_CORES_FIELD_NUMBER: _ClassVar[int]
+    COMPUTED_CORES_FIELD_NUMBER: _ClassVar[int]
+    TERMS_FIELD_NUMBER: _ClassVar[int]
+    available_cores: float
+    computed_cores: float
+    terms: _containers.RepeatedCompositeFieldContainer[CpuTerm]
+    def __init__(self, available_cores: _Optional[float] = ..., computed_cores: _Optional[float] = ..., terms: _Optional[_Iterable[_Union[CpuTerm, _Mapping]]] = ...) -> None: ...
+
+class CpuTerm(_message.Message):
+    __slots__ = ("name", "cores", "source", "age_s")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    CORES_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    AGE_S_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    cores: float
+    source: str
+    age_s: float
+    def __init__(self, name: _Optional[str] = ..., cores: _Optional[float] = ..., source: _Optional[str] = ..., age_s: _Optional[float] = ...) -> None: ...
+
+class MemoryAmount(_message.Message):
+    __slots__ = ("available_bytes", "computed_bytes", "terms")
+    AVAILABLE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    COMPUTED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    TERMS_FIELD_NUMBER: _ClassVar[int]
+    available_bytes: int
+    computed_bytes: int
+    terms: _containers.RepeatedCompositeFieldContainer[MemoryTerm]
+    def __init__(self, available_bytes: _Optional[int] = ..., computed_bytes: _Optional[int] = ..., terms: _Optional[_Iterable[_Union[MemoryTerm, _Mapping]]] = ...) -> None: ...
+
+class MemoryTerm(_message.Message):
+    __slots__ = ("name", "bytes", "source", "age_s")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    BYTES_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    AGE_S_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    bytes: int
+    source: str
+    age_s: float
+    def __init__(self, name: _Optional[str] = ..., bytes: _Optional[int] = ..., source: _Optional[str] = ..., age_s: _Optional[float] = ...) -> None: ...
+
+class Lent(_message.Message):
+    __slots__ = ("used_core_s", "offered_core_s")
+    USED_CORE_S_FIELD_NUMBER: _ClassVar[int]
+    OFFERED_CORE_S_FIELD_NUMBER: _ClassVar[int]
+    used_core_s: float
+    offered_core_s: float
+    def __init__(self, used_core_s: _Optional[float] = ..., offered_core_s: _Optional[float] = ...) -> None: ...
+
+class NodeReport(_message.Message):
+    __slots__ = ("seq", "observed_at", "woken_by", "node", "pods", "capacity", "batch_limit_cores", "batch_limit_why", "signals", "plan", "yielded", "changes", "outcomes", "drifts", "misses")
+    class MissesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    SEQ_FIELD_NUMBER: _ClassVar[int]
+    OBSERVED_AT_FIELD_NUMBER: _ClassVar[int]
+    WOKEN_BY_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    PODS_FIELD_NUMBER: _ClassVar[int]
+    CAPACITY_FIELD_NUMBER: _ClassVar[int]
+    BATCH_LIMIT_CORES_FIELD_NUMBER: _ClassVar[int]
+    BATCH_LIMIT_WHY_FIELD_NUMBER: _ClassVar[int]
+    SIGNALS_FIELD_NUMBER: _ClassVar[int]
+    PLAN_FIELD_NUMBER: _ClassVar[int]
+    YIELDED_FIELD_NUMBER: _ClassVar[int]
+    CHANGES_FIELD_NUMBER: _ClassVar[int]
+    OUTCOMES_FIELD_NUMBER: _ClassVar[int]
+    DRIFTS_FIELD_NUMBER: _ClassVar[int]
+    MISSES_FIELD_NUMBER: _ClassVar[int]
+    seq: int
+    observed_at: _timestamp_pb2.Timestamp
+    woken_by: str
+    node: Node
+    pods: _containers.RepeatedCompositeFieldContainer[Pod]
+    capacity: Capacity
+    batch_limit_cores: float
+    batch_limit_why: str
+    signals: _containers.RepeatedCompositeFieldContainer[Signal]
+    plan: _containers.RepeatedCompositeFieldContainer[Setting]
+    yielded: _containers.RepeatedCompositeFieldContainer[Knob]
+    changes: _containers.RepeatedCompositeFieldContainer[Change]
+    outcomes: _containers.RepeatedCompositeFieldContainer[Outcome]
+    drifts: _containers.RepeatedCompositeFieldContainer[Drift]
+    misses: _containers.ScalarMap[str, int]
+    def __init__(self, seq: _Optional[int] = ..., observed_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., woken_by: _Optional[str] = ..., node: _Optional[_Union[Node, _Mapping]] = ..., pods: _Optional[_Iterable[_Union[Pod, _Mapping]]] = ..., capacity: _Optional[_Union[Capacity, _Mapping]] = ..., batch_limit_cores: _Optional[float] = ..., batch_limit_why: _Optional[str] = ..., signals: _Optional[_Iterable[_Union[Signal, _Mapping]]] = ..., plan: _Optional[_Iterable[_Union[Setting, _Mapping]]] = ..., yielded: _Optional[_Iterable[_Union[Knob, _Mapping]]] = ..., changes: _Optional[_Iterable[_Union[Change, _Mapping]]] = ..., outcomes: _Optional[_Iterable[_Union[Outcome, _Mapping]]] = ..., drifts: _Optional[_Iterable[_Union[Drift, _Mapping]]] = ..., misses: _Optional[_Mapping[str, int]] = ...) -> None: ...
+
+class Node(_message.Message):
+    __slots__ = ("hostname", "boot_id", "agent_version", "topology", "cpu", "memory", "watermark_bytes", "cpu_stall", "memory_stall", "io_stall", "load")
+    HOSTNAME_FIELD_NUMBER: _ClassVar[int]
+    BOOT_ID_FIELD_NUMBER: _ClassVar[int]
+    AGENT_VERSION_FIELD_NUMBER: _ClassVar[int]
+    TOPOLOGY_FIELD_NUMBER: _ClassVar[int]
+    CPU_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_FIELD_NUMBER: _ClassVar[int]
+    WATERMARK_BYTES_FIELD_NUMBER: _ClassVar[int]
+    CPU_STALL_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_STALL_FIELD_NUMBER: _ClassVar[int]
+    IO_STALL_FIELD_NUMBER: _ClassVar[int]
+    LOAD_FIELD_NUMBER: _ClassVar[int]
+    hostname: str
+    boot_id: str
+    agent_version: str
+    topology: Topology
+    cpu: CpuTimes
+    memory: NodeMemory
+    watermark_bytes: int
+    cpu_stall: Stall
+    memory_stall: Stall
+    io_stall: Stall
+    load: Load
+    def __init__(self, hostname: _Optional[str] = ..., boot_id: _Optional[str] = ..., agent_version: _Optional[str] = ..., topology: _Optional[_Union[Topology, _Mapping]] = ..., cpu: _Optional[_Union[CpuTimes, _Mapping]] = ..., memory: _Optional[_Union[NodeMemory, _Mapping]] = ..., watermark_bytes: _Optional[int] = ..., cpu_stall: _Optional[_Union[Stall, _Mapping]] = ..., memory_stall: _Optional[_Union[Stall, _Mapping]] = ..., io_stall: _Optional[_Union[Stall, _Mapping]] = ..., load: _Optional[_Union[Load, _Mapping]] = ...) -> None: ...
+
+class Topology(_message.Message):
+    __slots__ = ("online_cpus", "offline_cpus", "online_cpu_count", "physical_core_count", "socket_count", "numa_nodes")
+    ONLINE_CPUS_FIELD_NUMBER: _ClassVar[int]
+    OFFLINE_CPUS_FIELD_NUMBER: _ClassVar[int]
+    ONLINE_CPU_COUNT_FIELD_NUMBER: _ClassVar[int]
+    PHYSICAL_CORE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    SOCKET_COUNT_FIELD_NUMBER: _ClassVar[int]
+    NUMA_NODES_FIELD_NUMBER: _ClassVar[int]
+    online_cpus: str
+    offline_cpus: str
+    online_cpu_count: int
+    physical_core_count: int
+    socket_count: int
+    numa_nodes: _containers.RepeatedCompositeFieldContainer[NumaNode]
+    def __init__(self, online_cpus: _Optional[str] = ..., offline_cpus: _Optional[str] = ..., online_cpu_count: _Optional[int] = ..., physical_core_count: _Optional[int] = ..., socket_count: _Optional[int] = ..., numa_nodes: _Optional[_Iterable[_Union[NumaNode, _Mapping]]] = ...) -> None: ...
+
+class NumaNode(_message.Message):
+    __slots__ = ("id", "cpus", "memory_bytes", "memory")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    CPUS_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_FIELD_NUMBER: _ClassVar[int]
+    id: int
+    cpus: str
+    memory_bytes: int
+    memory: NodeMemory
+    def __init__(self, id: _Optional[int] = ..., cpus: _Optional[str] = ..., memory_bytes: _Optional[int] = ..., memory: _Optional[_Union[NodeMemory, _Mapping]] = ...) -> None: ...
+
+class CpuTimes(_message.Message):
+    __slots__ = ("user_us", "nice_us", "system_us", "idle_us", "iowait_us", "irq_us", "softirq_us", "steal_us")
+    USER_US_FIELD_NUMBER: _ClassVar[int]
+    NICE_US_FIELD_NUMBER: _ClassVar[int]
+    SYSTEM_US_FIELD_NUMBER: _ClassVar[int]
+    IDLE_US_FIELD_NUMBER: _ClassVar[int]
+    IOWAIT_US_FIELD_NUMBER: _ClassVar[int]
+    IRQ_US_FIELD_NUMBER: _ClassVar[int]
+    SOFTIRQ_US_FIELD_NUMBER: _ClassVar[int]
+    STEAL_US_FIELD_NUMBER: _ClassVar[int]
+    user_us: int
+    nice_us: int
+    system_us: int
+    idle_us: int
+    iowait_us: int
+    irq_us: int
+    softirq_us: int
+    steal_us: int
+    def __init__(self, user_us: _Optional[int] = ..., nice_us: _Optional[int] = ..., system_us: _Optional[int] = ..., idle_us: _Optional[int] = ..., iowait_us: _Optional[int] = ..., irq_us: _Optional[int] = ..., softirq_us: _Optional[int] = ..., steal_us: _Optional[int] = ...) -> None: ...
+
+class NodeMemory(_message.Message):
+    __slots__ = ("total_bytes", "free_bytes", "available_bytes", "inactive_file_bytes", "reclaimable_bytes")
+    TOTAL_BYTES_FIELD_NUMBER: _ClassVar[int]
+    FREE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    AVAILABLE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    INACTIVE_FILE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    RECLAIMABLE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    total_bytes: int
+    free_bytes: int
+    available_bytes: int
+    inactive_file_bytes: int
+    reclaimable_bytes: int
+    def __init__(self, total_bytes: _Optional[int] = ..., free_bytes: _Optional[int] = ..., available_bytes: _Optional[int] = ..., inactive_file_bytes: _Optional[int] = ..., reclaimable_bytes: _Optional[int] = ...) -> None: ...
+
+class Stall(_message.Message):
+    __slots__ = ("some_us", "full_us")
+    SOME_US_FIELD_NUMBER: _ClassVar[int]
+    FULL_US_FIELD_NUMBER: _ClassVar[int]
+    some_us: int
+    full_us: int
+    def __init__(self, some_us: _Optional[int] = ..., full_us: _Optional[int] = ...) -> None: ...
+
+class Load(_message.Message):
+    __slots__ = ("load1", "load5", "load15", "runnable", "tasks")
+    LOAD1_FIELD_NUMBER: _ClassVar[int]
+    LOAD5_FIELD_NUMBER: _ClassVar[int]
+    LOAD15_FIELD_NUMBER: _ClassVar[int]
+    RUNNABLE_FIELD_NUMBER: _ClassVar[int]
+    TASKS_FIELD_NUMBER: _ClassVar[int]
+    load1: float
+    load5: float
+    load15: float
+    runnable: int
+    tasks: int
+    def __init__(self, load1: _Optional[float] = ..., load5: _Optional[float] = ..., load15: _Optional[float] = ..., runnable: _Optional[int] = ..., tasks: _Optional[int] = ...) -> None: ...
+
+class Pod(_message.Message):
+    __slots__ = ("uid", "name", "cgroup", "inode", "qos", "priority", "source", "tier", "cpu_request_cores", "memory_request_bytes", "reading", "containers", "unsupported")
+    UID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    CGROUP_FIELD_NUMBER: _ClassVar[int]
+    INODE_FIELD_NUMBER: _ClassVar[int]
+    QOS_FIELD_NUMBER: _ClassVar[int]
+    PRIORITY_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    TIER_FIELD_NUMBER: _ClassVar[int]
+    CPU_REQUEST_CORES_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_REQUEST_BYTES_FIELD_NUMBER: _ClassVar[int]
+    READING_FIELD_NUMBER: _ClassVar[int]
+    CONTAINERS_FIELD_NUMBER: _ClassVar[int]
+    UNSUPPORTED_FIELD_NUMBER: _ClassVar[int]
+    uid: str
+    name: str
+    cgroup: str
+    inode: int
+    qos: Qos
+    priority: Priority
+    source: str
+    tier: str
+    cpu_request_cores: float
+    memory_request_bytes: int
+    reading: Reading
+    containers: _containers.RepeatedCompositeFieldContainer[Container]
+    unsupported: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, uid: _Optional[str] = ..., name: _Optional[str] = ..., cgroup: _Optional[str] = ..., inode: _Optional[int] = ..., qos: _Optional[_Union[Qos, str]] = ..., priority: _Optional[_Union[Priority, str]] = ..., source: _Optional[str] = ..., tier: _Optional[str] = ..., cpu_request_cores: _Optional[float] = ..., memory_request_bytes: _Optional[int] = ..., reading: _Optional[_Union[Reading, _Mapping]] = ..., containers: _Optional[_Iterable[_Union[Container, _Mapping]]] = ..., unsupported: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class Container(_message.Message):
+    __slots__ = ("name", "cgroup", "inode", "reading")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    CGROUP_FIELD_NUMBER: _ClassVar[int]
+    INODE_FIELD_NUMBER: _ClassVar[int]
+    READING_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    cgroup: str
+    inode: int
+    reading: Reading
+    def __init__(self, name: _Optional[str] = ..., cgroup: _Optional[str] = ..., inode: _Optional[int] = ..., reading: _Optional[_Union[Reading, _Mapping]] = ...) -> None: ...
+
+class Reading(_message.Message):
+    __slots__ = ("cpu_us", "periods", "throttled_periods", "throttled_us", "cpu_stall", "memory_bytes", "run_delay_us", "working_set_bytes", "inactive_file_bytes", "anon_bytes", "file_bytes", "memory_events", "memory_stall", "io_stall", "pids", "slow_age_s")
+    CPU_US_FIELD_NUMBER: _ClassVar[int]
+    PERIODS_FIELD_NUMBER: _ClassVar[int]
+    THROTTLED_PERIODS_FIELD_NUMBER: _ClassVar[int]
+    THROTTLED_US_FIELD_NUMBER: _ClassVar[int]
+    CPU_STALL_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    RUN_DELAY_US_FIELD_NUMBER: _ClassVar[int]
+    WORKING_SET_BYTES_FIELD_NUMBER: _ClassVar[int]
+    INACTIVE_FILE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    ANON_BYTES_FIELD_NUMBER: _ClassVar[int]
+    FILE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_EVENTS_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_STALL_FIELD_NUMBER: _ClassVar[int]
+    IO_STALL_FIELD_NUMBER: _ClassVar[int]
+    PIDS_FIELD_NUMBER: _ClassVar[int]
+    SLOW_AGE_S_FIELD_NUMBER: _ClassVar[int]
+    cpu_us: int
+    periods: int
+    throttled_periods: int
+    throttled_us: int
+    cpu_stall: Stall
+    memory_bytes: int
+    run_delay_us: int
+    working_set_bytes: int
+    inactive_file_bytes: int
+    anon_bytes: int
+    file_bytes: int
+    memory_events: MemoryEvents
+    memory_stall: Stall
+    io_stall: Stall
+    pids: int
+    slow_age_s: float
+    def __init__(self, cpu_us: _Optional[int] = ..., periods: _Optional[int] = ..., throttled_periods: _Optional[int] = ..., throttled_us: _Optional[int] = ..., cpu_stall: _Optional[_Union[Stall, _Mapping]] = ..., memory_bytes: _Optional[int] = ..., run_delay_us: _Optional[int] = ..., working_set_bytes: _Optional[int] = ..., inactive_file_bytes: _Optional[int] = ..., anon_bytes: _Optional[int] = ..., file_bytes: _Optional[int] = ..., memory_events: _Optional[_Union[MemoryEvents, _Mapping]] = ..., memory_stall: _Optional[_Union[Stall, _Mapping]] = ..., io_stall: _Optional[_Union[Stall, _Mapping]] = ..., pids: _Optional[int] = ..., slow_age_s: _Optional[float] = ...) -> None: ...
+
+class MemoryEvents(_message.Message):
+    __slots__ = ("low", "high", "max", "oom", "oom_kill")
+    LOW_FIELD_NUMBER: _ClassVar[int]
+    HIGH_FIELD_NUMBER: _ClassVar[int]
+    MAX_FIELD_NUMBER: _ClassVar[int]
+    OOM_FIELD_NUMBER: _ClassVar[int]
+    OOM_KILL_FIELD_NUMBER: _ClassVar[int]
+    low: int
+    high: int
+    max: int
+    oom: int
+    oom_kill: int
+    def __init__(self, low: _Optional[int] = ..., high: _Optional[int] = ..., max: _Optional[int] = ..., oom: _Optional[int] = ..., oom_kill: _Optional[int] = ...) -> None: ...
+
+class Signal(_message.Message):
+    __slots__ = ("name", "subject", "level", "duration_s", "evidence")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    SUBJECT_FIELD_NUMBER: _ClassVar[int]
+    LEVEL_FIELD_NUMBER: _ClassVar[int]
+    DURATION_S_FIELD_NUMBER: _ClassVar[int]
+    EVIDENCE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    subject: str
+    level: float
+    duration_s: float
+    evidence: str
+    def __init__(self, name: _Optional[str] = ..., subject: _Optional[str] = ..., level: _Optional[float] = ..., duration_s: _Optional[float] = ..., evidence: _Optional[str] = ...) -> None: ...
+
+class Knob(_message.Message):
+    __slots__ = ("kind", "target")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    kind: KnobKind
+    target: str
+    def __init__(self, kind: _Optional[_Union[KnobKind, str]] = ..., target: _Optional[str] = ...) -> None: ...
+
+class KnobValue(_message.Message):
+    __slots__ = ("cores", "weight_ratio", "unlimited")
+    CORES_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_RATIO_FIELD_NUMBER: _ClassVar[int]
+    UNLIMITED_FIELD_NUMBER: _ClassVar[int]
+    cores: float
+    weight_ratio: float
+    unlimited: bool
+    def __init__(self, cores: _Optional[float] = ..., weight_ratio: _Optional[float] = ..., unlimited: _Optional[bool] = ...) -> None: ...
+
+class Setting(_message.Message):
+    __slots__ = ("knob", "value", "by", "why")
+    KNOB_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    BY_FIELD_NUMBER: _ClassVar[int]
+    WHY_FIELD_NUMBER: _ClassVar[int]
+    knob: Knob
+    value: KnobValue
+    by: str
+    why: str
+    def __init__(self, knob: _Optional[_Union[Knob, _Mapping]] = ..., value: _Optional[_Union[KnobValue, _Mapping]] = ..., by: _Optional[str] = ..., why: _Optional[str] = ...) -> None: ...
+
+class Change(_message.Message):
+    __slots__ = ("knob", "old", "new", "by", "why", "gives_back")
+    KNOB_FIELD_NUMBER: _ClassVar[int]
+    OLD_FIELD_NUMBER: _ClassVar[int]
+    NEW_FIELD_NUMBER: _ClassVar[int]
+    BY_FIELD_NUMBER: _ClassVar[int]
+    WHY_FIELD_NUMBER: _ClassVar[int]
+    GIVES_BACK_FIELD_NUMBER: _ClassVar[int]
+    knob: Knob
+    old: KnobValue
+    new: KnobValue
+    by: str
+    why: str
+    gives_back: bool
+    def __init__(self, knob: _Optional[_Union[Knob, _Mapping]] = ..., old: _Optional[_Union[KnobValue, _Mapping]] = ..., new: _Optional[_Union[KnobValue, _Mapping]] = ..., by: _Optional[str] = ..., why: _Optional[str] = ..., gives_back: _Optional[bool] = ...) -> None: ...
+
+class Outcome(_message.Message):
+    __slots__ = ("change", "found", "error")
+    CHANGE_FIELD_NUMBER: _ClassVar[int]
+    FOUND_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    change: Change
+    found: KnobValue
+    error: str
+    def __init__(self, change: _Optional[_Union[Change, _Mapping]] = ..., found: _Optional[_Union[KnobValue, _Mapping]] = ..., error: _Optional[str] = ...) -> None: ...
+
+class Drift(_message.Message):
+    __slots__ = ("knob", "count", "age_s", "quiet_s", "found")
+    KNOB_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    AGE_S_FIELD_NUMBER: _ClassVar[int]
+    QUIET_S_FIELD_NUMBER: _ClassVar[int]
+    FOUND_FIELD_NUMBER: _ClassVar[int]
+    knob: Knob
+    count: int
+    age_s: float
+    quiet_s: float
+    found: KnobValue
+    def __init__(self, knob: _Optional[_Union[Knob, _Mapping]] = ..., count: _Optional[int] = ..., age_s: _Optional[float] = ..., quiet_s: _Optional[float] = ..., found: _Optional[_Union[KnobValue, _Mapping]] = ...) -> None: ...
