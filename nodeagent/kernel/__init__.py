@@ -1,4 +1,4 @@
-"""The kernel's edge: the only package that opens /proc, /sys and cgroup files. Imports `nodeagent.model` only.
+"""The kernel's edge, the only package that opens /proc, /sys and cgroups. Imports `nodeagent.model` only.
 
 mounts -> where each controller is (v1, v2, hybrid)      files, errno -> kept descriptors, errors
 parse  -> text to numbers, never an exception            read_v1, read_v2 -> which files, which fields

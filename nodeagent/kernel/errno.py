@@ -17,7 +17,7 @@ _UNSUPPORTED = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOTTY, errno.EI
 _HINTS = {
     errno.EACCES: "run as root, or give the agent CAP_DAC_OVERRIDE",
     errno.EPERM: "run as root, or in the host's user namespace",
-    errno.EROFS: "mount the cgroup file systems writable (a container needs privileged or a writable hostPath)",
+    errno.EROFS: "mount the cgroup file systems writable (in a container: a writable hostPath)",
     errno.EMFILE: "raise LimitNOFILE (ulimit -n) of the agent",
     errno.ENFILE: "raise fs.file-max",
 }

@@ -18,10 +18,8 @@ from nodeagent.kernel.errno import translated
 from nodeagent.model.errors import Gone, Unsupported
 
 MAX_MOUNTINFO_BYTES = 16 << 20
-_V1_CONTROLLERS = frozenset(
-    ("cpu", "cpuacct", "cpuset", "memory", "blkio", "pids", "devices", "freezer", "net_cls", "net_prio")
-    + ("perf_event", "hugetlb", "rdma", "misc", "debug")
-)
+_V1_CONTROLLERS = {"cpu", "cpuacct", "cpuset", "memory", "blkio", "pids", "devices", "freezer", "hugetlb"}
+_V1_CONTROLLERS |= {"net_cls", "net_prio", "perf_event", "rdma", "misc", "debug"}
 _OCTAL = re.compile(r"\\([0-7]{3})")
 
 
@@ -101,7 +99,8 @@ def with_v2_controllers(mounted: Hierarchies, controllers: list[str]) -> Hierarc
     """`mounted` with the controllers that the v2 root's cgroup.controllers names."""
     names = frozenset(controllers) - mounted.roots.keys()
     every = tuple(
-        Hierarchy(2, h.root, names) if h.version == 2 and h.root == mounted.unified else h for h in mounted.all
+        Hierarchy(2, h.root, names) if h.version == 2 and h.root == mounted.unified else h
+        for h in mounted.all
     )
     v2 = {name: h for h in every if h.version == 2 for name in sorted(names)}
     return Hierarchies(mounted.roots | v2, mounted.unified, every)
@@ -141,7 +140,12 @@ def _hidden(mount: _Mount, mounts: dict[int, _Mount]) -> bool:
     while link is not None and link.order not in chain:
         chain[link.order] = link
         link = mounts.get(link.parent)
-    return any(_covers(other, link) for link in chain.values() for other in mounts.values() if other.order not in chain)
+    return any(
+        _covers(other, link)
+        for link in chain.values()
+        for other in mounts.values()
+        if other.order not in chain
+    )
 
 
 def _covers(other: _Mount, link: _Mount) -> bool:
@@ -156,7 +160,7 @@ def _hierarchy(mount: _Mount, host_root: str) -> Hierarchy:
     if mount.kind == "cgroup2":
         return Hierarchy(2, root)
     name = next((option[5:] for option in mount.options if option.startswith("name=")), "")
-    return Hierarchy(1, root, _V1_CONTROLLERS.intersection(mount.options), name)
+    return Hierarchy(1, root, frozenset(_V1_CONTROLLERS.intersection(mount.options)), name)
 
 
 def _text(path: str) -> str:

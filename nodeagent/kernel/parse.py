@@ -1,0 +1,114 @@
+"""The kernel's texts -> values: one fast way for the layout seen before, one strict way for any other.
+
+Invariant: no input raises. What is not in the documented format is None, and so is every number that is
+negative or above 2**63 - 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from operator import itemgetter
+from typing import NamedTuple
+
+from nodeagent.model.snapshot import Stall
+
+MAX_NUMBER = (1 << 63) - 1
+_MAX_LAYOUTS = 8
+
+Numbers = tuple[int | None, ...]
+
+
+def number(raw: bytes) -> int | None:
+    """One number on a line of its own (memory.current, pids.current, cpuacct.usage)."""
+    word = raw[:-1] if raw[-1:] == b"\n" else raw
+    if not word.isdigit() or len(word) > 19:
+        return None
+    value = int(word)
+    return value if value <= MAX_NUMBER else None
+
+
+def microseconds(raw: bytes) -> int | None:
+    """One number of nanoseconds, in us (cpuacct.usage)."""
+    value = number(raw)
+    return None if value is None else value // 1000
+
+
+def run_delay_ns(raw: bytes) -> int | None:
+    """Second of schedstat's three fields: ns on a run queue (Linux Documentation/scheduler/sched-stats)."""
+    words = raw.split()
+    return number(words[1]) if len(words) == 3 else None
+
+
+def stall(raw: bytes) -> Stall | None:
+    """The totals of a *.pressure file; `full` is None where the kernel does not give it (cpu before 5.13)."""
+    words = raw.split()
+    if len(words) == 10 and words[0] == b"some" and words[5] == b"full":
+        some, full = _total(words[4]), _total(words[9])
+        return None if some is None or full is None else Stall(some, full)
+    return _stall_in_any_order(raw)
+
+
+def _stall_in_any_order(raw: bytes) -> Stall | None:
+    totals: dict[bytes, int] = {}
+    for line in raw.splitlines():
+        kind, *fields = line.split() or [b""]
+        total = next((_total(field) for field in fields if field.startswith(b"total=")), None)
+        if kind not in (b"some", b"full") or total is None:
+            return None
+        totals[kind] = total
+    some = totals.get(b"some")
+    return None if some is None else Stall(some, totals.get(b"full"))
+
+
+def _total(word: bytes) -> int | None:
+    return number(word[6:]) if word.startswith(b"total=") else None
+
+
+class FlatKeyed:
+    """Parser of "KEY NUMBER" lines (cpu.stat, memory.stat, memory.events): the wanted keys' numbers in order.
+
+    A key that is not there gives None in its place; text in another format, or without the first wanted key,
+    gives None. A layout (all keys in order) is learned once and compared with in each text.
+    """
+
+    __slots__ = ("_layouts", "_wanted")
+
+    def __init__(self, *wanted: bytes) -> None:
+        self._wanted = wanted
+        self._layouts: dict[int, _Layout] = {}  # by the number of words
+
+    def __call__(self, raw: bytes) -> Numbers | None:
+        words = raw.split()
+        layout = self._layouts.get(len(words))
+        if layout is not None and words[::2] == layout.keys:
+            texts = layout.values(words)
+            if b"".join(texts).isdigit() and max(map(len, texts)) <= 18:  # so all are below 10**18
+                return tuple(map(int, texts))
+        return self._strict(raw, words)
+
+    def _strict(self, raw: bytes, words: list[bytes]) -> Numbers | None:
+        found: dict[bytes, int] = {}
+        for line in raw.splitlines():
+            key, _, text = line.partition(b" ")
+            if not key or not text.isdigit() or key in found:
+                return None
+            value = number(text)
+            if value is None and key in self._wanted:
+                return None
+            found[key] = value or 0
+        if self._wanted[0] not in found:
+            return None
+        if len(self._wanted) > 1 and all(key in found for key in self._wanted):
+            self._learn(words)
+        return tuple(found.get(key) for key in self._wanted)
+
+    def _learn(self, words: list[bytes]) -> None:
+        if len(self._layouts) < _MAX_LAYOUTS:
+            keys = words[::2]
+            places = [2 * keys.index(key) + 1 for key in self._wanted]
+            self._layouts[len(words)] = _Layout(keys, itemgetter(*places))
+
+
+class _Layout(NamedTuple):
+    keys: list[bytes]
+    values: Callable[[list[bytes]], tuple[bytes, ...]]

@@ -1,0 +1,82 @@
+"""Which v1 files say how much CPU and memory a cgroup uses (Linux Documentation/admin-guide/cgroup-v1).
+
+Invariant: what is returned is in us and bytes and hierarchical (a cgroup with all below it), as v2's is.
+"""
+
+from __future__ import annotations
+
+from nodeagent.kernel.files import KeptFile, Shelf
+from nodeagent.kernel.parse import FlatKeyed, Numbers, microseconds, number
+from nodeagent.model.snapshot import MemoryEvents
+
+# A throttle count can move only while a task runs or waits, or until the period timer (1 s at most) has
+# fired idle: so not later than this after usage and pressure were last seen to move.
+_SETTLED_S = 2.5
+
+_throttling = FlatKeyed(b"nr_periods", b"nr_throttled", b"throttled_time")
+_memory_stat = FlatKeyed(b"total_inactive_file", b"total_rss", b"total_cache")
+_oom_control = FlatKeyed(b"oom_kill_disable", b"oom_kill")  # oom_kill since Linux 4.13
+
+Cpu = tuple[int | None, int | None, int | None, int | None]
+Detail = tuple[int | None, int | None, int | None, MemoryEvents | None]
+
+
+class CpuV1:
+    """cpuacct.usage, and cpu.stat (which has nothing but throttling here). A root is None if not mounted."""
+
+    __slots__ = ("_moved_at", "_seen", "_throttled", "stat", "usage")
+
+    def __init__(self, cpu_dir: str | None, cpuacct_dir: str | None, shelf: Shelf) -> None:
+        self.usage = KeptFile(f"{cpuacct_dir}/cpuacct.usage", microseconds, shelf, hot=True)
+        self.stat = KeptFile(f"{cpu_dir}/cpu.stat", _throttling, shelf, hot=True)
+        self.usage.absent, self.stat.absent = cpuacct_dir is None, cpu_dir is None
+        self._seen = -1
+        self._moved_at = 0.0
+        self._throttled: tuple[int | None, int | None, int | None] = (None, None, None)
+
+    @property
+    def files(self) -> tuple[KeptFile[int] | KeptFile[Numbers], ...]:
+        return (self.usage, self.stat)
+
+    def read(self, at: float, waiting: bool) -> Cpu:
+        """(usage us, periods, throttled periods, throttled us). Not `waiting`: pressure is known and still."""
+        usage = self.usage.value()
+        if waiting or usage is None or self.usage.changes != self._seen:
+            self._seen = self.usage.changes
+            self._moved_at = at
+        if at - self._moved_at < _SETTLED_S:
+            self._throttled = self._throttling()
+        return (usage, *self._throttled)
+
+    def _throttling(self) -> tuple[int | None, int | None, int | None]:
+        counts = self.stat.value()
+        if counts is None:
+            return (None, None, None)
+        periods, throttled, time_ns = counts
+        return (periods, throttled, None if time_ns is None else time_ns // 1000)
+
+
+class MemoryV1:
+    """memory.usage_in_bytes each tick; memory.stat, memory.failcnt and memory.oom_control in the slow tier."""
+
+    __slots__ = ("_failcnt", "_oom", "_stat", "usage")
+
+    def __init__(self, directory: str | None, shelf: Shelf) -> None:
+        self.usage = KeptFile(f"{directory}/memory.usage_in_bytes", number, shelf, hot=True)
+        self._stat = KeptFile(f"{directory}/memory.stat", _memory_stat, shelf)
+        self._failcnt = KeptFile(f"{directory}/memory.failcnt", number, shelf)
+        self._oom = KeptFile(f"{directory}/memory.oom_control", _oom_control, shelf)
+        for file in self.files:
+            file.absent = directory is None
+
+    @property
+    def files(self) -> tuple[KeptFile[int] | KeptFile[Numbers], ...]:
+        return (self.usage, self._stat, self._failcnt, self._oom)
+
+    def detail(self) -> Detail:
+        """(inactive file, anonymous, file) bytes and the events."""
+        inactive, anon, cache = self._stat.value() or (None, None, None)
+        failures, oom = self._failcnt.value(), self._oom.value()
+        if failures is None and oom is None:
+            return (inactive, anon, cache, None)
+        return (inactive, anon, cache, MemoryEvents(max=failures, oom_kill=oom and oom[1]))

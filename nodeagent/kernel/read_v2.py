@@ -1,0 +1,54 @@
+"""Which v2 files say how much CPU and memory a cgroup uses (Linux Documentation/admin-guide/cgroup-v2.rst).
+
+Invariant: what is returned is in us and bytes and hierarchical (a cgroup with all below it).
+"""
+
+from __future__ import annotations
+
+from nodeagent.kernel.files import KeptFile, Shelf
+from nodeagent.kernel.parse import FlatKeyed, Numbers, number
+from nodeagent.kernel.read_v1 import Cpu, Detail
+from nodeagent.model.snapshot import MemoryEvents
+
+_cpu_stat = FlatKeyed(b"usage_usec", b"nr_periods", b"nr_throttled", b"throttled_usec")
+_memory_stat = FlatKeyed(b"inactive_file", b"anon", b"file")
+_events = FlatKeyed(b"low", b"high", b"max", b"oom", b"oom_kill")  # oom_kill since Linux 4.13
+
+
+class CpuV2:
+    """cpu.stat; its throttling lines are there only where the cpu controller is enabled."""
+
+    __slots__ = ("stat",)
+
+    def __init__(self, directory: str, shelf: Shelf) -> None:
+        self.stat = KeptFile(f"{directory}/cpu.stat", _cpu_stat, shelf, hot=True)
+
+    @property
+    def files(self) -> tuple[KeptFile[Numbers], ...]:
+        return (self.stat,)
+
+    def read(self, _at: float, _waiting: bool) -> Cpu:
+        """(usage us, periods, throttled periods, throttled us)."""
+        usage, periods, throttled, time_us = self.stat.value() or (None, None, None, None)
+        return (usage, periods, throttled, time_us)
+
+
+class MemoryV2:
+    """memory.current each tick; memory.stat and memory.events in the slow tier."""
+
+    __slots__ = ("_events", "_stat", "usage")
+
+    def __init__(self, directory: str, shelf: Shelf) -> None:
+        self.usage = KeptFile(f"{directory}/memory.current", number, shelf, hot=True)
+        self._stat = KeptFile(f"{directory}/memory.stat", _memory_stat, shelf)
+        self._events = KeptFile(f"{directory}/memory.events", _events, shelf)
+
+    @property
+    def files(self) -> tuple[KeptFile[int] | KeptFile[Numbers], ...]:
+        return (self.usage, self._stat, self._events)
+
+    def detail(self) -> Detail:
+        """(inactive file, anonymous, file) bytes and the events."""
+        inactive, anon, file = self._stat.value() or (None, None, None)
+        counts = self._events.value()
+        return (inactive, anon, file, None if counts is None else MemoryEvents(*counts))
