@@ -58,7 +58,7 @@ def as_text(rows: tuple[Row, ...]) -> str:
 
 def _comment(row: Row) -> str:
     if row.unit == "bytes":
-        allowed = f"{format_bytes(float(str(row.value)))} of {row.allowed}"
+        allowed = f"= {format_bytes(float(str(row.value)))}; {row.allowed}"
     else:
         allowed = f"{row.allowed} {row.unit}".rstrip()
     return f"{row.origin}; {allowed}; {row.about}"

@@ -43,7 +43,7 @@ def _times(settings: Settings, policy: Policy) -> Iterator[Complaint]:
     if stale <= slowest:
         yield (
             "capacity.stale_after_s",
-            f"= {stale:g} must be more than agent.tick_s and agent.slow_tick_s, {slowest:g}: else all is stale",
+            f"= {stale:g} must be more than agent.tick_s and agent.slow_tick_s: {slowest:g}",
         )
     if drift.backoff_max_s < drift.backoff_s:
         yield (

@@ -22,9 +22,7 @@ from nodeagent.model.units import MAX_BYTES, format_bytes, parse_bytes
 POD = "pods"  # the keys of one [[pods]] entry are "pods.match", "pods.qos" ...
 MAX_LIST = 256
 _UNITS = {  # by the end of the key's name; the first that fits
-    "_ratio_per_s": "share per second",
-    "_ratio": "share",
-    "_percentile": "share",
+    "_per_s": "per second",
     "_s": "seconds",
     "_cores": "cores",
     ".cpus": "cores",

@@ -53,6 +53,8 @@ class Entry(Struct, frozen=True):
 def unknown(origin: str, plain: str, key: str) -> Misconfigured:
     """The error for a key that is not in the schema."""
     guess = nearest(plain, leaves())
+    if guess and key.startswith(f"{POD}["):
+        guess = key.partition(".")[0] + guess.removeprefix(POD)
     meant = f"; did you mean {guess}?" if guess else ""
     return Misconfigured(
         f"{origin}: unknown key {_safe(key)}{meant}",
@@ -110,10 +112,13 @@ def _content(path: str) -> str:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise Misconfigured(f"{_safe(path)}: cannot be read: {reason}") from error
-    with open(fd, "rb") as file:
+    try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise Misconfigured(f"{path}: not a regular file")
-        content = file.read(MAX_FILE_BYTES + 1)
+        with open(fd, "rb", closefd=False) as file:
+            content = file.read(MAX_FILE_BYTES + 1)
+    finally:
+        os.close(fd)
     if len(content) > MAX_FILE_BYTES:
         raise Misconfigured(f"{path}: larger than {MAX_FILE_BYTES >> 20} MiB, so hardly a configuration")
     try:

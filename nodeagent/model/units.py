@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 MAX_BYTES = (1 << 63) - 1
-_SIZE = re.compile(r"(\d{1,19}(?:\.\d{1,9})?)\s*([kKMGTP]?)(i?)([bB]?)")
+_SIZE = re.compile(r"(\d{1,19}(?:\.\d{1,9})?)\s*([kKMGTP]?)(i?)([bB]?)", re.ASCII)
 _POWER = {"": 0, "k": 1, "K": 1, "M": 2, "G": 3, "T": 4, "P": 5}
 
 
@@ -17,8 +17,8 @@ def parse_bytes(text: str) -> int:
             f"not a size: {text[:40]!r}; write it as 512 MiB or 512Mi (1024^2), 512 MB or 512M (1000^2)"
         )
     whole, _, fraction = match[1].partition(".")
-    unit = pow(1024 if match[3] else 1000, _POWER[match[2]])
-    size = int(whole) * unit + int(fraction or 0) * unit // 10 ** len(fraction)
+    unit: int = pow(1024 if match[3] else 1000, _POWER[match[2]])
+    size = int(whole) * unit + int(fraction.ljust(9, "0")) * unit // 10**9
     if size > MAX_BYTES:
         raise ValueError(f"{text[:40]!r} is more than the {MAX_BYTES} bytes that the kernel can count")
     return size
