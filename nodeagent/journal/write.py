@@ -120,13 +120,14 @@ class Journal:
         return self._current
 
     def _make_room(self, size: int) -> None:
+        own = self._current.bytes if self._current is not None else 0
+        if own + size > self._max_bytes:
+            raise ValueError(f"one tick needs {size} bytes, the journal may have {self._max_bytes}")
         while self._old and self.bytes + size > self._max_bytes:
             name, freed = self._old.popleft()
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(name, dir_fd=self._dir_fd)
             self.bytes -= freed
-        if self.bytes + size > self._max_bytes:
-            raise ValueError(f"one tick needs {size} bytes, the journal may have {self._max_bytes}")
 
     def _stop(self, error: Exception, now: float) -> None:
         said = error.strerror if isinstance(error, OSError) else None

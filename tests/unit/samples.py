@@ -279,9 +279,11 @@ def decision(seen: Snapshot, limit_cores: float = 2.0) -> Decision:
     )
 
 
-def tick(seq: int, *, pods: tuple[Pod, ...] | int = 4, limit_cores: float = 2.0) -> Tick:
+def tick(
+    seq: int, at: float | None = None, *, pods: tuple[Pod, ...] | int = 4, limit_cores: float = 2.0
+) -> Tick:
     """A hand-made tick: every setting that differs from its knob was written, without an error."""
-    seen = snapshot(seq, pods=pods)
+    seen = snapshot(seq, at, pods=pods)
     decided = decision(seen, limit_cores)
     actual = {each.knob: each.actual for each in seen.knobs}
     changes = tuple(

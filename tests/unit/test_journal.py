@@ -1,0 +1,309 @@
+"""Writing the journal and reading it back: rotation, the cap, and disks that take no more."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+from msgspec.structs import replace
+
+from nodeagent.journal import Journal, SegmentHead, read_segments
+from nodeagent.model.capacity import Lent
+from nodeagent.model.decision import Drift, Memory, Signal, Tick
+from nodeagent.model.plan import Change, Kind, Knob, Outcome
+from nodeagent.model.policy import CpuPolicy, Policy
+from tests.unit import samples
+
+POLICY = Policy()
+KNOB = Knob(Kind.CPU_QUOTA, "nodeagent/batch")
+
+
+def write(state: Path, ticks: list[Tick], **how: int) -> Journal:
+    journal = Journal(state, **how)
+    for tick in ticks:
+        journal.append(tick, POLICY, Memory(lent=Lent(float(tick.snapshot.seq))))
+        assert journal.stopped == ""
+    journal.close()
+    return journal
+
+
+def read(state: Path) -> tuple[list[SegmentHead], list[Tick], list[str]]:
+    warnings: list[str] = []
+    heads: list[SegmentHead] = []
+    ticks: list[Tick] = []
+    for segment in read_segments(state / "journal", warnings.append):
+        heads.append(segment.head)
+        ticks += segment.ticks()
+    return heads, ticks, warnings
+
+
+def files(state: Path) -> list[Path]:
+    return sorted((state / "journal").iterdir())
+
+
+def test_ticks_come_back_as_they_were_written(tmp_path: Path) -> None:
+    ticks = [samples.tick(seq, pods=seq % 5) for seq in range(1, 30)]
+    journal = write(tmp_path, ticks)
+    heads, got, warnings = read(tmp_path)
+    assert (got, warnings) == (ticks, [])
+    assert journal.ticks_written == len(ticks)
+    assert journal.bytes == sum(file.stat().st_size for file in files(tmp_path))
+    assert heads[0].policy == POLICY
+    assert heads[0].memory == Memory(lent=Lent(1.0))
+
+
+def test_rare_fields_and_unlimited_values_come_back(tmp_path: Path) -> None:
+    plain = samples.tick(1)
+    change = Change(KNOB, float("inf"), 1.5, "why", "batch_quota", gives_back=True)
+    decision = replace(
+        plain.decision,
+        signals=(Signal("ls_stall", "pod1", 0.3, 1000.0, "cpu some 30 %"),),
+        yielded=(KNOB,),
+        drifts=(Drift(KNOB, 3, 1000.0, 1060.0, float("inf")),),
+        batch_limit_cores=None,
+    )
+    unsupported = ("cpu_stall", "memory_stall", "io_stall")
+    pods = (
+        samples.pod(7, 1001.0, unsupported=unsupported, containers=3),
+        samples.pod(8, 1001.0, containers=0),
+    )
+    snapshot = replace(plain.snapshot, pods=pods, misses={"gone": 2}, woken_by="psi")
+    tick = Tick(snapshot, decision, (change,), (Outcome(change, None, "refused"),))
+    write(tmp_path, [plain, tick, plain])
+    assert read(tmp_path)[1] == [plain, tick, plain]
+
+
+def test_every_field_of_a_tick_is_kept(tmp_path: Path) -> None:
+    """A field added to the model but forgotten in packed.py shows here: all fields differ from defaults."""
+    tick = samples.tick(3, pods=8)
+    write(tmp_path, [tick])
+    (got,) = read(tmp_path)[1]
+    assert msgspec.msgpack.encode(got) == msgspec.msgpack.encode(tick)
+
+
+def test_files_are_private_and_named_by_number_and_boot(tmp_path: Path) -> None:
+    umask = os.umask(0)
+    try:
+        write(tmp_path, [samples.tick(1)])
+        write(tmp_path, [samples.tick(1)])
+    finally:
+        os.umask(umask)
+    assert [file.name for file in files(tmp_path)] == [
+        "000000001-6f1c1a52.journal",
+        "000000002-6f1c1a52.journal",
+    ]
+    assert {stat.S_IMODE(file.stat().st_mode) for file in files(tmp_path)} == {0o600}
+    assert stat.S_IMODE((tmp_path / "journal").stat().st_mode) == 0o700
+
+
+def test_a_directory_that_others_could_read_is_closed_to_them(tmp_path: Path) -> None:
+    (tmp_path / "journal").mkdir(mode=0o755)
+    write(tmp_path, [samples.tick(1)])
+    assert stat.S_IMODE((tmp_path / "journal").stat().st_mode) == 0o700
+
+
+def test_nothing_is_made_before_the_first_tick(tmp_path: Path) -> None:
+    Journal(tmp_path).close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_oldest_segments_go_and_the_total_stays_below_the_cap(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, max_bytes=40_000, segment_bytes=8_000)
+    ticks = [samples.tick(seq, pods=20) for seq in range(1, 200)]
+    for tick in ticks:
+        journal.append(tick, POLICY, Memory())
+        sizes = [file.stat().st_size for file in files(tmp_path)]
+        assert sum(sizes) == journal.bytes <= 40_000
+        assert max(sizes) <= 8_000
+    journal.close()
+    heads, got, warnings = read(tmp_path)
+    assert warnings == []
+    assert got == ticks[-len(got) :]
+    assert len(heads) > 3
+    assert journal.bytes > 30_000
+
+
+def test_each_segment_begins_with_the_memory_before_its_first_tick(tmp_path: Path) -> None:
+    write(
+        tmp_path, [samples.tick(seq, pods=20) for seq in range(1, 60)], max_bytes=1 << 20, segment_bytes=8_000
+    )
+    segments = 0
+    for segment in read_segments(tmp_path / "journal", pytest.fail):
+        first = next(segment.ticks())
+        assert segment.head.memory.lent.used_core_s == first.snapshot.seq
+        segments += 1
+    assert segments > 3
+
+
+def test_another_policy_begins_another_segment(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    other = Policy(cpu=CpuPolicy(floor_cores=1.0))
+    for seq, policy in enumerate((POLICY, Policy(), other, POLICY)):  # Policy() equals POLICY
+        journal.append(samples.tick(seq), policy, Memory())
+    journal.close()
+    heads, ticks, _ = read(tmp_path)
+    assert [head.policy for head in heads] == [POLICY, other, POLICY]
+    assert len(ticks) == 4
+    assert len({head.run for head in heads}) == 1
+
+
+def test_old_segments_of_other_runs_count_and_other_files_are_left_alone(tmp_path: Path) -> None:
+    write(tmp_path, [samples.tick(seq, pods=20) for seq in range(1, 30)])
+    (tmp_path / "journal" / "notes.txt").write_bytes(b"x" * 50_000)
+    before = files(tmp_path)[0].stat().st_size
+    journal = Journal(tmp_path, max_bytes=before + 2_000)
+    journal.append(samples.tick(1), POLICY, Memory())
+    assert len(files(tmp_path)) == 3
+    assert journal.bytes > before
+    for seq in range(2, 60):
+        journal.append(samples.tick(seq, pods=20), POLICY, Memory())
+    assert (tmp_path / "journal" / "notes.txt").exists()
+    assert not (tmp_path / "journal" / "000000001-6f1c1a52.journal").exists()
+    journal.close()
+
+
+def test_a_tick_larger_than_the_cap_stops_the_journal_and_leaves_nothing(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, max_bytes=1_000)
+    journal.append(samples.tick(1, pods=50), POLICY, Memory())
+    assert "may have 1000" in journal.stopped
+    assert (files(tmp_path), journal.bytes) == ([], 0)
+
+
+def test_a_tick_that_cannot_be_encoded_stops_the_journal_not_the_agent(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    journal.append(samples.tick(1), POLICY, Memory())
+    bad = samples.tick(2)
+    for at, broken in ((1002.0, {"\udcff": 1}), (1100.0, {"gone": 1 << 70})):
+        snapshot = replace(bad.snapshot, at=at, misses=broken)
+        journal.append(replace(bad, snapshot=snapshot), POLICY, Memory())
+        assert journal.stopped
+    journal.append(samples.tick(3, at=1200.0), POLICY, Memory())
+    assert journal.stopped == ""
+    journal.close()
+    heads, ticks, warnings = read(tmp_path)
+    assert ([tick.snapshot.seq for tick in ticks], warnings, len(heads)) == ([1, 3], [], 2)
+
+
+def test_a_symbolic_link_in_place_of_the_directory_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "journal").symlink_to(tmp_path / "elsewhere")
+    journal = Journal(tmp_path)
+    journal.append(samples.tick(1), POLICY, Memory())
+    assert "Not a directory" in journal.stopped
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_a_file_in_place_of_the_directory_is_named(tmp_path: Path) -> None:
+    (tmp_path / "journal").write_text("")
+    journal = Journal(tmp_path)
+    journal.append(samples.tick(1), POLICY, Memory())
+    assert str(tmp_path / "journal") in journal.stopped
+
+
+def test_no_descriptor_is_left_behind(tmp_path: Path) -> None:
+    before = set(os.listdir("/proc/self/fd"))
+    write(
+        tmp_path, [samples.tick(seq, pods=20) for seq in range(1, 60)], max_bytes=30_000, segment_bytes=8_000
+    )
+    stopped = Journal(tmp_path, max_bytes=100)
+    stopped.append(samples.tick(1), POLICY, Memory())
+    assert stopped.stopped
+    assert read(tmp_path)[1]  # a cap that is too small for a tick costs no history either
+    assert set(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_killed_agent_loses_no_tick_that_was_written(tmp_path: Path) -> None:
+    code = f"""
+import os, signal
+from pathlib import Path
+from nodeagent.journal import Journal
+from nodeagent.model.decision import Memory
+from nodeagent.model.policy import Policy
+from tests.unit import samples
+journal = Journal(Path({str(tmp_path)!r}))
+for seq in range(1, 8):
+    journal.append(samples.tick(seq), Policy(), Memory())
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=False, timeout=60)
+    assert done.returncode == -9
+    assert [tick.snapshot.seq for tick in read(tmp_path)[1]] == list(range(1, 8))
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A real file system of 64 KiB, mounted here alone."""
+    where = tmp_path / f"na-test-{os.getpid()}-disk"
+    where.mkdir()
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.mount(b"na-test", os.fsencode(where), b"tmpfs", 0, b"size=64k") != 0:
+        pytest.skip(f"cannot mount a tmpfs: {os.strerror(ctypes.get_errno())}")
+    try:
+        yield where
+    finally:
+        assert libc.umount2(os.fsencode(where), 2) == 0
+
+
+def test_a_full_disk_stops_the_journal_and_it_goes_on_when_there_is_room_again(small_disk: Path) -> None:
+    journal = Journal(small_disk)
+    seq = 0
+    while not journal.stopped:
+        seq += 1
+        assert seq < 1000
+        journal.append(samples.tick(seq, pods=20), POLICY, Memory())
+    assert "No space left on device" in journal.stopped
+    full_at, written = 1000.0 + seq, journal.ticks_written
+    assert written == seq - 1
+    _, ticks, warnings = read(small_disk)
+    assert ([tick.snapshot.seq for tick in ticks], warnings) == (list(range(1, seq)), [])
+
+    journal.append(samples.tick(seq + 1, at=full_at + 59.0), POLICY, Memory())
+    assert journal.ticks_written == written  # not yet tried again
+    journal.append(samples.tick(seq + 2, at=full_at + 61.0, pods=20), POLICY, Memory())
+    assert (journal.ticks_written, bool(journal.stopped)) == (written, True)  # tried, still full
+
+    files(small_disk)[0].unlink()
+    journal.append(samples.tick(seq + 3, at=full_at + 130.0), POLICY, Memory())
+    assert (journal.ticks_written, journal.stopped) == (written + 1, "")
+    journal.close()
+    assert [tick.snapshot.seq for tick in read(small_disk)[1]] == [seq + 3]
+
+
+def test_a_read_only_disk_stops_the_journal(small_disk: Path) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    assert libc.mount(None, os.fsencode(small_disk), None, 32 | 1, None) == 0  # MS_REMOUNT | MS_RDONLY
+    journal = Journal(small_disk)
+    journal.append(samples.tick(1), POLICY, Memory())
+    assert "Read-only file system" in journal.stopped
+
+
+def test_a_file_size_limit_stops_the_journal_without_a_torn_frame(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    journal = Journal(tmp_path)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
+    try:
+        for seq in range(1, 60):
+            journal.append(samples.tick(seq, pods=20), POLICY, Memory())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "File too large" in journal.stopped
+    _, ticks, warnings = read(tmp_path)
+    assert ([tick.snapshot.seq for tick in ticks], warnings) == (
+        list(range(1, journal.ticks_written + 1)),
+        [],
+    )
+
+
+def test_ticks_of_100_pods_take_less_than_a_tenth_of_their_plain_size(tmp_path: Path) -> None:
+    ticks = [replace(samples.tick(seq, pods=100), changes=(), outcomes=()) for seq in range(60)]
+    first = write(tmp_path, ticks[:1]).bytes
+    whole = write(tmp_path, ticks).bytes - first
+    assert (whole - first) * 10 < sum(len(msgspec.msgpack.encode(tick)) for tick in ticks[1:])
