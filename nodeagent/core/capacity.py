@@ -12,14 +12,8 @@ from collections.abc import Iterable
 from msgspec import Struct
 
 from nodeagent.core import zones
-from nodeagent.core.formula import offline_available, online_peak
-from nodeagent.core.histogram import (
-    CPU_BUCKETS,
-    CPU_FIRST_CORES,
-    MEMORY_BUCKETS,
-    MEMORY_FIRST_BYTES,
-    observe,
-)
+from nodeagent.core.formula import Inputs, offline_available, online_peak
+from nodeagent.core.histogram import CPU, MEMORY, Scale, observe
 from nodeagent.core.rates import View
 from nodeagent.core.usage import Usage
 from nodeagent.model.capacity import Amount, Capacity, Lent, Term
@@ -42,16 +36,16 @@ def assess(
     """Capacity of the node and of each NUMA node in this tick."""
     history = _learn(view, usage, policy, history)
     withdrawn = _withdrawn(usage, policy)
-    cpu = _cpu(view, usage, policy, history)
-    memory = _memory(view, usage, policy, history)
+    inputs = Inputs(view, usage, policy, history)
+    cpu, memory = _cpu(inputs), _memory(inputs)
     computed = (0.0, 0.0) if withdrawn else (cpu.computed, memory.computed)
-    still = offer.at is None or usage.arriving
-    step_s = 0.0 if still or offer.at is None else max(0.0, view.snapshot.at - offer.at)
+    sure = usage.sure and not view.blind
+    step_s = view.snapshot.at - offer.at if sure and offer.at is not None else 0.0
     cpu = _damped(cpu, computed[0], offer.cpu_cores, policy.raise_ratio_per_s * step_s * _total(cpu))
     memory = _damped(
         memory, computed[1], offer.memory_bytes, policy.raise_ratio_per_s * step_s * _total(memory)
     )
-    by_zone = zones.split(view, usage, policy, history, cpu, memory, offer, step_s)
+    by_zone = zones.split(inputs, cpu, memory, offer, step_s)
     lent = Lent(
         lent.used_core_s + (usage.batch_cores or 0.0) * (view.dt_s or 0.0),
         lent.offered_core_s + cpu.available * (view.dt_s or 0.0),
@@ -74,7 +68,7 @@ def assess(
 
 def cpu_ceiling(view: View, usage: Usage, policy: CapacityPolicy, online_cores: float | None) -> float | None:
     """The same formula for enforcement, with what online work uses now; None while an input is unknown."""
-    if usage.system_cores is None or online_cores is None or view.steal_cores is None or usage.arriving:
+    if usage.system_cores is None or online_cores is None or view.steal_cores is None:
         return None
     total = max(0.0, view.snapshot.topology.cores - view.steal_cores)
     return offline_available(
@@ -88,30 +82,20 @@ def _learn(view: View, usage: Usage, policy: CapacityPolicy, history: OnlineHist
         return history
     seconds, unix = min(view.dt_s, policy.stale_after_s), view.snapshot.unix
 
-    def add(histogram: Histogram, value: float, first: float, buckets: int) -> Histogram:
-        return observe(
-            histogram,
-            unix,
-            value,
-            first=first,
-            buckets=buckets,
-            seconds=seconds,
-            half_life_s=policy.half_life_s,
-            window_s=policy.window_s,
-        )
+    def add(histogram: Histogram, value: float, scale: Scale) -> Histogram:
+        times = {"half_life_s": policy.half_life_s, "window_s": policy.window_s}
+        return observe(histogram, unix, value, scale, seconds=seconds, **times)
 
     cpu, memory = history.cpu, history.memory
     zone_cpu, zone_memory = dict(history.zone_cpu), dict(history.zone_memory)
     if usage.online_cores is not None and usage.cpu_age_s == 0.0:
-        cpu = add(cpu, usage.online_cores, CPU_FIRST_CORES, CPU_BUCKETS)
+        cpu = add(cpu, usage.online_cores, CPU)
         for node, cores in usage.zone_online_cores.items():
-            zone_cpu[node] = add(zone_cpu.get(node, Histogram()), cores, CPU_FIRST_CORES, CPU_BUCKETS)
+            zone_cpu[node] = add(zone_cpu.get(node, Histogram()), cores, CPU)
     if usage.online_bytes is not None and usage.memory_age_s == 0.0:
-        memory = add(memory, usage.online_bytes, MEMORY_FIRST_BYTES, MEMORY_BUCKETS)
+        memory = add(memory, usage.online_bytes, MEMORY)
         for node, size in usage.zone_online_bytes.items():
-            zone_memory[node] = add(
-                zone_memory.get(node, Histogram()), size, MEMORY_FIRST_BYTES, MEMORY_BUCKETS
-            )
+            zone_memory[node] = add(zone_memory.get(node, Histogram()), size, MEMORY)
     return OnlineHistory(cpu, memory, zone_cpu, zone_memory)
 
 
@@ -129,10 +113,11 @@ def _withdrawn(usage: Usage, policy: CapacityPolicy) -> str:
     return ""
 
 
-def _cpu(view: View, usage: Usage, policy: CapacityPolicy, history: OnlineHistory) -> Amount:
+def _cpu(inputs: Inputs) -> Amount:
+    view, usage, policy = inputs.view, inputs.usage, inputs.policy
     total, steal = float(view.snapshot.topology.cores), view.steal_cores or 0.0
     online, system = usage.online_cores or 0.0, usage.system_cores or 0.0
-    top, source = online_peak(history.cpu, online, policy.cpu_peak_percentile, CPU_FIRST_CORES, policy)
+    top, source = online_peak(inputs.history.cpu, online, policy.cpu_peak_percentile, CPU, policy)
     terms = (
         Term("total", total, "online CPUs in /sys/devices/system/cpu", 0.0),
         Term("steal", steal, "/proc/stat", 0.0),
@@ -148,12 +133,11 @@ def _cpu(view: View, usage: Usage, policy: CapacityPolicy, history: OnlineHistor
     return Amount(0.0, value, terms)
 
 
-def _memory(view: View, usage: Usage, policy: CapacityPolicy, history: OnlineHistory) -> Amount:
+def _memory(inputs: Inputs) -> Amount:
+    view, usage, policy = inputs.view, inputs.usage, inputs.policy
     total, watermark = usage.memory_total_bytes or 0.0, float(view.snapshot.node.watermark_bytes or 0)
     online, system = usage.online_bytes or 0.0, usage.system_bytes or 0.0
-    top, source = online_peak(
-        history.memory, online, policy.memory_peak_percentile, MEMORY_FIRST_BYTES, policy
-    )
+    top, source = online_peak(inputs.history.memory, online, policy.memory_peak_percentile, MEMORY, policy)
     terms = (
         Term("total", total, "/proc/meminfo MemTotal", 0.0),
         Term("watermark", watermark, "high watermarks in /proc/zoneinfo", 0.0),

@@ -7,9 +7,9 @@ from nodeagent.core.rates import View
 from nodeagent.core.scene import Scene
 from nodeagent.detect import DETECTORS
 from nodeagent.enforce import ENFORCERS
-from nodeagent.model.decision import BatchLimit, Decision, Memory
+from nodeagent.model.decision import BatchLimit, Decision, Memory, Signal
 from nodeagent.model.glob import glob_regex
-from nodeagent.model.plan import Kind, Knob, KnobReading, one_owner
+from nodeagent.model.plan import Kind, Knob, one_owner
 from nodeagent.model.policy import Policy
 from nodeagent.model.snapshot import Snapshot
 
@@ -28,13 +28,11 @@ def decide(snapshot: Snapshot, policy: Policy, memory: Memory) -> tuple[Decision
     window = _slide(view, use.online_cores, memory.online_cores, policy.cpu.window_s)
     recent = max((cores for _, cores in window), default=None)
     ceiling = capacity.cpu_ceiling(view, use, policy.capacity, recent)
-    knobs = {r.knob: r for r in snapshot.knobs}
-    batch, why = limit.next_limit(
-        view, signals, policy.cpu, _in_force(memory.batch, snapshot, knobs), ceiling
-    )
+    in_force = _in_force(memory.batch, snapshot)
+    batch, why = limit.next_limit(view, signals, policy.cpu, in_force, ceiling, use.sure)
 
-    scene = _scene(view, policy, knobs, batch, why)
-    plan = one_owner(s for enforce in ENFORCERS for s in enforce(scene, signals, policy))
+    scene = _scene(view, signals, policy, batch, why)
+    plan = one_owner(s for enforce in ENFORCERS for s in enforce(scene, policy))
     drifts = drift.watch(snapshot.at, snapshot.knobs, memory.drifts, policy.drift)
     decision = Decision(
         seq=snapshot.seq,
@@ -68,20 +66,22 @@ def _slide(
     return kept if online is None else (*kept, (now, online))
 
 
-def _in_force(last: BatchLimit, snapshot: Snapshot, knobs: dict[Knob, KnobReading]) -> BatchLimit:
+def _in_force(last: BatchLimit, snapshot: Snapshot) -> BatchLimit:
     """After a restart the limit in force is what the last run wrote to the tiers: no jump."""
     if last.cores is not None:
         return last
-    held = (knobs.get(Knob(Kind.CPU_QUOTA, tier)) for tier in snapshot.tiers)
-    written = [r.written for r in held if r is not None and r.written is not None]
+    tiers = {Knob(Kind.CPU_QUOTA, tier) for tier in snapshot.tiers}
+    written = [r.written for r in snapshot.knobs if r.knob in tiers and r.written is not None]
     return BatchLimit(cores=sum(written) if written else None)
 
 
-def _scene(view: View, policy: Policy, knobs: dict[Knob, KnobReading], batch: BatchLimit, why: str) -> Scene:
+def _scene(view: View, signals: tuple[Signal, ...], policy: Policy, batch: BatchLimit, why: str) -> Scene:
+    knobs = {r.knob: r for r in view.snapshot.knobs}
     patterns = [glob_regex(g) for g in policy.scope]
     paths = {p.pod.spec.cgroup for p in view.pods} | set(view.snapshot.tiers)
     scope = frozenset(path for path in paths if any(p.fullmatch(path) for p in patterns))
     if batch.cores is None:
-        return Scene(view, knobs, scope, None, why)
+        return Scene(view, signals, knobs, scope, None, why)
     cores = limit.grid(batch.cores, view.snapshot.topology.cores)
-    return Scene(view, knobs, scope, share.split(view, cores, policy.cpu.floor_cores, scope, knobs), why)
+    shares = share.split(view, cores, policy.cpu.floor_cores, scope, knobs)
+    return Scene(view, signals, knobs, scope, shares, why)

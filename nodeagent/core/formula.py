@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
-from nodeagent.core.histogram import percentile, window_max
-from nodeagent.model.decision import Histogram
+from msgspec import Struct
+
+from nodeagent.core.histogram import Scale, percentile, window_max
+from nodeagent.core.rates import View
+from nodeagent.core.usage import Usage
+from nodeagent.model.decision import Histogram, OnlineHistory
 from nodeagent.model.policy import CapacityPolicy
+
+
+class Inputs(Struct, frozen=True, gc=False):
+    """Everything that the formula is fed with in one tick; `history` includes this tick."""
+
+    view: View
+    usage: Usage
+    policy: CapacityPolicy
+    history: OnlineHistory
 
 
 def offline_available(
@@ -15,10 +28,10 @@ def offline_available(
 
 
 def online_peak(
-    seen: Histogram, now: float, ratio: float, first: float, policy: CapacityPolicy
+    seen: Histogram, now: float, ratio: float, scale: Scale, policy: CapacityPolicy
 ) -> tuple[float, str]:
-    """The larger of the current use and the percentile (before that is warm: the windowed maximum); its source."""
-    warm = percentile(seen, ratio, first) if seen.seconds >= policy.warm_after_s else None
+    """The larger of current use and percentile (windowed maximum before that is warm), and its source."""
+    warm = percentile(seen, ratio, scale) if seen.seconds >= policy.warm_after_s else None
     if warm is not None:
         return max(now, warm), f"p{ratio * 100:g} of a histogram, half-life {policy.half_life_s:g} s"
     return max(now, window_max(seen) or 0.0), f"cold start: maximum of {policy.window_s:g} s"

@@ -10,47 +10,56 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from itertools import accumulate
+from typing import NamedTuple
 
 from nodeagent.model.decision import Histogram
 
 GROWTH = 1.05
-CPU_FIRST_CORES, CPU_BUCKETS = 0.025, 219  # up to 1024 cores
-MEMORY_FIRST_BYTES, MEMORY_BUCKETS = 5 * 2**20, 267  # up to 2 TiB
 WINDOW_PARTS = 12
 MAX_EXPONENT = 40.0
+
+
+class Scale(NamedTuple):
+    """Bucket 0 ends at `first`; the last of the `buckets` takes all that is larger."""
+
+    first: float
+    buckets: int
+
+
+CPU = Scale(0.025, 219)  # cores, up to 1024
+MEMORY = Scale(5 * 2.0**20, 267)  # bytes, up to 2 TiB
 
 
 def observe(
     histogram: Histogram,
     unix: float,
     value: float,
+    scale: Scale,
     *,
-    first: float,
-    buckets: int,
     seconds: float,
     half_life_s: float,
     window_s: float,
 ) -> Histogram:
     """Add `value`, which held for `seconds` until `unix`."""
     weights, at = list(histogram.weights), histogram.at
-    if len(weights) != buckets:
-        weights, at = [0.0] * buckets, unix
+    if len(weights) != scale.buckets:
+        weights, at = [0.0] * scale.buckets, unix
     exponent = (unix - at) / half_life_s
     if exponent > MAX_EXPONENT:
         weights = [w * 2.0**-exponent for w in weights]
         at, exponent = unix, 0.0
-    weights[_bucket(value, first, buckets)] += seconds * 2.0 ** max(exponent, -MAX_EXPONENT)
+    weights[_bucket(value, scale)] += seconds * 2.0 ** max(exponent, -MAX_EXPONENT)
     window = _slide(histogram.window, unix, value, window_s)
     return Histogram(tuple(weights), at, histogram.seconds + seconds, window)
 
 
-def percentile(histogram: Histogram, ratio: float, first: float) -> float | None:
+def percentile(histogram: Histogram, ratio: float, scale: Scale) -> float | None:
     """End of the bucket below which `ratio` of the weight lies; None when there is no sample."""
     sums = list(accumulate(histogram.weights))
     if not sums or sums[-1] <= 0.0:
         return None
     index = min(bisect_left(sums, ratio * sums[-1] * (1 - 1e-9)), len(sums) - 1)
-    return float(first * GROWTH**index)
+    return float(scale.first * GROWTH**index)
 
 
 def window_max(histogram: Histogram) -> float | None:
@@ -58,10 +67,10 @@ def window_max(histogram: Histogram) -> float | None:
     return max((value for _, value in histogram.window), default=None)
 
 
-def _bucket(value: float, first: float, buckets: int) -> int:
-    if value <= first:
+def _bucket(value: float, scale: Scale) -> int:
+    if value <= scale.first:
         return 0
-    return min(buckets - 1, math.ceil(math.log(value / first) / math.log(GROWTH) - 1e-9))
+    return min(scale.buckets - 1, math.ceil(math.log(value / scale.first) / math.log(GROWTH) - 1e-9))
 
 
 def _slide(

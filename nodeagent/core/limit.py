@@ -1,4 +1,4 @@
-"""How many cores Batch as a whole may use now: halve while LS work is hurt, creep back when it is seen not to be.
+"""How many cores Batch as a whole may use now: halved while LS work is hurt, creeping back when it is not.
 
 Additive increase, multiplicative decrease (Chiu and Jain, 1989), below the ceiling of the capacity formula
 with what online work uses *now*. The offer that is reported uses the online *peak*, so it never exceeds
@@ -23,22 +23,24 @@ def next_limit(
     policy: CpuPolicy,
     last: BatchLimit,
     ceiling_cores: float | None,
+    sure: bool,
 ) -> tuple[BatchLimit, str]:
-    """The limit for this tick and why. `last.cores` is what is in force, None when Batch is not limited yet."""
+    """The limit for this tick and why. `last.cores` is what is in force, None when Batch is not limited yet.
+
+    Without `sure` (an input of the ceiling is missing or old) or with an LS pod unseen it does not rise.
+    """
     total = float(view.snapshot.topology.cores)
     floor = min(policy.floor_cores, total)
     hurt = next((s for s in signals if s.name == LS_PRESSURE), None)
     if hurt is not None:
         return _halved(view, policy, last, ceiling_cores, floor, hurt)
-    if ceiling_cores is None or view.blind:
-        why = "an LS pod is not seen" if view.blind else "online use is not known"
-        falls = last.cores is not None and ceiling_cores is not None and ceiling_cores < last.cores
-        return _with(
-            last, max(floor, ceiling_cores) if falls and ceiling_cores is not None else last.cores
-        ), why
+    if ceiling_cores is None:
+        return last, "online use is not known"
     ceiling = max(floor, ceiling_cores)
     if last.cores is None or ceiling <= last.cores:
         return _with(last, ceiling), "ceiling: what online work leaves"
+    if view.blind or not sure:
+        return last, "an online pod is not seen"
     return _grown(view, policy, last, ceiling)
 
 
@@ -48,14 +50,14 @@ def grid(cores: float, total: float) -> float:
     return max(step, math.floor(cores / step + 1e-9) * step)
 
 
-def _with(last: BatchLimit, cores: float | None) -> BatchLimit:
+def _with(last: BatchLimit, cores: float) -> BatchLimit:
     return BatchLimit(cores, last.hurt_at, last.calm_after)
 
 
 def _halved(
     view: View, policy: CpuPolicy, last: BatchLimit, ceiling: float | None, floor: float, hurt: Signal
 ) -> tuple[BatchLimit, str]:
-    """Half of what is in force, or of what Batch really uses if that is less: a loose limit must bite at once."""
+    """Half of what is in force, or of what Batch really uses if that is less: it must bite at once."""
     now = view.snapshot.at
     bounds = [float(view.snapshot.topology.cores)]
     bounds += [x for x in (last.cores, ceiling, _batch_cores(view)) if x is not None]
@@ -68,7 +70,7 @@ def _grown(view: View, policy: CpuPolicy, last: BatchLimit, ceiling: float) -> t
     if last.calm_after is not None and now < last.calm_after:
         return last, "LS work was hurt a moment ago"
     recovering = last.hurt_at is not None
-    if ceiling < cores * (1 + policy.dead_band_ratio):
+    if not recovering and ceiling < cores * (1 + policy.dead_band_ratio):
         return last, "within the dead band"
     step = policy.recover_ratio_per_s * view.snapshot.topology.cores * (view.dt_s or 0.0)
     grown = min(ceiling, cores + step)

@@ -1,4 +1,4 @@
-"""What an enforcer sees: the rates, the knobs as found, what is in scope, and the Batch limit already split."""
+"""What an enforcer sees: rates, signals, knobs as found, what is in scope, and the Batch limit split."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from msgspec import Struct
 
 from nodeagent.core.rates import View
 from nodeagent.core.share import Shares
+from nodeagent.model.decision import Signal
 from nodeagent.model.plan import Knob, KnobReading
 
 
@@ -13,6 +14,7 @@ class Scene(Struct, frozen=True, gc=False):
     """`scope` holds the cgroups that may be written; `shares` is None while the limit is not known."""
 
     view: View
+    signals: tuple[Signal, ...]
     knobs: dict[Knob, KnobReading]
     scope: frozenset[str]
     shares: Shares | None

@@ -1,9 +1,9 @@
-"""Who uses what: online, Batch and system use of the node and of its NUMA nodes, with the age of the oldest part.
+"""Who uses what: online, Batch and system use of the node and its NUMA nodes, and how old that knowledge is.
 
 A pod whose reading is missing counts with its last known use, and that use ages. A pod that was never read
 counts with its request, else everything that includes it is unknown; only in a pod's first tick, when no
-rate can exist yet, it counts with nothing and `arriving` says that nothing may grow. Per NUMA node, a cgroup's CPU time is not told by the kernel: Batch's and
-the system's shares follow each node's measured use.
+rate can exist yet, it counts with nothing and `arriving` says that nothing may grow. Per NUMA node, a
+cgroup's CPU time is not told by the kernel: Batch's and the system's shares follow each node's measured use.
 """
 
 from __future__ import annotations
@@ -36,6 +36,12 @@ class Usage(Struct, frozen=True, gc=False):
     zone_system_cores: dict[int, float]
     zone_online_bytes: dict[int, float]
     zone_system_bytes: dict[int, float]
+
+    @property
+    def sure(self) -> bool:
+        """True when every input was read in this tick; else nothing may be loosened."""
+        known = self.online_cores is not None and self.online_bytes is not None
+        return known and not self.arriving and self.cpu_age_s == 0.0 and self.memory_age_s == 0.0
 
 
 def remember(view: View, known: Mapping[str, KnownUse]) -> dict[str, KnownUse]:

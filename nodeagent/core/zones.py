@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from nodeagent.core.formula import offline_available, online_peak
-from nodeagent.core.histogram import CPU_FIRST_CORES, MEMORY_FIRST_BYTES
-from nodeagent.core.rates import View
-from nodeagent.core.usage import Usage
+from nodeagent.core.formula import Inputs, offline_available, online_peak
+from nodeagent.core.histogram import CPU, MEMORY
 from nodeagent.model.capacity import Amount, Term, Zone
-from nodeagent.model.decision import Histogram, Offer, OnlineHistory
-from nodeagent.model.policy import CapacityPolicy
+from nodeagent.model.decision import Histogram, Offer
 from nodeagent.model.topology import NumaNode
 
 SHARED = "share of the node's, by use"
 
 
-class _Inputs(Struct, frozen=True, gc=False):
+class _Row(Struct, frozen=True, gc=False):
     total: float
     ceiling_ratio: float
     reserved: float
@@ -25,23 +22,12 @@ class _Inputs(Struct, frozen=True, gc=False):
     peak: float
 
 
-def split(
-    view: View,
-    usage: Usage,
-    policy: CapacityPolicy,
-    history: OnlineHistory,
-    cpu: Amount,
-    memory: Amount,
-    offer: Offer,
-    step_s: float,
-) -> tuple[Zone, ...]:
+def split(inputs: Inputs, cpu: Amount, memory: Amount, offer: Offer, step_s: float) -> tuple[Zone, ...]:
     """One Zone per NUMA node; `cpu` and `memory` are the node's amounts, already damped."""
-    nodes = view.snapshot.topology.nodes
-    cpus = {n.id: _cpu(n, view, usage, policy, history) for n in nodes}
-    memories = {n.id: _memory(n, view, usage, policy, history) for n in nodes}
-    rise = policy.raise_ratio_per_s * step_s
-    cores = _fitted(cpus, cpu, offer.zone_cpu_cores, rise)
-    sizes = _fitted(memories, memory, offer.zone_memory_bytes, rise)
+    nodes = inputs.view.snapshot.topology.nodes
+    rise = inputs.policy.raise_ratio_per_s * step_s
+    cores = _fitted({n.id: _cpu(n, inputs) for n in nodes}, cpu, offer.zone_cpu_cores, rise)
+    sizes = _fitted({n.id: _memory(n, inputs) for n in nodes}, memory, offer.zone_memory_bytes, rise)
     return tuple(Zone(n.id, cores[n.id], sizes[n.id]) for n in nodes)
 
 
@@ -56,49 +42,49 @@ def remember(at: float, cpu: Amount, memory: Amount, zones: tuple[Zone, ...]) ->
     )
 
 
-def _cpu(node: NumaNode, view: View, usage: Usage, policy: CapacityPolicy, history: OnlineHistory) -> _Inputs:
+def _cpu(node: NumaNode, inputs: Inputs) -> _Row:
+    view, usage, policy = inputs.view, inputs.usage, inputs.policy
     total, all_cores = float(len(node.cpus)), max(1, view.snapshot.topology.cores)
     steal = (view.steal_cores or 0.0) * total / all_cores
     online = usage.zone_online_cores.get(node.id, 0.0)
-    seen = history.zone_cpu.get(node.id, Histogram())
-    return _Inputs(
+    seen = inputs.history.zone_cpu.get(node.id, Histogram())
+    return _Row(
         max(0.0, total - steal),
         policy.cpu_ceiling_ratio,
         policy.reserved_cpu_cores * total / all_cores,
         usage.zone_system_cores.get(node.id, 0.0),
         online,
-        online_peak(seen, online, policy.cpu_peak_percentile, CPU_FIRST_CORES, policy)[0],
+        online_peak(seen, online, policy.cpu_peak_percentile, CPU, policy)[0],
     )
 
 
-def _memory(
-    node: NumaNode, view: View, usage: Usage, policy: CapacityPolicy, history: OnlineHistory
-) -> _Inputs:
+def _memory(node: NumaNode, inputs: Inputs) -> _Row:
+    view, usage, policy = inputs.view, inputs.usage, inputs.policy
     total, whole = float(node.memory_bytes or 0), max(1.0, usage.memory_total_bytes or 1.0)
     watermark = (view.snapshot.node.watermark_bytes or 0) * total / whole
     online = usage.zone_online_bytes.get(node.id, 0.0)
-    seen = history.zone_memory.get(node.id, Histogram())
-    return _Inputs(
+    seen = inputs.history.zone_memory.get(node.id, Histogram())
+    return _Row(
         max(0.0, total - watermark),
         policy.memory_ceiling_ratio,
         policy.reserved_memory_bytes * total / whole,
         usage.zone_system_bytes.get(node.id, 0.0),
         online,
-        online_peak(seen, online, policy.memory_peak_percentile, MEMORY_FIRST_BYTES, policy)[0],
+        online_peak(seen, online, policy.memory_peak_percentile, MEMORY, policy)[0],
     )
 
 
 def _fitted(
-    inputs: dict[int, _Inputs], node: Amount, last: dict[int, float], rise_ratio: float
+    rows: dict[int, _Row], node: Amount, last: dict[int, float], rise_ratio: float
 ) -> dict[int, Amount]:
     """Computed and available per NUMA node, each scaled down to the node's where the sum is larger."""
-    computed = _scaled({n: _formula(i) for n, i in inputs.items()}, node.computed)
-    damped = {n: min(v, last.get(n, 0.0) + rise_ratio * inputs[n].total) for n, v in computed.items()}
+    computed = _scaled({n: _formula(i) for n, i in rows.items()}, node.computed)
+    damped = {n: min(v, last.get(n, 0.0) + rise_ratio * rows[n].total) for n, v in computed.items()}
     available = _scaled(damped, node.available)
-    return {n: Amount(available[n], computed[n], _terms(inputs[n])) for n in inputs}
+    return {n: Amount(available[n], computed[n], _terms(rows[n])) for n in rows}
 
 
-def _formula(i: _Inputs) -> float:
+def _formula(i: _Row) -> float:
     return offline_available(i.total, i.ceiling_ratio, i.reserved, i.system, i.peak)
 
 
@@ -109,7 +95,7 @@ def _scaled(values: dict[int, float], limit: float) -> dict[int, float]:
     return {n: v * limit / total for n, v in values.items()}
 
 
-def _terms(i: _Inputs) -> tuple[Term, ...]:
+def _terms(i: _Row) -> tuple[Term, ...]:
     return (
         Term("total", i.total, "online CPUs or MemTotal, less steal or watermark", 0.0),
         Term("ceiling_ratio", i.ceiling_ratio, "policy", 0.0),

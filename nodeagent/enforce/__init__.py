@@ -1,4 +1,4 @@
-"""Enforcers: (Scene, signals, Policy) -> Settings, each the only owner of its kind of knob. Add one in its
+"""Enforcers: (Scene, Policy) -> Settings, each the only owner of its kind of knob. Add one in its
 own file and here."""
 
 from nodeagent.enforce import cpu_quota, cpu_weight

@@ -12,14 +12,13 @@ from collections.abc import Iterator
 
 from nodeagent.core.scene import Scene
 from nodeagent.core.share import own_limit
-from nodeagent.model.decision import Signal
 from nodeagent.model.plan import Kind, Knob, KnobReading, Setting
 from nodeagent.model.policy import CpuPolicy, Policy
 
 NAME = "cpu_quota"
 
 
-def enforce(scene: Scene, signals: tuple[Signal, ...], policy: Policy) -> Iterator[Setting]:
+def enforce(scene: Scene, policy: Policy) -> Iterator[Setting]:
     """Quota in cores for every tier and Batch pod in scope."""
     if scene.shares is None:
         yield from _kept(scene)

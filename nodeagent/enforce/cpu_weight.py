@@ -11,7 +11,6 @@ from collections.abc import Iterator
 
 from nodeagent.core.scene import Scene
 from nodeagent.core.share import PRIORITY_FACTOR, weight
-from nodeagent.model.decision import Signal
 from nodeagent.model.plan import Kind, Knob, Setting
 from nodeagent.model.pod import OWN_TIER, Priority
 from nodeagent.model.policy import Policy
@@ -20,7 +19,7 @@ NAME = "cpu_weight"
 IDLE, LOWEST = 0.0, 1e-9  # LOWEST is fitted to the smallest weight that the kernel takes
 
 
-def enforce(scene: Scene, signals: tuple[Signal, ...], policy: Policy) -> Iterator[Setting]:
+def enforce(scene: Scene, policy: Policy) -> Iterator[Setting]:
     """Weight for the agent's own tier and for every Batch pod in scope."""
     own_tier = Knob(Kind.CPU_WEIGHT, OWN_TIER)
     if OWN_TIER in scene.scope and own_tier in scene.knobs:
