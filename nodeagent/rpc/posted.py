@@ -1,0 +1,99 @@
+"""One finished tick on the board: bytes made on first demand; an offer that is too old reads as withdrawn.
+
+Invariant: whatever the number of clients, a tick costs at most one report and two capacities to serialise.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from msgspec.structs import replace
+
+from nodeagent.model.capacity import Amount, Capacity
+from nodeagent.model.decision import Tick
+from nodeagent.rpc.convert import capacity_message, report_message
+from nodeagent.v1 import nodeagent_pb2 as pb
+
+NOISE_RATIO = 0.01
+NOISE_CORES = 0.01
+NOISE_BYTES = 16 << 20
+
+
+class Offer(NamedTuple):
+    """A capacity and the GetCapacityResponse that carries it."""
+
+    capacity: Capacity
+    data: bytes
+
+
+class Posted:
+    """A tick as it is served. Read by the server's thread alone; `now` is monotonic seconds throughout."""
+
+    __slots__ = ("_offer", "_report", "_withdrawn", "expires_at", "serialised", "tick", "valid_s")
+
+    def __init__(self, tick: Tick, now: float) -> None:
+        capacity = tick.decision.capacity
+        self.tick = tick
+        self.valid_s = max(0.0, capacity.valid_until_unix - capacity.observed_unix)
+        self.expires_at = now + self.valid_s
+        self.serialised = 0
+        self._offer: Offer | None = None
+        self._withdrawn: Offer | None = None
+        self._report: bytes | None = None
+
+    def offer(self, now: float) -> Offer:
+        """The capacity, or a withdrawn one when no newer tick came while it was valid."""
+        if now >= self.expires_at:
+            self._withdrawn = self._withdrawn or self._made(withdraw(self.tick.decision.capacity))
+            return self._withdrawn
+        self._offer = self._offer or self._made(self.tick.decision.capacity)
+        return self._offer
+
+    def report(self, hostname: str, version: str) -> bytes:
+        """The GetNodeReportResponse."""
+        if self._report is None:
+            message = pb.GetNodeReportResponse(report=report_message(self.tick, hostname, version))
+            self._report = message.SerializeToString()
+            self.serialised += 1
+        return self._report
+
+    def _made(self, capacity: Capacity) -> Offer:
+        self.serialised += 1
+        message = pb.GetCapacityResponse(capacity=capacity_message(capacity))
+        return Offer(capacity, message.SerializeToString())
+
+
+def withdraw(capacity: Capacity) -> Capacity:
+    """The same with nothing available: what is left of an offer that the loop has not renewed in time."""
+    return replace(
+        capacity,
+        cpu=replace(capacity.cpu, available=0.0),
+        memory=replace(capacity.memory, available=0.0),
+        zones=tuple(
+            replace(zone, cpu=replace(zone.cpu, available=0.0), memory=replace(zone.memory, available=0.0))
+            for zone in capacity.zones
+        ),
+        confidence=0.0,
+        withdrawn=capacity.withdrawn or "stale: the agent's loop has not finished a tick in time",
+    )
+
+
+def differs(old: Capacity, new: Capacity) -> bool:
+    """True when a watcher must hear of it: the rule that UPDATE_REASON_CHANGE in the .proto states."""
+    if old.withdrawn != new.withdrawn or len(old.zones) != len(new.zones):
+        return True
+    if _moved(old.cpu, new.cpu, NOISE_CORES) or _moved(old.memory, new.memory, NOISE_BYTES):
+        return True
+    return any(
+        a.numa_node != b.numa_node
+        or _moved(a.cpu, b.cpu, NOISE_CORES)
+        or _moved(a.memory, b.memory, NOISE_BYTES)
+        for a, b in zip(old.zones, new.zones, strict=True)
+    )
+
+
+def _moved(old: Amount, new: Amount, noise: float) -> bool:
+    a, b = old.available, new.available
+    if (a == 0.0) != (b == 0.0):
+        return True
+    return abs(a - b) > max(noise, NOISE_RATIO * max(a, b))

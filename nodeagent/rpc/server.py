@@ -1,0 +1,157 @@
+"""The gRPC server: one daemon thread with an event loop of its own, next to the agent's loop.
+
+Invariant: publish() is one assignment and at most one wake-up; nothing that a client does or leaves undone
+makes it wait, and nothing is queued between the two threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import threading
+import time
+from concurrent.futures import Future
+
+import grpc
+from grpc_health.v1 import health, health_pb2
+
+from nodeagent.model.decision import Tick
+from nodeagent.rpc.address import Unix, identity, listen, parse
+from nodeagent.rpc.posted import Posted
+from nodeagent.rpc.service import SERVICE, Service
+
+MAX_REQUEST_BYTES = 64 << 10
+UNARY_CALLS = 32  # at a time, besides the watchers
+START_TIMEOUT_S = 10.0
+
+
+class RpcServer:
+    """Serves nodeagent.v1.NodeAgent, health and reflection at `address` (see `address.parse`).
+
+    Misconfigured at once for an address that is neither a unix socket nor on loopback.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        hostname: str,
+        version: str,
+        heartbeat_s: float = 10.0,
+        max_message_bytes: int = 4 << 20,
+        max_watchers: int = 64,
+        reflection: bool = True,
+    ) -> None:
+        self.address = address
+        self.service = Service(
+            hostname=hostname,
+            version=version,
+            heartbeat_s=heartbeat_s,
+            max_message_bytes=max_message_bytes,
+            max_watchers=max_watchers,
+        )
+        self._where = parse(address)
+        self._options = _options(max_message_bytes, max_watchers)
+        self._max_calls = max_watchers + UNARY_CALLS
+        self._reflection = reflection
+        self._health = health.aio.HealthServicer()
+        self._thread = threading.Thread(target=self._run, name="rpc", daemon=True)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._halt = asyncio.Event()
+        self._grace_s = 0.0
+        self._poked = False
+        self._serving: asyncio.Task[None] | None = None
+        self._started: Future[str] = Future()
+
+    def start(self) -> None:
+        """Listen; afterwards `address` is the one for clients. Failed when that cannot be."""
+        self._thread.start()
+        self.address = self._started.result(START_TIMEOUT_S)
+
+    def publish(self, tick: Tick) -> None:
+        """Serve this tick from now on. Called by the agent's loop: O(1), waits for nothing."""
+        self.service.latest = Posted(tick, time.monotonic())
+        if self._loop is not None and not self._poked:
+            self._poked = True
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(self._wake)
+
+    def stop(self, grace_s: float = 1.0) -> None:
+        """Turn unhealthy, end the streams, wait up to `grace_s` for calls in flight, remove the socket."""
+        if self._loop is None:
+            return
+        self._grace_s = grace_s
+        with contextlib.suppress(RuntimeError):  # it has ended by itself
+            self._loop.call_soon_threadsafe(self._halt.set)
+        self._thread.join(grace_s + 5.0)
+        self._loop = None
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._serve())
+        except Exception as error:
+            if self._started.done():
+                raise
+            self._started.set_exception(error)
+
+    async def _serve(self) -> None:
+        server = grpc.aio.server(options=self._options, maximum_concurrent_rpcs=self._max_calls)
+        await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+        _add_services(server, self.service, self._health, self._reflection)
+        address = listen(self._where, server.add_insecure_port)
+        bound = identity(self._where.path) if isinstance(self._where, Unix) else None
+        try:
+            await server.start()
+            self._loop = asyncio.get_running_loop()
+            self._wake()  # a tick may have been posted already
+            self._started.set_result(address)
+            await self._halt.wait()
+            await self._end(server)
+        finally:
+            if isinstance(self._where, Unix) and bound is not None and identity(self._where.path) == bound:
+                os.unlink(self._where.path)
+
+    async def _end(self, server: grpc.aio.Server) -> None:
+        # A watcher of the health service that does not read could hold its lock for ever.
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._health.enter_graceful_shutdown(), 1.0)
+        self.service.end_streams()
+        await server.stop(self._grace_s)
+
+    def _wake(self) -> None:
+        self._poked = False  # first: a tick that is posted from here on pokes again
+        self.service.wake()
+        if self._serving is None and self.service.latest is not None:
+            self._serving = asyncio.create_task(self._set_health(health_pb2.HealthCheckResponse.SERVING))
+
+    async def _set_health(self, status: int) -> None:
+        for service in ("", SERVICE):
+            await self._health.set(service, status)
+
+
+def _add_services(
+    server: grpc.aio.Server, service: Service, healthy: health.aio.HealthServicer, reflection: bool
+) -> None:
+    from grpc_health.v1 import health_pb2_grpc
+
+    server.add_generic_rpc_handlers((service.handlers(),))
+    health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
+    if reflection:
+        from grpc_reflection.v1alpha import reflection as reflect
+
+        reflect.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflect.SERVICE_NAME), server)
+
+
+def _options(max_message_bytes: int, max_watchers: int) -> list[tuple[str, int]]:
+    return [
+        ("grpc.so_reuseport", 0),  # or a second agent would silently share the port
+        ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
+        ("grpc.max_send_message_length", max_message_bytes),
+        ("grpc.max_concurrent_streams", max_watchers + UNARY_CALLS),
+        ("grpc.max_allowed_incoming_connections", 2 * (max_watchers + UNARY_CALLS)),
+        ("grpc.keepalive_time_ms", 30_000),  # finds clients that are gone without a word
+        ("grpc.keepalive_timeout_ms", 10_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),  # or clients' pings end in GOAWAY
+    ]
