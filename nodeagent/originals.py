@@ -1,0 +1,295 @@
+"""The ledger of what every knob was before the agent touched it.
+
+Append-only lines "CRC32 JSON", each the whole state of one knob, so the last line of a knob wins:
+
+    1c291ca3 ["nodeagent originals", 1, "BOOT ID"]
+    7ef0a7d1 ["cpu.quota", "nodeagent/batch", INODE, ORIGINAL, WRITTEN, PENDING]
+    9d2b5c11 ["cpu.quota", "nodeagent/batch"]                               given back
+
+Invariant: before a knob is written for the first time its original is on the disk (fsync of file and
+directory), and before every write the value to come is in the file. Wherever a crash strikes,
+`Held.explains` knows the value that it leaves. Later lines are not synced: cgroups do not outlive the
+machine, and what a killed process has written stays in the page cache.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import stat
+import zlib
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
+from typing import TypeGuard
+
+from msgspec.structs import replace
+
+from nodeagent.model.errors import Failed
+from nodeagent.model.plan import Change, Held, Kind, Knob, Outcome
+
+NAME = "originals.jsonl"
+TITLE, VERSION = "nodeagent originals", 1
+COMPACT_BYTES = 1 << 20
+MAX_BYTES = 64 << 20  # far above what compaction leaves; bounds what garbage can allocate
+MAX_CORRUPT = 100
+_KINDS = frozenset(kind.value for kind in Kind)
+
+
+class Originals:
+    """The ledger in `state_dir`; one process at a time (see nodeagent.lock).
+
+    `warnings` are lines for the log; the owner empties the list. Raises Failed when the directory cannot
+    be used at all. A ledger of another boot is dropped: its cgroups died with that boot.
+    """
+
+    def __init__(self, state_dir: str, boot_id: str) -> None:
+        self.warnings: list[str] = []
+        self._dir = state_dir
+        self._path = os.path.join(state_dir, NAME)
+        self._boot_id = boot_id
+        self._file: int | None = None  # None: to be written anew before anything is added
+        self._size = self._limit = 0
+        self._failing = False
+        try:
+            os.makedirs(state_dir, mode=0o700, exist_ok=True)
+            self._held = self._load()
+        except OSError as error:
+            raise self._failed(error) from error
+        self._try({})
+
+    @property
+    def held(self) -> Mapping[Knob, Held]:
+        """Every knob that the agent has touched, or was about to, and has not given back."""
+        return MappingProxyType(self._held)
+
+    def intend(self, changes: Iterable[Change], inode_of: Callable[[str], int | None]) -> tuple[Change, ...]:
+        """Note the changes before they are made; answers those that may be: the cgroup is still there.
+
+        `inode_of` tells the inode of the cgroup from which `Change.old` was read. Raises Failed when an
+        original cannot be made durable: only knobs in `held` may be written then, and those are noted.
+        """
+        known: dict[Knob, Held | None] = {}
+        fresh: dict[Knob, Held | None] = {}
+        noted = []
+        for change in changes:
+            inode = inode_of(change.knob.target)
+            if inode is None:
+                continue
+            held = self._held.get(change.knob)
+            if held is not None and held.inode == inode:
+                known[change.knob] = _onward(held, change)
+            else:
+                fresh[change.knob] = Held(change.knob, inode, change.old, None, change.new)
+            noted.append(change)
+        if known:
+            self._try(known)
+        if fresh:
+            try:
+                self._write(fresh, durable=True)
+            except OSError as error:
+                raise self._failed(error) from error
+            self._take(fresh)
+        return tuple(noted)
+
+    def confirm(self, outcomes: Iterable[Outcome]) -> None:
+        """Note how the changes went: written, given back, or refused by the kernel."""
+        after = {}
+        for outcome in outcomes:
+            held = self._held.get(outcome.change.knob)
+            if held is not None:
+                after[held.knob] = _settled(held, outcome)
+        if after:
+            self._try(after)
+
+    def forget(self, knobs: Iterable[Knob]) -> None:
+        """These are no longer ours: the cgroup is gone, or somebody else has taken the knob over."""
+        gone = {knob: None for knob in knobs if knob in self._held}
+        if gone:
+            self._try(gone)
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+    def _try(self, update: Mapping[Knob, Held | None]) -> None:
+        """Take the update, and write it if that can be done; one warning when it begins to fail."""
+        try:
+            self._write(update, durable=False)
+            self._failing = False
+        except OSError as error:
+            if not self._failing:
+                self.warnings.append(f"{self._path}: {error.strerror}; a crash now may leave values behind")
+            self._failing = True
+        self._take(update)
+
+    def _take(self, update: Mapping[Knob, Held | None]) -> None:
+        for knob, held in update.items():
+            if held is None:
+                self._held.pop(knob, None)
+            else:
+                self._held[knob] = held
+
+    def _write(self, update: Mapping[Knob, Held | None], durable: bool) -> None:
+        """Add lines; after a failure, or when the file has grown, write a new one in place of it."""
+        if self._file is None or self._size > self._limit:
+            self._rewrite(update)
+            return
+        try:
+            self._size += _append(self._file, b"".join(_line(_fields(k, h)) for k, h in update.items()))
+            if durable:
+                os.fsync(self._file)
+                self._sync_dir()
+        except OSError:
+            self.close()  # half a line may be there, or the page cache may lie: never add to that file again
+            raise
+
+    def _rewrite(self, update: Mapping[Knob, Held | None]) -> None:
+        self.close()
+        after = {**self._held, **update}
+        records = b"".join(_line(_fields(knob, held)) for knob, held in after.items() if held is not None)
+        new = self._path + ".new"
+        _unlink(new)
+        file = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            self._size = _append(file, _line([TITLE, VERSION, self._boot_id]) + records)
+            os.fsync(file)
+            os.rename(new, self._path)
+            self._sync_dir()
+        except OSError:
+            os.close(file)
+            _unlink(new)
+            raise
+        self._file = file
+        self._limit = max(COMPACT_BYTES, 2 * self._size)
+
+    def _sync_dir(self) -> None:
+        directory = os.open(self._dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+    def _load(self) -> dict[Knob, Held]:
+        try:
+            found = os.lstat(self._path)
+        except FileNotFoundError:
+            return {}
+        if not stat.S_ISREG(found.st_mode) or found.st_size > MAX_BYTES:
+            self._set_aside("is no ledger")
+            return {}
+        with open(self._path, "rb", buffering=0) as file:
+            lines = file.read().split(b"\n")
+        torn = lines.pop()
+        header = _parsed(lines[0]) if lines else None
+        match header:
+            case [str(title), int(version), str(boot_id)] if (title, version) == (TITLE, VERSION):
+                if boot_id != self._boot_id:
+                    return {}
+            case _:
+                if lines or torn:
+                    self._set_aside("is no ledger of this version")
+                return {}
+        held, bad = _replayed(lines[1:])
+        if bad:
+            self._set_aside(f"has {bad} unreadable lines")
+        elif torn:
+            self.warnings.append(f"{self._path}: the last line was cut short; left out")
+        return held
+
+    def _set_aside(self, why: str) -> None:
+        """Keep a copy to look at. The ledger itself is replaced in one step when it is written anew."""
+        for number in range(1, MAX_CORRUPT + 1):
+            aside = os.path.join(self._dir, f"originals.corrupt-{number}")
+            if not os.path.lexists(aside):
+                break
+        else:
+            self.warnings.append(f"{self._path} {why}; no copy kept, there are {MAX_CORRUPT} already")
+            return
+        regular = stat.S_ISREG(os.lstat(self._path).st_mode)
+        (os.link if regular else os.rename)(self._path, aside)
+        self.warnings.append(f"{self._path} {why}; a copy is {aside}")
+
+    def _failed(self, error: OSError) -> Failed:
+        return Failed(
+            f"{self._path}: {error.strerror}: original values cannot be kept, so no new knob is written",
+            hint="free space in the state directory, or choose another that is writable",
+        )
+
+
+def _onward(held: Held, change: Change) -> Held:
+    """`held` before a further write. A value of somebody else that is about to be replaced stays theirs."""
+    written = held.written
+    if held.explains(change.old):
+        written = None if change.old == held.original else change.old
+    return replace(held, written=written, pending=change.new)
+
+
+def _settled(held: Held, outcome: Outcome) -> Held | None:
+    if outcome.ok:
+        return None if outcome.change.gives_back else replace(held, written=outcome.found, pending=None)
+    if outcome.found != outcome.change.old:
+        return held  # unreadable, or half done: both values may be there
+    return None if held.written is None else replace(held, pending=None)
+
+
+def _append(file: int, data: bytes) -> int:
+    done = os.write(file, data)
+    if done != len(data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    return done
+
+
+def _unlink(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+def _fields(knob: Knob, held: Held | None) -> list[object]:
+    name: list[object] = [knob.kind.value, knob.target]
+    return name if held is None else [*name, held.inode, held.original, held.written, held.pending]
+
+
+def _line(fields: list[object]) -> bytes:
+    text = json.dumps(fields).encode("ascii")  # json, not msgspec: it keeps inf and undecodable path bytes
+    return b"%08x %s\n" % (zlib.crc32(text), text)
+
+
+def _parsed(line: bytes) -> object:
+    """The JSON value of a line, None when the line is not whole."""
+    checksum, _, text = line.partition(b" ")
+    if checksum != b"%08x" % zlib.crc32(text):
+        return None
+    try:
+        value: object = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return value
+
+
+def _replayed(lines: Iterable[bytes]) -> tuple[dict[Knob, Held], int]:
+    """(what is held after these lines, how many of them are not readable)."""
+    held: dict[Knob, Held] = {}
+    bad = 0
+    for line in lines:
+        match _parsed(line):
+            case [str(kind), str(target)] if kind in _KINDS:
+                held.pop(Knob(Kind(kind), target), None)
+            case [str(kind), str(target), int(inode), *values] if kind in _KINDS and _sound(values):
+                knob = Knob(Kind(kind), target)
+                held[knob] = Held(knob, inode, *values)
+            case _:
+                bad += 1
+    return held, bad
+
+
+def _sound(values: list[object]) -> TypeGuard[list[float]]:
+    """True for [original, written, pending]; only the original must be there."""
+    return (
+        len(values) == 3
+        and values[0] is not None
+        and all(v is None or (isinstance(v, float) and v >= 0.0) for v in values)  # nan >= 0 is False
+    )
