@@ -1,4 +1,4 @@
-"""The gRPC server, for real: on a unix socket and on loopback, with clients that behave and clients that do not."""
+"""The gRPC server for real, on a unix socket and on loopback; some of its clients do not behave."""
 
 from __future__ import annotations
 
@@ -168,25 +168,22 @@ def test_a_loop_that_halts_withdraws_the_offer(server: RpcServer) -> None:
 
 def test_a_client_that_does_not_read_delays_nobody_and_gets_the_latest(tmp_path: Path) -> None:
     with serving(f"unix:{tmp_path}/rpc.sock") as server, client(server) as slow, client(server) as quick:
-        last_seq, worst_s = 3000, 0.0
+        last_seq, worst_s = 300, 0.0
         server.publish(offering(1, 1.0))
         lazy = slow.WatchCapacity(pb.WatchCapacityRequest(), timeout=60.0)
         next(lazy)  # from here on it does not read
         for seq in range(2, last_seq + 1):
-            tick = offering(seq, 1.0 + seq % 2, source="x" * 4000)  # 12 MB in all, if it were queued
+            tick = offering(seq, float(seq) ** 2, source="x" * 100_000)  # 30 MB in all, if it were queued
             start = time.perf_counter()
             server.publish(tick)
             worst_s = max(worst_s, time.perf_counter() - start)
-        seen = quick.GetCapacity(pb.GetCapacityRequest(), timeout=WAIT_S).capacity.seq
-        received = []
-        for message in lazy:
-            received.append(message.capacity.seq)
-            if message.capacity.seq == last_seq:
-                break
-    assert seen == last_seq
+            assert quick.GetCapacity(pb.GetCapacityRequest(), timeout=WAIT_S).capacity.seq == seq
+        received = [next(lazy).capacity.seq]
+        while received[-1] != last_seq:
+            received.append(next(lazy).capacity.seq)
     assert received == sorted(set(received))
-    assert len(received) < last_seq / 2
-    assert worst_s < 0.5
+    assert len(received) < last_seq / 3
+    assert worst_s < 0.25
 
 
 def test_a_deadline_ends_the_stream_on_both_sides(server: RpcServer) -> None:
@@ -255,24 +252,23 @@ def test_a_bad_request_is_refused(
     assert not caplog.records  # a client cannot fill the agent's log
 
 
-def test_health_follows_the_first_tick_and_the_end(tmp_path: Path) -> None:
+def test_health_follows_the_first_tick_and_the_end(server: RpcServer) -> None:
     status = health_pb2.HealthCheckResponse
-    with serving(f"unix:{tmp_path}/rpc.sock") as server:
-        with closing(grpc.insecure_channel(server.address)) as channel:
-            stub = health_pb2_grpc.HealthStub(channel)
-            for service in ("", "nodeagent.v1.NodeAgent"):
-                asked = health_pb2.HealthCheckRequest(service=service)
-                assert stub.Check(asked, timeout=WAIT_S).status == status.NOT_SERVING
-                watch = stub.Watch(asked, timeout=WAIT_S)
-                assert next(watch).status == status.NOT_SERVING
-            server.publish(samples.tick(1))
-            assert next(watch).status == status.SERVING
-            stopping = threading.Thread(target=server.stop, args=(2.0,))
-            stopping.start()
-            assert next(watch).status == status.NOT_SERVING
-            watch.cancel()
-            stopping.join(WAIT_S)
-            assert not stopping.is_alive()
+    with closing(grpc.insecure_channel(server.address)) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        asked = [health_pb2.HealthCheckRequest(service=name) for name in ("", "nodeagent.v1.NodeAgent")]
+        watches = [stub.Watch(each, timeout=WAIT_S) for each in asked]
+        assert [stub.Check(each, timeout=WAIT_S).status for each in asked] == [status.NOT_SERVING] * 2
+        assert [next(watch).status for watch in watches] == [status.NOT_SERVING] * 2
+        server.publish(samples.tick(1))
+        assert [next(watch).status for watch in watches] == [status.SERVING] * 2
+        stopping = threading.Thread(target=server.stop, args=(WAIT_S,))
+        stopping.start()
+        assert [next(watch).status for watch in watches] == [status.NOT_SERVING] * 2
+        for watch in watches:
+            watch.cancel()  # or it would wait for them
+        stopping.join(WAIT_S / 2)
+        assert not stopping.is_alive()
 
 
 def test_reflection_lists_the_services(server: RpcServer) -> None:
