@@ -31,7 +31,7 @@ def walk(root: str, *, max_depth: int = 16, max_dirs: int = 20_000) -> tuple[Cgr
         if len(found) + len(pending) > max_dirs:
             raise Failed(
                 f"{root}: more than {max_dirs} cgroups",
-                hint="something leaks cgroups here: compare `find DIR -type d | wc -l` of the directories in it",
+                hint="something leaks cgroups here: compare `find DIR -type d | wc -l` of those in it",
             )
         if child.path.count("/") + 1 < max_depth:
             pending += _children_if_there(root, child.path)

@@ -1,4 +1,4 @@
-"""Notice cgroups that appear and vanish: inotify on their parents (cgroupfs tells mkdir and rmdir, v1 and v2).
+"""Notice cgroups that appear and vanish: inotify on their parents (cgroupfs tells it, v1 and v2).
 
 Invariant: no change is lost. What could not be told (queue overflow, a directory made before its parent was
 watched) counts as a change; what cannot be watched at all sets `degraded`, and the periodic scan is the net.
@@ -51,7 +51,8 @@ class CgroupWatch:
         if self._inotify is None:
             return False
         wanted = frozenset(dirs)
-        self._forget(self._inotify, self._watched.keys() - wanted if root == self._root else set(self._watched))
+        kept = wanted if root == self._root else frozenset()
+        self._forget(self._inotify, self._watched.keys() - kept)
         self._root = root
         self.degraded = ""
         moved = False
@@ -66,7 +67,7 @@ class CgroupWatch:
         if self._inotify is None:
             return False
         told = flags.ISDIR | flags.Q_OVERFLOW
-        return any([event.mask & told for event in self._inotify.read(timeout=0)])
+        return any(event.mask & told for event in self._inotify.read(timeout=0))
 
     def close(self) -> None:
         """Give the watches back; the descriptor is closed."""

@@ -33,7 +33,7 @@ class PodSpec(Struct, frozen=True, gc=False, kw_only=True):
 
     `cgroup` is the path below the hierarchy root, without a leading slash. `tier` is the cgroup whose
     quota bounds this pod together with its siblings ("nodeagent/batch"), or None. `source` tells what
-    recognised it: "rule", "exec", "kubelet", "yarn" or "systemd".
+    recognised it: "rule", "exec", "kubelet", "yarn", "docker" or "systemd".
     """
 
     uid: str

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from functools import lru_cache
+from functools import cache
 
 import pytest
 from hypothesis import given
@@ -60,7 +60,7 @@ def exhaustive(pattern: str, path: str) -> bool:
     """The definition, by trying every length for every star."""
     glob = pattern.strip("/")
 
-    @lru_cache(maxsize=None)
+    @cache
     def at(p: int, i: int) -> bool:
         if p == len(glob):
             return i == len(path)
