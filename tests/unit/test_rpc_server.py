@@ -225,6 +225,23 @@ def test_watchers_beyond_the_limit_are_refused_and_the_others_go_on(tmp_path: Pa
         assert all(next(watch).capacity.seq == 2 for watch in watches)
 
 
+def test_connections_are_bounded_and_come_back(tmp_path: Path) -> None:
+    path = str(tmp_path / "rpc.sock")
+    with serving(f"unix:{path}", max_watchers=1) as server:
+        server.publish(samples.tick(1))
+        silent = [socket.socket(socket.AF_UNIX) for _ in range(100)]
+        for each in silent:
+            each.settimeout(WAIT_S)
+            each.connect(path)
+        refused = sum(not received(each) for each in silent)
+        assert 0 < refused < 100
+        for each in silent:
+            each.close()
+        with client(server) as stub:
+            request = pb.GetCapacityRequest()
+            assert stub.GetCapacity(request, timeout=WAIT_S, wait_for_ready=True).capacity.seq == 1
+
+
 def test_a_report_above_the_limit_is_refused_with_a_hint(tmp_path: Path) -> None:
     with serving(f"unix:{tmp_path}/rpc.sock", max_message_bytes=4096) as server, client(server) as stub:
         server.publish(samples.tick(1, pods=100))
@@ -419,3 +436,11 @@ def has_ipv6_loopback() -> bool:
     except OSError:
         return False
     return True
+
+
+def received(connection: socket.socket) -> bytes:
+    """The first bytes of the server's greeting, empty when it hung up."""
+    try:
+        return connection.recv(9)
+    except ConnectionError:
+        return b""

@@ -1,0 +1,46 @@
+"""The protocol is clean by buf's rules, and the committed code is what it generates."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+BUF = shutil.which("buf", path=f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}")
+
+needs_buf = pytest.mark.skipif(BUF is None, reason="buf is not installed (package buf-bin)")
+needs_protoc = pytest.mark.skipif(
+    importlib.util.find_spec("grpc_tools") is None, reason="protoc is not installed (package grpcio-tools)"
+)
+
+
+def run(*command: str | Path) -> None:
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@needs_buf
+@pytest.mark.parametrize("check", [["lint"], ["format", "--diff", "--exit-code"]], ids=["lint", "format"])
+def test_buf_finds_nothing(check: list[str]) -> None:
+    run(BUF or "", *check, "proto")
+
+
+@needs_protoc
+def test_the_committed_code_is_what_the_protocol_generates(tmp_path: Path) -> None:
+    """`make proto` writes it anew, with the oldest grpcio-tools that is to be supported at run time:
+
+    python -m grpc_tools.protoc -Iproto --python_out=. --pyi_out=. --grpc_python_out=. proto/nodeagent/v1/*.proto
+    """
+    outputs = [f"--{kind}_out={tmp_path}" for kind in ("python", "pyi", "grpc_python")]
+    run(sys.executable, "-m", "grpc_tools.protoc", "-Iproto", *outputs, "proto/nodeagent/v1/nodeagent.proto")
+    made = {path.name: path.read_text() for path in (tmp_path / "nodeagent" / "v1").iterdir()}
+    committed = ROOT / "nodeagent" / "v1"
+    assert sorted(made) == sorted(path.name for path in committed.glob("*_pb2*.py*"))
+    for name, text in made.items():
+        assert (committed / name).read_text() == text, f"{name}: run make proto"
