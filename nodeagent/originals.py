@@ -86,6 +86,7 @@ class Originals:
         if known:
             self._try(known)
         if fresh:
+            self._take(dict.fromkeys(fresh))  # what was held under these names died with its cgroup
             try:
                 self._write(fresh, durable=True)
             except OSError as error:

@@ -28,7 +28,7 @@ NOT_NUMBERS = [
     b"1_0",
     b"0x10",
     b"1.5",
-    b"1 2",
+    b"1 2 3",
     b"ten",
     b"\xb2",
     b"\xd9\xa3",

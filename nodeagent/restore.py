@@ -1,0 +1,82 @@
+"""Put every original value back: what `nodeagent restore` does after a crash.
+
+Invariant: what another writer changed meanwhile is left as it is, and told; what cannot be put back stays
+in the ledger, so that restoring again goes on where this ended.
+"""
+
+from __future__ import annotations
+
+import os
+
+from msgspec import Struct
+
+from nodeagent.core.diff import diff, left_alone
+from nodeagent.kernel.knobs import Knobs
+from nodeagent.kernel.mounts import find_hierarchies
+from nodeagent.kernel.reader import boot_id
+from nodeagent.lock import Lock
+from nodeagent.model.errors import Failed
+from nodeagent.model.plan import Knob, KnobReading, Outcome
+from nodeagent.originals import Originals
+
+PASSES = 3  # a value held up by one above it needs another pass
+
+
+class Restored(Struct, frozen=True):
+    """What became of every knob in the ledger, and the ledger's own warnings.
+
+    `left` holds a value of another writer; `gone` went with its cgroup; `failed` are still in the ledger,
+    with the reason.
+    """
+
+    put_back: tuple[Outcome, ...]
+    left: tuple[KnobReading, ...]
+    gone: tuple[Knob, ...]
+    failed: tuple[tuple[Knob, str], ...]
+    warnings: tuple[str, ...]
+
+
+def restore(state_dir: str, host_root: str = "/") -> Restored:
+    """Give back all that the ledger in `state_dir` holds. Failed while an agent is alive on it."""
+    if not os.path.isdir(state_dir):
+        raise Failed(f"{state_dir}: no such directory", hint="name the agent's state directory")
+    with Lock(state_dir):
+        originals = Originals(state_dir, boot_id(host_root))
+        knobs = Knobs(find_hierarchies(host_root))
+        try:
+            return give_back(originals, knobs)
+        finally:
+            knobs.close()
+            originals.close()
+
+
+def give_back(originals: Originals, knobs: Knobs) -> Restored:
+    """Put back what `originals` holds, in an order that the kernel accepts."""
+    gone: list[Knob] = []
+    left: list[KnobReading] = []
+    tried: dict[Knob, Outcome] = {}
+    for _ in range(PASSES):
+        readings = knobs.read((), originals.held)
+        gone += knobs.vanished(originals.held)
+        left += left_alone({}, readings)
+        originals.forget([*gone, *(reading.knob for reading in left)])
+        changes = originals.intend(diff({}, readings), knobs.inode)
+        outcomes = knobs.apply(changes)
+        originals.confirm(outcomes)
+        tried |= {outcome.change.knob: outcome for outcome in outcomes}
+        if not originals.held:
+            break
+    failed = {knob: _reason(tried.get(knob)) for knob in originals.held}
+    return Restored(
+        put_back=tuple(outcome for knob, outcome in tried.items() if outcome.ok and knob not in failed),
+        left=tuple(left),
+        gone=tuple(gone),
+        failed=tuple(failed.items()),
+        warnings=tuple(originals.warnings),
+    )
+
+
+def _reason(last: Outcome | None) -> str:
+    if last is None:
+        return "it cannot be read"
+    return last.error or f"only {last.change.new:g} fits below the quota above it"
