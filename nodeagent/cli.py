@@ -1,0 +1,292 @@
+"""The command line: each command parses its words, calls one function, and says what came out.
+
+Exit codes: 0 done, 1 a failure, 2 wrong usage, 78 a wrong configuration; `exec` gives its command's own.
+What only one command needs is imported by that command, so that the daemon stays small.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from nodeagent import __version__
+from nodeagent.model.errors import AgentError, Misconfigured
+
+if TYPE_CHECKING:
+    from nodeagent.config import Config
+
+EX_CONFIG = Misconfigured.exit_code
+Command = Callable[..., Any]
+T = TypeVar("T")
+
+
+class Group(click.Group):
+    """A group that answers an unknown command with the nearest known one."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click's; UsageError with a suggestion when there is no such command."""
+        if args and self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
+            near = difflib.get_close_matches(args[0], self.list_commands(ctx), 1)
+            known = (
+                f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(self.list_commands(ctx))}"
+            )
+            raise click.UsageError(f"no such command {args[0]!r}; {known}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+def output_option(command: Command) -> Command:
+    """-o text|json."""
+    form = click.Choice(["text", "json"])
+    return click.option(
+        "-o", "--output", type=form, default="text", show_default=True, help="Form of the answer."
+    )(command)
+
+
+def config_options(command: Command) -> Command:
+    """--config FILE and --set section.key=value."""
+    command = click.option(
+        "--set",
+        "overrides",
+        multiple=True,
+        metavar="SECTION.KEY=VALUE",
+        help="Override one value; see `nodeagent check` for the names. May be given again.",
+    )(command)
+    return click.option(
+        "-c",
+        "--config",
+        "path",
+        metavar="FILE",
+        envvar="NODEAGENT_CONFIG",
+        help="TOML file.  [default: /etc/nodeagent/nodeagent.toml if it exists, else built-in defaults]",
+    )(command)
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="nodeagent")
+def cli() -> None:
+    """Let batch work use what latency-sensitive work leaves idle, and take it back before anyone notices.
+
+    \b
+    Start here (as root):
+      nodeagent doctor                            what this node supports, and how to fix the rest
+      nodeagent once                              what the agent sees and would write; writes nothing
+      nodeagent run                               the agent; Ctrl-C gives everything back
+      nodeagent exec --qos ls -- ./server         a latency-sensitive command
+      nodeagent exec --qos batch -- make -j       a batch command, bounded by what is left
+
+    Without configuration the agent writes only below its own cgroup `nodeagent` and observes all else.
+    """
+
+
+@cli.command()
+@config_options
+@output_option
+def run(path: str | None, overrides: Sequence[str], output: str) -> None:
+    """Run the agent until SIGTERM or Ctrl-C, then give back every value that it has changed.
+
+    On a terminal it shows one refreshed screen; otherwise, or with -o json, it logs structured events, one
+    per change. SIGHUP reads the configuration again; a bad file is refused and the old policy stays.
+    """
+    from nodeagent.agent import Agent
+    from nodeagent.report.logs import set_up
+
+    config = _config(path, overrides)
+    on_screen = output == "text" and sys.stdout.isatty()
+    set_up(config.settings.log.level, as_json=output == "json" or not sys.stderr.isatty(), quiet=on_screen)
+    if not on_screen:
+        Agent(config, lambda: _config(path, overrides), None).run()
+        return
+    from nodeagent.report.screen import Screen
+
+    screen = Screen(f"nodeagent {__version__} [{config.settings.agent.mode.value}]")
+    try:
+        Agent(config, lambda: _config(path, overrides), screen.show).run()
+    finally:
+        screen.close()
+
+
+@cli.command()
+@config_options
+@output_option
+def once(path: str | None, overrides: Sequence[str], output: str) -> None:
+    """One tick: what is seen, what would be written and why. Writes nothing, needs no running agent.
+
+    Rates need two readings, so this takes one tick length (1 s by default).
+    """
+    from nodeagent.once import as_json, as_text, look
+
+    seen = look(_config(path, overrides))
+    click.echo(as_json(seen) if output == "json" else as_text(seen))
+
+
+@cli.command("exec", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.option("--qos", type=click.Choice(["ls", "mid", "batch"]), required=True, help="QoS class.")
+@click.option(
+    "--priority",
+    type=click.Choice(["high", "medium", "low"]),
+    default="medium",
+    show_default=True,
+    help="Inside batch: who is cut first (low) and last (high).",
+)
+@click.option("--cpus", metavar="N", help="CPU request in cores; the weight among batch pods.")
+@click.option("--memory", metavar="N", help='Memory request: bytes, or "512Mi", "2G".')
+@click.option("--name", help="Name of the pod.  [default: the command's name and the pid]")
+@click.option("--run-dir", default=None, metavar="DIR", help="As the agent's agent.run_dir.")
+@output_option
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+def exec_(  # noqa: PLR0913  one argument per option
+    qos: str,
+    priority: str,
+    cpus: str | None,
+    memory: str | None,
+    name: str | None,
+    run_dir: str | None,
+    output: str,
+    command: tuple[str, ...],
+) -> None:
+    """Run COMMAND in a pod cgroup of its own: nodeagent/<qos>/<name> in every hierarchy.
+
+    Signals are forwarded, the exit status is COMMAND's (128+N when signal N ended it, 127 when it is not
+    found). When COMMAND ends, what it left running is ended too and the cgroup is removed. Works beside a
+    running agent, which then sees the pod at once, and without one.
+
+    \b
+      nodeagent exec --qos ls -- python3 -m http.server 8000
+      nodeagent exec --qos batch --cpus 4 --name encode -- ffmpeg -i in.mkv out.mp4
+    """
+    from nodeagent.model.pod import Priority, Qos
+    from nodeagent.model.units import parse_bytes
+    from nodeagent.pods.launch import launch
+
+    status = launch(
+        command,
+        qos=Qos(qos),
+        priority=Priority(priority),
+        cpus=_parsed("--cpus", cpus, _cores),
+        memory=_parsed("--memory", memory, parse_bytes),
+        name=name,
+        run_dir=run_dir or os.environ.get("RUNTIME_DIRECTORY") or "/run/nodeagent",
+    )
+    if output == "json":
+        click.echo(f'{{"exit_status": {status}}}', err=True)
+    sys.exit(status)
+
+
+@cli.command()
+@click.argument("file", required=False)
+@click.option("--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE", help="Override one value.")
+@output_option
+def check(file: str | None, overrides: Sequence[str], output: str) -> None:
+    """Print the effective configuration with the origin and meaning of each value; 78 when FILE is wrong."""
+    from nodeagent.check import as_json, as_text, effective
+
+    rows = effective(_config(file, overrides))
+    click.echo(as_json(rows) if output == "json" else as_text(rows))
+
+
+@cli.command()
+@config_options
+@output_option
+def doctor(path: str | None, overrides: Sequence[str], output: str) -> None:
+    """What this node supports, what is in the way, and how to fix it. Changes nothing; 1 if something fails."""
+    from nodeagent.doctor import as_json, as_text, examine, failed
+
+    findings = examine(_config(path, overrides))
+    click.echo(as_json(findings) if output == "json" else as_text(findings))
+    sys.exit(1 if failed(findings) else 0)
+
+
+@cli.command()
+@click.argument("directory")
+@click.option(
+    "--policy", "policy_file", metavar="FILE", help="Decide by this configuration's policy instead."
+)
+@output_option
+def replay(directory: str, policy_file: str | None, output: str) -> None:
+    """Decide every tick of a journal anew; 1 if one decision differs from the recorded one.
+
+    DIRECTORY is the agent's state directory or the journal in it. With --policy FILE it prints where that
+    policy would have decided otherwise, with a summary of both; recorded readings do not react to that.
+    """
+    from nodeagent import replay as journal
+
+    policy = _config(policy_file, ()).policy if policy_file else None
+    done = journal.replay(directory, policy, _progress())
+    click.echo(journal.as_json(done) if output == "json" else journal.as_text(done))
+    sys.exit(1 if done.differing and policy is None else 0)
+
+
+@cli.command()
+@config_options
+@output_option
+def restore(path: str | None, overrides: Sequence[str], output: str) -> None:
+    """Put back every original value that a killed agent left changed. Refused while an agent is alive.
+
+    Values that somebody else has changed since are left as they are and told.
+    """
+    from nodeagent import restore as undo
+
+    agent = _config(path, overrides).settings.agent
+    done = undo.restore(agent.state_dir, agent.host_root)
+    click.echo(undo.as_json(done) if output == "json" else undo.as_text(done))
+    sys.exit(1 if done.failed else 0)
+
+
+def main() -> None:
+    """Entry point: every expected error becomes one line on stderr and an exit code."""
+    try:
+        status = cli.main(standalone_mode=False, prog_name="nodeagent")
+    except click.UsageError as error:
+        command = error.ctx.command_path if error.ctx else "nodeagent"
+        _fail(error.format_message(), f"{command} --help", error.exit_code)
+    except click.exceptions.Abort:
+        _fail("interrupted", "", 130)
+    except AgentError as error:
+        _fail(str(error), error.hint, error.exit_code)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _fail(message: str, hint: str, code: int) -> None:
+    line = message[:1].lower() + message[1:]
+    click.echo(f"nodeagent: {line.rstrip('.')}" + (f" ({hint})" if hint else ""), err=True)
+    sys.exit(code)
+
+
+def _config(path: str | None, overrides: Sequence[str]) -> Config:
+    from nodeagent.config import DEFAULT_PATH, load, parse_override
+
+    if path is None and os.path.exists(DEFAULT_PATH):
+        path = DEFAULT_PATH
+    return load(path, env=os.environ, overrides=dict(map(parse_override, overrides)))
+
+
+def _parsed(option: str, text: str | None, parse: Callable[[str], T]) -> T | None:
+    if text is None:
+        return None
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint=option) from None
+
+
+def _cores(text: str) -> float:
+    cores = float(text)
+    if not 0.0 < cores <= 65536.0:
+        raise ValueError(f"{text!r} is not a number of cores above 0, such as 0.5 or 4")
+    return cores
+
+
+def _progress() -> Callable[[int], None] | None:
+    if not sys.stderr.isatty():
+        return None
+    return lambda ticks: click.echo(f"\r{ticks} ticks", nl=False, err=True)

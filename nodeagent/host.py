@@ -1,0 +1,134 @@
+"""The node as the loop sees it: who is here, what is read, what is written, what wakes us.
+
+Invariant: the clocks are read once per tick, in `read`; an unreadable pod list raises, it is never empty.
+"""
+
+from __future__ import annotations
+
+import select
+import time
+from collections.abc import Iterable, Mapping
+
+from nodeagent.kernel.knobs import Knobs
+from nodeagent.kernel.mounts import find_hierarchies
+from nodeagent.kernel.reader import NodeReader, boot_id
+from nodeagent.kernel.tree import walk
+from nodeagent.kernel.triggers import Triggers
+from nodeagent.kernel.watch import CgroupWatch
+from nodeagent.model.plan import Change, Held, Knob, Outcome
+from nodeagent.model.pod import CgroupDir, Member, PodRule, Qos
+from nodeagent.model.settings import AgentSettings
+from nodeagent.model.snapshot import Snapshot
+from nodeagent.pods.claims import read_claims
+from nodeagent.pods.recognise import recognise, tiers
+
+
+class Host:
+    """Kept-open descriptors on one node; `close` it. Raises Unsupported where there are no cgroups."""
+
+    def __init__(
+        self, settings: AgentSettings, rules: tuple[PodRule, ...], ls_cpu_stall_ratio: float = 0.1
+    ) -> None:
+        self.rules = rules
+        self.hierarchies = find_hierarchies(settings.host_root)
+        self.boot_id = boot_id(settings.host_root)
+        self._settings = settings
+        self._reader = NodeReader(settings.host_root, slow_tick_s=settings.slow_tick_s)
+        self.knobs = Knobs(self.hierarchies)
+        self._watch = CgroupWatch()
+        self._triggers = Triggers(settings.host_root, self.hierarchies, ls_cpu_stall_ratio)
+        self._members: tuple[Member, ...] = ()
+        self._tiers: tuple[str, ...] = ()
+        self._targets: tuple[Knob, ...] = ()
+        self._scanned_at: float | None = None  # None: to be walked before the next reading
+
+    def read(self, seq: int, held: Mapping[Knob, Held], woken_by: str, *, full: bool = False) -> Snapshot:
+        """One snapshot: the pods by class, their readings, the node, and every knob we may set or hold."""
+        at, unix = time.monotonic(), time.time()
+        if self._scanned_at is None or at - self._scanned_at >= self._settings.scan_s:
+            self._scan(at)
+        seen = self._reader.read(self._members, at, full=full)
+        if seen.vanished:
+            self._scanned_at = None
+        knobs = self.knobs.read(self._targets, held)
+        return Snapshot(
+            seq=seq,
+            at=at,
+            unix=unix,
+            boot_id=self.boot_id,
+            topology=seen.topology,
+            node=seen.node,
+            pods=seen.pods,
+            tiers=self._tiers,
+            knobs=knobs,
+            misses=_added(seen.misses, self.knobs.misses),
+            woken_by=woken_by,
+        )
+
+    def apply(self, changes: Iterable[Change]) -> tuple[Outcome, ...]:
+        """Write in order, read back; never raises for a knob that is refused or gone."""
+        return self.knobs.apply(changes)
+
+    def inode(self, target: str) -> int | None:
+        """Inode of the cgroup that `apply` would write to."""
+        return self.knobs.inode(target)
+
+    def vanished(self, held: Mapping[Knob, Held]) -> tuple[Knob, ...]:
+        """Held knobs whose cgroup is no more, or is another one now."""
+        return self.knobs.vanished(held)
+
+    def wake_fds(self) -> dict[int, int]:
+        """Descriptors to wait on with the poll events to wait for."""
+        fds = dict.fromkeys(self._triggers.fds(), select.POLLPRI)
+        if self._watch.fileno() >= 0:
+            fds[self._watch.fileno()] = select.POLLIN
+        return fds
+
+    def woken(self, fd: int, events: int) -> str:
+        """Take in what a wake-up said: "cgroup" or "psi" when it calls for a tick, else ""."""
+        if fd != self._watch.fileno():
+            return "psi" if self._triggers.fired(fd, events) else ""
+        if not self._watch.drain():
+            return ""
+        self._scanned_at = None
+        return "cgroup"
+
+    def forget_scan(self) -> None:
+        """Walk again before the next reading: the rules changed, or the last walk failed."""
+        self._scanned_at = None
+
+    @property
+    def degraded(self) -> str:
+        """Empty, or why cgroups are not noticed at once."""
+        return self._watch.degraded
+
+    def close(self) -> None:
+        """Close every descriptor."""
+        for part in (self._reader, self.knobs, self._watch, self._triggers):
+            part.close()
+
+    def _scan(self, at: float) -> None:
+        self._scanned_at = None
+        root = self.hierarchies.walk_root
+        dirs = walk(root)
+        members = recognise(dirs, self.rules, read_claims(self._settings.run_dir))
+        again = self._watch.sync(root, _watched(dirs, members))
+        self._tiers = tiers(dirs, self.rules)
+        self._members = members
+        self._targets = self.knobs.targets_for(members, self._tiers)
+        self._triggers.sync(self._pressed(members))
+        self._scanned_at = None if again else at
+
+    def _pressed(self, members: tuple[Member, ...]) -> tuple[str, ...]:
+        """The cgroups whose CPU pressure shall wake us: the LS pods."""
+        return tuple(m.spec.cgroup for m in members if m.spec.qos is Qos.LS)
+
+
+def _watched(dirs: tuple[CgroupDir, ...], members: tuple[Member, ...]) -> tuple[CgroupDir, ...]:
+    """Everything but what is inside pods: there, only new containers matter, and these show at the pod."""
+    inner = {path for m in members for path in m.nested}
+    return tuple(d for d in dirs if d.path not in inner)
+
+
+def _added(a: Mapping[str, int], b: Mapping[str, int]) -> dict[str, int]:
+    return {kind: a.get(kind, 0) + b.get(kind, 0) for kind in sorted({*a, *b})}

@@ -1,0 +1,132 @@
+"""The loop: read, decide, diff, write, record, report; then wait. The only place that catches everything.
+
+Ticks are due at fixed times (a late one does not shift the next) and come early when PSI or a new cgroup
+says so. A node that cannot be read skips the tick: nothing is changed, and the old offer runs out.
+"""
+
+from __future__ import annotations
+
+import select
+import time
+from collections.abc import Callable, Iterable, Sequence
+
+from nodeagent.core.decide import decide
+from nodeagent.core.diff import diff
+from nodeagent.host import Host
+from nodeagent.model.decision import Memory, Tick
+from nodeagent.model.errors import AgentError, Failed
+from nodeagent.model.plan import Change, Outcome
+from nodeagent.model.pod import PodRule
+from nodeagent.model.policy import Policy
+from nodeagent.originals import Originals
+
+EARLY_GAP_S = 0.1  # early ticks come at most this often
+
+Write = Callable[[Sequence[Change]], tuple[Outcome, ...]]
+Record = Callable[[Tick, Policy, Memory], None]
+
+
+class Writer:
+    """Writes changes so that a crash at any instant can be undone: remember, write, confirm."""
+
+    def __init__(self, host: Host, originals: Originals) -> None:
+        self._host = host
+        self._originals = originals
+
+    def __call__(self, changes: Sequence[Change]) -> tuple[Outcome, ...]:
+        """An original that cannot be made durable keeps its knob from being written; the others go on."""
+        refused: tuple[Outcome, ...] = ()
+        try:
+            noted = self._originals.intend(changes, self._host.inode)
+        except Failed as failed:
+            held = self._originals.held
+            refused = tuple(Outcome(c, None, str(failed)) for c in changes if c.knob not in held)
+            noted = self._originals.intend([c for c in changes if c.knob in held], self._host.inode)
+        outcomes = self._host.apply(noted)
+        self._originals.confirm(outcomes)
+        return outcomes + refused
+
+
+def write_nothing(changes: Sequence[Change]) -> tuple[Outcome, ...]:
+    """Mode observe: the same loop without its hands."""
+    return ()
+
+
+class Loop:
+    """`record` gets every tick with the policy and memory that it was decided with, then `reports` get it."""
+
+    def __init__(
+        self,
+        host: Host,
+        originals: Originals,
+        write: Write,
+        *,
+        policy: Policy,
+        memory: Memory,
+        record: Record,
+        reports: Iterable[Callable[[Tick, float], None]],
+        skipped: Callable[[AgentError], None],
+    ) -> None:
+        self.policy = policy
+        self.memory = memory
+        self._host = host
+        self._originals = originals
+        self._write = write
+        self._record = record
+        self._reports = tuple(reports)
+        self._skipped = skipped
+        self._seq = 0
+
+    def tick(self, woken_by: str) -> Tick | None:
+        """One turn. None when the node could not be read: then nothing was decided and nothing written."""
+        began = time.monotonic()
+        try:
+            snapshot = self._host.read(self._seq, self._originals.held, woken_by)
+        except (AgentError, OSError) as error:
+            self._host.forget_scan()
+            self._skipped(
+                error if isinstance(error, AgentError) else Failed(f"cannot read the node: {error}")
+            )
+            return None
+        self._seq += 1
+        before = self.memory
+        decision, self.memory = decide(snapshot, self.policy, before)
+        plan = {s.knob: s for s in decision.plan}
+        changes = diff(plan, snapshot.knobs, decision.yielded)
+        tick = Tick(snapshot, decision, changes, self._write(changes) if changes else ())
+        self._forget_vanished({r.knob for r in snapshot.knobs})
+        self._record(tick, self.policy, before)
+        duration_s = time.monotonic() - began
+        for report in self._reports:
+            report(tick, duration_s)
+        return tick
+
+    def wait(self, until: float, others: Sequence[int] = ()) -> str:
+        """Sleep until the monotonic time `until`, or until something calls for an early tick; says what.
+
+        A readable descriptor of `others` returns "signal" at once.
+        """
+        earliest = min(until, time.monotonic() + EARLY_GAP_S)
+        reason = ""
+        while (left_s := (earliest if reason else until) - time.monotonic()) > 0:
+            poll = select.poll()
+            for fd in others:
+                poll.register(fd, select.POLLIN)
+            for fd, events in ({} if reason else self._host.wake_fds()).items():
+                poll.register(fd, events)
+            for fd, events in poll.poll(left_s * 1000):
+                if fd in others:
+                    return "signal"
+                reason = self._host.woken(fd, events) or reason
+        return reason or "timer"
+
+    def take(self, policy: Policy, rules: tuple[PodRule, ...]) -> None:
+        """Go on with another policy and other pod rules from the next tick on."""
+        self.policy = policy
+        self._host.rules = rules
+        self._host.forget_scan()
+
+    def _forget_vanished(self, read: set[object]) -> None:
+        missing = {knob: held for knob, held in self._originals.held.items() if knob not in read}
+        if missing:
+            self._originals.forget(self._host.vanished(missing))

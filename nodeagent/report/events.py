@@ -1,0 +1,96 @@
+"""What happened between two ticks, as events with keys: once per change, not once per tick."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from nodeagent.model.decision import Tick
+from nodeagent.model.plan import Kind
+
+Value = str | int | float | bool
+
+
+class Event(NamedTuple):
+    """`level` is "debug", "info" or "warning"."""
+
+    level: str
+    name: str
+    keys: dict[str, Value]
+
+
+def events(before: Tick | None, now: Tick) -> Iterator[Event]:
+    """Pods, signals, the Batch limit, drift, failed writes and a withdrawn or restored offer."""
+    yield from _pods(before, now)
+    yield from _signals(before, now)
+    yield from _limit(before, now)
+    yield from _writes(now)
+    yield from _drifts(before, now)
+    yield from _offer(before, now)
+
+
+def _pods(before: Tick | None, now: Tick) -> Iterator[Event]:
+    old = {(p.spec.uid, p.spec.inode): p.spec for p in before.snapshot.pods} if before else {}
+    new = {(p.spec.uid, p.spec.inode): p.spec for p in now.snapshot.pods}
+    for key in sorted(new.keys() - old.keys()):
+        spec = new[key]
+        keys: dict[str, Value] = {"pod": spec.name, "qos": spec.qos.value, "cgroup": spec.cgroup}
+        yield Event("info", "pod.appeared", keys)
+    for key in sorted(old.keys() - new.keys()):
+        yield Event("info", "pod.vanished", {"pod": old[key].name, "qos": old[key].qos.value})
+
+
+def _signals(before: Tick | None, now: Tick) -> Iterator[Event]:
+    old = {(s.name, s.subject): s for s in before.decision.signals} if before else {}
+    new = {(s.name, s.subject): s for s in now.decision.signals}
+    for key in sorted(new.keys() - old.keys()):
+        yield Event("info", f"{key[0]}.began", {"subject": key[1], "evidence": new[key].evidence})
+    for key in sorted(old.keys() - new.keys()):
+        lasted_s = round(now.snapshot.at - old[key].since, 1)
+        yield Event("info", f"{key[0]}.ended", {"subject": key[1], "lasted_s": lasted_s})
+
+
+def _limit(before: Tick | None, now: Tick) -> Iterator[Event]:
+    old = before.decision.batch_limit_cores if before else None
+    new = now.decision.batch_limit_cores
+    if new is not None and new != old:
+        keys: dict[str, Value] = {"cores": round(new, 3), "why": now.decision.limit_why}
+        if old is not None:
+            keys["was_cores"] = round(old, 3)
+        fell = (
+            old is None or new < old or before is None or before.decision.limit_why != now.decision.limit_why
+        )
+        yield Event("info" if fell else "debug", "batch.limit", keys)
+
+
+def _writes(now: Tick) -> Iterator[Event]:
+    for outcome in now.outcomes:
+        change = outcome.change
+        unit = "cores" if change.knob.kind is Kind.CPU_QUOTA else "weight"
+        keys: dict[str, Value] = {
+            "knob": str(change.knob),
+            f"old_{unit}": change.old,
+            f"new_{unit}": change.new,
+        }
+        if outcome.ok:
+            yield Event("debug", "knob.written", {**keys, "why": change.why})
+        else:
+            yield Event("warning", "knob.refused", {**keys, "error": outcome.error})
+
+
+def _drifts(before: Tick | None, now: Tick) -> Iterator[Event]:
+    old = {d.knob: d.count for d in before.decision.drifts} if before else {}
+    for drift in now.decision.drifts:
+        if drift.count != old.get(drift.knob, 0):
+            wait_s = round(max(0.0, drift.quiet_until - now.snapshot.at), 1)
+            keys: dict[str, Value] = {"knob": str(drift.knob), "found": drift.found, "count": drift.count}
+            yield Event("warning", "knob.drift", {**keys, "next_write_s": wait_s})
+
+
+def _offer(before: Tick | None, now: Tick) -> Iterator[Event]:
+    old = before.decision.capacity.withdrawn if before else ""
+    new = now.decision.capacity.withdrawn
+    if new and not old:
+        yield Event("warning" if before else "info", "offer.withdrawn", {"why": new})
+    elif old and not new:
+        yield Event("info", "offer.restored", {"was": old})

@@ -1,0 +1,32 @@
+"""Structured events on stderr: JSON for machines, coloured keys for people. An event and its keys, not prose."""
+
+from __future__ import annotations
+
+import sys
+
+import structlog
+
+from nodeagent.model.settings import Level
+
+LEVELS = {Level.DEBUG: 10, Level.INFO: 20, Level.WARNING: 30, Level.ERROR: 40}
+
+
+def set_up(level: Level, *, as_json: bool, quiet: bool) -> None:
+    """Configure structlog once, at start. `quiet` (a screen is drawn) lets only errors through."""
+    render: structlog.typing.Processor = (
+        structlog.processors.JSONRenderer()
+        if as_json
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.StackInfoRenderer(),
+            structlog.processors.format_exc_info,
+            render,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(LEVELS[Level.ERROR] if quiet else LEVELS[level]),
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=True,
+    )
