@@ -58,12 +58,15 @@ def read_segments(directory: Path, warn: Warn) -> Iterator[Segment]:
     try:
         fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
-        hint = "give the journal's directory: <state directory>/journal"
+        denied = isinstance(error, PermissionError)
+        hint = (
+            "journals are readable by root alone" if denied else "journals are in <state directory>/journal"
+        )
         raise Failed(f"{directory}: {error.strerror}", hint) from None
     try:
         names = sorted(name for name in os.listdir(fd) if name.endswith(SUFFIX))
         if not names:
-            raise Failed(f"{directory}: no *{SUFFIX} file", "the journal is in <state directory>/journal")
+            raise Failed(f"{directory}: no *{SUFFIX} file", "journals are in <state directory>/journal")
         for name in names:
             yield from _segment(fd, name, warn)
     finally:

@@ -10,7 +10,6 @@ import contextlib
 import os
 import re
 import stat
-import uuid
 import zlib
 from collections import deque
 from pathlib import Path
@@ -55,13 +54,16 @@ class Journal:
         self._segment_bytes = segment_bytes or max_bytes // 16
         self._retry_s = retry_s
         self._retry_at = 0.0
-        self._run = uuid.uuid4().hex
+        self._run = os.urandom(16).hex()
         self._dir_fd = -1
         self._old: deque[tuple[str, int]] = deque()  # (name, bytes) of the other segments, oldest first
         self._current: _Segment | None = None
 
     def append(self, tick: Tick, policy: Policy, memory_before: Memory) -> None:
-        """Write one tick with the policy and the memory that it was decided with. Never raises."""
+        """Write one tick with the policy and the memory that it was decided with.
+
+        What the disk refuses or a value that cannot be encoded is told in `stopped`, never raised.
+        """
         if self.stopped and tick.snapshot.at < self._retry_at:
             return
         try:

@@ -20,6 +20,7 @@ from nodeagent.model.capacity import Lent
 from nodeagent.model.decision import Drift, Memory, Signal, Tick
 from nodeagent.model.plan import Change, Kind, Knob, Outcome
 from nodeagent.model.policy import CpuPolicy, Policy
+from nodeagent.model.snapshot import Container, Pod
 from tests.unit import samples
 
 POLICY = Policy()
@@ -81,12 +82,17 @@ def test_rare_fields_and_unlimited_values_come_back(tmp_path: Path) -> None:
     assert read(tmp_path)[1] == [plain, tick, plain]
 
 
-def test_every_field_of_a_tick_is_kept(tmp_path: Path) -> None:
-    """A field added to the model but forgotten in packed.py shows here: all fields differ from defaults."""
+def test_a_tick_comes_back_to_the_byte(tmp_path: Path) -> None:
     tick = samples.tick(3, pods=8)
     write(tmp_path, [tick])
     (got,) = read(tmp_path)[1]
     assert msgspec.msgpack.encode(got) == msgspec.msgpack.encode(tick)
+
+
+def test_the_fields_that_are_packed_by_name_are_all_that_there_are() -> None:
+    """A field added to Pod or Container must be added to packed.py too, or it would be lost in silence."""
+    assert Pod.__struct_fields__ == ("spec", "reading", "containers", "unsupported")
+    assert Container.__struct_fields__ == ("name", "cgroup", "inode", "reading")
 
 
 def test_files_are_private_and_named_by_number_and_boot(tmp_path: Path) -> None:
@@ -227,6 +233,7 @@ from pathlib import Path
 from nodeagent.journal import Journal
 from nodeagent.model.decision import Memory
 from nodeagent.model.policy import Policy
+from nodeagent.model.snapshot import Container, Pod
 from tests.unit import samples
 journal = Journal(Path({str(tmp_path)!r}))
 for seq in range(1, 8):
