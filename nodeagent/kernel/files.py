@@ -178,6 +178,11 @@ class KeptFile(Generic[T]):
             self._shelf.misses.count(failure)
 
 
+def inside(directory: str | None, name: str) -> str:
+    """Path of the file `name`; "" (which no file has) where the directory's controller is not mounted."""
+    return "" if directory is None else f"{directory}/{name}"
+
+
 def read_whole(path: str, limit: int = MAX_FILE_BYTES) -> bytes:
     """A file that the kernel may give in pieces (lists of tasks), up to `limit` bytes; AgentError if not."""
     try:

@@ -5,7 +5,7 @@ Invariant: what is returned is in us and bytes and hierarchical (a cgroup with a
 
 from __future__ import annotations
 
-from nodeagent.kernel.files import KeptFile, Shelf
+from nodeagent.kernel.files import KeptFile, Shelf, inside
 from nodeagent.kernel.parse import FlatKeyed, Numbers, microseconds, number
 from nodeagent.model.snapshot import MemoryEvents
 
@@ -27,9 +27,8 @@ class CpuV1:
     __slots__ = ("_moved_at", "_seen", "_throttled", "stat", "usage")
 
     def __init__(self, cpu_dir: str | None, cpuacct_dir: str | None, shelf: Shelf) -> None:
-        self.usage = KeptFile(f"{cpuacct_dir}/cpuacct.usage", microseconds, shelf, hot=True)
-        self.stat = KeptFile(f"{cpu_dir}/cpu.stat", _throttling, shelf, hot=True)
-        self.usage.absent, self.stat.absent = cpuacct_dir is None, cpu_dir is None
+        self.usage = KeptFile(inside(cpuacct_dir, "cpuacct.usage"), microseconds, shelf, hot=True)
+        self.stat = KeptFile(inside(cpu_dir, "cpu.stat"), _throttling, shelf, hot=True)
         self._seen = -1
         self._moved_at = 0.0
         self._throttled: tuple[int | None, int | None, int | None] = (None, None, None)
@@ -39,7 +38,7 @@ class CpuV1:
         return (self.usage, self.stat)
 
     def read(self, at: float, waiting: bool) -> Cpu:
-        """(usage us, periods, throttled periods, throttled us). Not `waiting`: pressure is known and still."""
+        """(us, periods, throttled periods, throttled us). Not `waiting`: pressure is known not to move."""
         usage = self.usage.value()
         if waiting or usage is None or self.usage.changes != self._seen:
             self._seen = self.usage.changes
@@ -57,17 +56,15 @@ class CpuV1:
 
 
 class MemoryV1:
-    """memory.usage_in_bytes each tick; memory.stat, memory.failcnt and memory.oom_control in the slow tier."""
+    """memory.usage_in_bytes each tick; memory.stat, failcnt and oom_control in the slow tier."""
 
     __slots__ = ("_failcnt", "_oom", "_stat", "usage")
 
     def __init__(self, directory: str | None, shelf: Shelf) -> None:
-        self.usage = KeptFile(f"{directory}/memory.usage_in_bytes", number, shelf, hot=True)
-        self._stat = KeptFile(f"{directory}/memory.stat", _memory_stat, shelf)
-        self._failcnt = KeptFile(f"{directory}/memory.failcnt", number, shelf)
-        self._oom = KeptFile(f"{directory}/memory.oom_control", _oom_control, shelf)
-        for file in self.files:
-            file.absent = directory is None
+        self.usage = KeptFile(inside(directory, "memory.usage_in_bytes"), number, shelf, hot=True)
+        self._stat = KeptFile(inside(directory, "memory.stat"), _memory_stat, shelf)
+        self._failcnt = KeptFile(inside(directory, "memory.failcnt"), number, shelf)
+        self._oom = KeptFile(inside(directory, "memory.oom_control"), _oom_control, shelf)
 
     @property
     def files(self) -> tuple[KeptFile[int] | KeptFile[Numbers], ...]:
@@ -79,4 +76,4 @@ class MemoryV1:
         failures, oom = self._failcnt.value(), self._oom.value()
         if failures is None and oom is None:
             return (inactive, anon, cache, None)
-        return (inactive, anon, cache, MemoryEvents(max=failures, oom_kill=oom and oom[1]))
+        return (inactive, anon, cache, MemoryEvents(max=failures, oom_kill=None if oom is None else oom[1]))

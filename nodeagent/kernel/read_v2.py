@@ -5,7 +5,7 @@ Invariant: what is returned is in us and bytes and hierarchical (a cgroup with a
 
 from __future__ import annotations
 
-from nodeagent.kernel.files import KeptFile, Shelf
+from nodeagent.kernel.files import KeptFile, Shelf, inside
 from nodeagent.kernel.parse import FlatKeyed, Numbers, number
 from nodeagent.kernel.read_v1 import Cpu, Detail
 from nodeagent.model.snapshot import MemoryEvents
@@ -20,8 +20,8 @@ class CpuV2:
 
     __slots__ = ("stat",)
 
-    def __init__(self, directory: str, shelf: Shelf) -> None:
-        self.stat = KeptFile(f"{directory}/cpu.stat", _cpu_stat, shelf, hot=True)
+    def __init__(self, directory: str | None, shelf: Shelf) -> None:
+        self.stat = KeptFile(inside(directory, "cpu.stat"), _cpu_stat, shelf, hot=True)
 
     @property
     def files(self) -> tuple[KeptFile[Numbers], ...]:
@@ -38,10 +38,10 @@ class MemoryV2:
 
     __slots__ = ("_events", "_stat", "usage")
 
-    def __init__(self, directory: str, shelf: Shelf) -> None:
-        self.usage = KeptFile(f"{directory}/memory.current", number, shelf, hot=True)
-        self._stat = KeptFile(f"{directory}/memory.stat", _memory_stat, shelf)
-        self._events = KeptFile(f"{directory}/memory.events", _events, shelf)
+    def __init__(self, directory: str | None, shelf: Shelf) -> None:
+        self.usage = KeptFile(inside(directory, "memory.current"), number, shelf, hot=True)
+        self._stat = KeptFile(inside(directory, "memory.stat"), _memory_stat, shelf)
+        self._events = KeptFile(inside(directory, "memory.events"), _events, shelf)
 
     @property
     def files(self) -> tuple[KeptFile[int] | KeptFile[Numbers], ...]:

@@ -1,0 +1,103 @@
+"""One tick of reading: topology, node, and all pods that are said to be there.
+
+Invariant: the clock is not read here; whatever a file says, `read` returns.
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from nodeagent.kernel.files import Descriptors, Misses, Shelf, read_whole
+from nodeagent.kernel.mounts import Hierarchies, find_hierarchies, under
+from nodeagent.kernel.node import NodeFiles
+from nodeagent.kernel.pod_reader import Host, PodReader
+from nodeagent.kernel.topology import TopologyFiles
+from nodeagent.model.errors import Garbled
+from nodeagent.model.pod import Member
+from nodeagent.model.snapshot import Node, Pod
+from nodeagent.model.topology import Topology
+
+_GOLDEN = 0.6180339887498949  # multiples of it modulo 1 are spread evenly, however many there are
+_SHORTEST_S = 0.001
+
+
+class Seen(Struct, frozen=True, gc=False):
+    """What one tick saw. `vanished` are cgroups of members that are no more: scan again."""
+
+    topology: Topology
+    node: Node
+    pods: tuple[Pod, ...]
+    vanished: tuple[str, ...]
+    misses: dict[str, int]
+
+
+class NodeReader:
+    """Keeps the files of a node and its pods open from tick to tick. Unsupported without any cgroup mount."""
+
+    def __init__(
+        self, host_root: str = "/", *, slow_tick_s: float = 5.0, max_kept_fds: int | None = None
+    ) -> None:
+        self._shelf = Shelf(Descriptors(max_kept_fds), Misses())
+        self._slow_tick_s = max(slow_tick_s, _SHORTEST_S)
+        proc, system = under(host_root, "/proc"), under(host_root, "/sys/devices/system")
+        self.hierarchies: Hierarchies = find_hierarchies(host_root)
+        self._topology = TopologyFiles(proc, system, self._shelf)
+        self._node = NodeFiles(proc, self._topology.sys_node, self._slow_tick_s, self._shelf)
+        self._host = Host(self.hierarchies, proc, self._shelf, self._node.psi_kinds())
+        self._pods: dict[tuple[str, int], PodReader] = {}
+        self._members: tuple[Member, ...] = ()
+        self._born = 0
+
+    @property
+    def kept(self) -> int:
+        """Number of descriptors kept now."""
+        return self._shelf.descriptors.kept
+
+    def read(self, members: tuple[Member, ...], at: float, *, full: bool = False) -> Seen:
+        """The node and the members at `at` (monotonic seconds). `full`: the slow tier of all pods too."""
+        if members is not self._members:
+            self._follow(members, at)
+        topology = self._topology.read()
+        node = self._node.read(at, tuple(each.id for each in topology.nodes), full=full)
+        self._host.gates.read()
+        read = [pod.read(at, full, self._slow_tick_s) for pod in self._pods.values()]
+        pods = tuple([pod for pod in read if pod is not None])
+        vanished = tuple(self._host.vanished)
+        self._host.vanished.clear()
+        return Seen(topology, node, pods, vanished, self._shelf.misses.taken())
+
+    def close(self) -> None:
+        """Close every kept file."""
+        for pod in self._pods.values():
+            pod.close()
+        self._pods = {}
+        self._members = ()
+        self._host.gates.close()
+        self._node.close()
+        self._topology.close()
+
+    def _follow(self, members: tuple[Member, ...], at: float) -> None:
+        """Open for those that came, close for those that went; a new inode under an old name is both."""
+        keys = [(member.spec.cgroup, member.spec.inode) for member in members]
+        for ended in self._pods.keys() - set(keys):
+            self._pods.pop(ended).close()
+        known, self._pods = self._pods, {}
+        for key, member in zip(keys, members, strict=True):
+            pod = known.get(key)
+            if pod is None:
+                self._born += 1
+                pod = PodReader(self._host, member, at + self._slow_tick_s * (self._born * _GOLDEN % 1.0))
+            else:
+                pod.follow(member)
+            self._pods[key] = pod
+        self._members = members
+        self._host.gates.keep_only({pod.psi_directory for pod in self._pods.values() if pod.psi_directory})
+
+
+def boot_id(host_root: str = "/") -> str:
+    """The kernel's id of this boot; AgentError when it is not there."""
+    path = under(host_root, "/proc/sys/kernel/random/boot_id")
+    text = read_whole(path, 256).strip()
+    if len(text) != 36 or not text.replace(b"-", b"").isalnum() or not text.isascii():
+        raise Garbled(f"{path}: not a boot id")
+    return text.decode("ascii")

@@ -1,0 +1,150 @@
+"""One cgroup's kept files -> Reading, in two tiers.
+
+    each tick   cpu usage, throttling, cpu pressure, memory usage
+    slow        memory.stat, memory events, memory and io pressure, pids; carried over with their `slow_at`
+
+Invariant: a cgroup is read only while the one of its name has its inode. A slow value is never shown as newer
+than it is; memory and io pressure are carried over under a newer `slow_at` only while the gate is shut.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from nodeagent.kernel.files import KeptFile, Shelf, inside
+from nodeagent.kernel.mounts import Hierarchies
+from nodeagent.kernel.parse import number, stall
+from nodeagent.kernel.read_v1 import CpuV1, MemoryV1
+from nodeagent.kernel.read_v2 import CpuV2, MemoryV2
+from nodeagent.model.errors import Gone
+from nodeagent.model.pod import CgroupDir
+from nodeagent.model.snapshot import MemoryEvents, Reading, Stall
+
+PSI_KINDS = ("cpu", "memory", "io")
+
+_Hot = tuple[int | None, int | None, int | None, int | None, Stall | None, int | None, int | None]
+_Details = tuple[int | None, int | None, int | None, MemoryEvents | None]
+_Cold = tuple[float | None, *_Details, Stall | None, Stall | None, int | None]
+_NO_HOT: _Hot = (None,) * 7
+_NO_COLD: _Cold = (None,) * 8
+
+
+class PsiFiles:
+    """The three pressure files of one cgroup in the v2 hierarchy, or of the node in /proc/pressure."""
+
+    __slots__ = ("cpu", "directory", "io", "memory")
+
+    def __init__(self, directory: str, shelf: Shelf, suffix: str = ".pressure") -> None:
+        self.directory = directory
+        self.cpu = KeptFile(f"{directory}/cpu{suffix}", stall, shelf, hot=True)
+        self.memory = KeptFile(f"{directory}/memory{suffix}", stall, shelf)
+        self.io = KeptFile(f"{directory}/io{suffix}", stall, shelf)
+
+    @property
+    def files(self) -> tuple[KeptFile[Stall], ...]:
+        return (self.cpu, self.memory, self.io)
+
+    @property
+    def lost(self) -> bool:
+        return not any(file.kept for file in self.files)
+
+    @property
+    def absent(self) -> tuple[str, ...]:
+        """Kinds of pressure that this directory did not have when it was last read."""
+        return tuple(kind for kind, file in zip(PSI_KINDS, self.files, strict=True) if file.absent)
+
+    def close(self) -> None:
+        for file in self.files:
+            file.close()
+
+
+class CgroupReader:
+    """`directory` is looked for in every hierarchy; `psi` is where its pressure is told, None: nowhere."""
+
+    __slots__ = (
+        "_cold", "_cpu", "_directory", "_files", "_hot", "_last", "_memory", "_pids", "_psi",
+        "_shelf", "_sure", "_walk_root",
+    )  # fmt: skip
+
+    def __init__(self, places: Hierarchies, directory: CgroupDir, shelf: Shelf) -> None:
+        path = directory.path
+        where = {name: f"{found.root}/{path}" for name, found in places.roots.items()}
+        version = {name: found.version for name, found in places.roots.items()}
+        self._cpu: CpuV1 | CpuV2
+        if 1 in (version.get("cpu"), version.get("cpuacct")):
+            self._cpu = CpuV1(where.get("cpu"), where.get("cpuacct"), shelf)
+        else:  # usage is in every v2 cgroup's cpu.stat, with or without the controller
+            self._cpu = CpuV2(f"{places.unified}/{path}" if places.unified else None, shelf)
+        dialect = MemoryV1 if version.get("memory") == 1 else MemoryV2
+        self._memory: MemoryV1 | MemoryV2 = dialect(where.get("memory"), shelf)
+        self._pids = KeptFile(inside(where.get("pids"), "pids.current"), number, shelf)
+        self._files: tuple[KeptFile[Any], ...] = (*self._cpu.files, *self._memory.files, self._pids)
+        self._psi: PsiFiles | None = None
+        self._directory, self._walk_root, self._shelf = directory, places.walk_root, shelf
+        self._sure = False  # True while a descriptor is kept that dies with the cgroup
+        self._last, self._hot, self._cold = Reading(), _NO_HOT, _NO_COLD
+
+    @property
+    def psi(self) -> PsiFiles | None:
+        return self._psi
+
+    @psi.setter
+    def psi(self, psi: PsiFiles | None) -> None:
+        if self._psi is not None:
+            self._psi.close()
+        self._psi = psi
+
+    @property
+    def files(self) -> tuple[KeptFile[Any], ...]:  # Any: each parses to something else
+        return self._files if self._psi is None else (*self._files, *self._psi.files)
+
+    def read(
+        self, at: float, *, slow: bool, full: bool, parent_moved: bool, run_delay_us: int | None = None
+    ) -> Reading:
+        """`slow`: the slow tier is due. `full`: read every file, even what could be known without.
+
+        Gone when the cgroup is, or when there is another one in its place.
+        """
+        misses = self._shelf.misses
+        gone_before = misses.gone
+        reading = self._read(at, slow or full, full, parent_moved or full, run_delay_us)
+        if not self._sure or misses.gone != gone_before:
+            self._check()
+        return reading
+
+    def close(self) -> None:
+        for file in self.files:
+            file.close()
+
+    def _read(self, at: float, slow: bool, full: bool, moved: bool, run_delay_us: int | None) -> Reading:
+        last, psi = self._last, self._psi
+        if slow:
+            for file in self.files:
+                file.absent = False  # a controller may have been enabled since
+        cpu_stall = memory_stall = io_stall = None
+        if psi is not None:
+            cpu_stall, memory_stall, io_stall = psi.cpu.value(), last.memory_stall, last.io_stall
+            if moved or memory_stall is None or io_stall is None:
+                memory_stall, io_stall = psi.memory.value(), psi.io.value()
+                slow = slow or memory_stall is not last.memory_stall or io_stall is not last.io_stall
+        waiting = full or cpu_stall is None or cpu_stall is not last.cpu_stall
+        hot = (*self._cpu.read(at, waiting), cpu_stall, self._memory.usage.value(), run_delay_us)
+        if slow:
+            self._cold = (at, *self._memory.detail(), memory_stall, io_stall, self._pids.value())
+        elif hot == self._hot:
+            return last  # the same object: a cgroup at rest costs no memory
+        self._hot, self._last = hot, Reading(*(*hot, *self._cold))
+        return self._last
+
+    def _check(self) -> None:
+        """What was read is this cgroup's only if it is still there afterwards."""
+        path = f"{self._walk_root}/{self._directory.path}"
+        try:
+            found = os.stat(path).st_ino
+        except OSError:
+            found = None
+        if found != self._directory.inode:
+            self.close()
+            raise Gone(f"{path}: " + ("removed" if found is None else "another cgroup of the same name"))
+        self._sure = any(file.kept for file in self._cpu.files)
