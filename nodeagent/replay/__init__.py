@@ -7,6 +7,6 @@ Invariant: one tick in memory at a time, whatever the size of the journal.
 
 from nodeagent.replay.answer import Replayed
 from nodeagent.replay.fold import replay
-from nodeagent.replay.render import as_dict, as_text
+from nodeagent.replay.render import as_dict, as_json, as_text
 
-__all__ = ["Replayed", "as_dict", "as_text", "replay"]
+__all__ = ["Replayed", "as_dict", "as_json", "as_text", "replay"]

@@ -19,13 +19,14 @@ from nodeagent.replay.what_if import WhatIf
 
 
 def replay(
-    directory: Path, policy: Policy | None = None, progress: Callable[[int], None] | None = None
+    directory: Path | str, policy: Policy | None = None, progress: Callable[[int], None] | None = None
 ) -> Replayed:
     """Decide every tick in `directory` (a journal or a state directory with one) again.
 
     Without `policy` by the recorded one, and compare; with it, tell what would have been otherwise.
     `progress` gets the number of ticks done, every 100. Failed when there is nothing to replay.
     """
+    directory = Path(directory)
     inside = directory / "journal"
     warnings: list[str] = []
     judge: Again | WhatIf = Again() if policy is None else WhatIf(policy)

@@ -23,6 +23,11 @@ def as_dict(replayed: Replayed) -> dict[str, object]:
     return {"ok": replayed.ok, **plain, **note}
 
 
+def as_json(replayed: Replayed) -> str:
+    """`as_dict` as indented JSON."""
+    return msgspec.json.format(msgspec.json.encode(as_dict(replayed))).decode()
+
+
 def as_text(replayed: Replayed) -> str:
     """The same in lines, without a newline at the end."""
     span = f"{_time(replayed.first_unix)} to {_time(replayed.last_unix)}"
