@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from nodeagent.config import Config, load
+from nodeagent.config import Config
 from nodeagent.doctor.actors import ACTORS
 from nodeagent.doctor.cgroups import CGROUPS
 from nodeagent.doctor.finding import Check, Finding, Host, Status
@@ -18,24 +18,22 @@ from nodeagent.doctor.process import PROCESS
 from nodeagent.kernel.mounts import Hierarchies, find_hierarchies
 from nodeagent.model.errors import AgentError
 
-__all__ = ["CHECKS", "Finding", "Status", "as_json", "as_text", "examine", "exit_code"]
+__all__ = ["CHECKS", "Finding", "Status", "as_json", "as_text", "examine", "failed"]
 
 CHECKS: tuple[Check, ...] = (*MACHINE, *CGROUPS, *PROCESS, *ACTORS)
 
 
-def examine(
-    host_root: str, config: Config | None = None, checks: tuple[Check, ...] = CHECKS
-) -> tuple[Finding, ...]:
-    """All findings about the host whose / is at `host_root`; `config` tells directories and mode."""
-    config = config or load(None, env={})
+def examine(config: Config, checks: tuple[Check, ...] = CHECKS) -> tuple[Finding, ...]:
+    """All findings about the host whose / is at agent.host_root; `config` also tells directories and mode."""
+    host_root = config.settings.agent.host_root
     cgroups, missing = _hierarchies(host_root)
     host = Host(host_root, config, cgroups)
     return (*missing, *(finding for check in checks for finding in _asked(check, host)))
 
 
-def exit_code(findings: tuple[Finding, ...]) -> int:
-    """1 when one of them is a failure, else 0."""
-    return int(any(finding.status is Status.FAIL for finding in findings))
+def failed(findings: tuple[Finding, ...]) -> bool:
+    """True when the agent cannot work on this host as it is configured."""
+    return any(finding.status is Status.FAIL for finding in findings)
 
 
 def as_json(findings: tuple[Finding, ...]) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from nodeagent.config import Config, load
-from nodeagent.doctor import CHECKS, Finding, Status, as_json, as_text, examine, exit_code
+from nodeagent.doctor import CHECKS, Finding, Status, as_json, as_text, examine, failed
 from nodeagent.kernel import probe
 from nodeagent.model.errors import Unsupported
 
@@ -21,14 +21,20 @@ V2_MOUNTINFO = "24 1 0:22 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdele
 AS_NOBODY = """
 import os
 import psutil, pyroute2
+from nodeagent.config import load
 from nodeagent.doctor import as_json, examine
+config = load(None, env={})
 os.setgroups([]); os.setgid(65534); os.setuid(65534)
-print(as_json(examine("/")))
+print(as_json(examine(config)))
 """
 
 
-def configured(tmp_path: Path, **overrides: str) -> Config:
-    dirs = {"agent.state_dir": f"{tmp_path}/state", "agent.run_dir": f"{tmp_path}/run"}
+def configured(tmp_path: Path, host_root: str = "/", **overrides: str) -> Config:
+    dirs = {
+        "agent.state_dir": f"{tmp_path}/state",
+        "agent.run_dir": f"{tmp_path}/run",
+        "agent.host_root": host_root,
+    }
     return load(
         None, env={}, overrides=dirs | {key.replace("__", "."): text for key, text in overrides.items()}
     )
@@ -52,20 +58,20 @@ def by_name(findings: tuple[Finding, ...]) -> dict[str, Finding]:
 
 
 def test_the_host_of_the_tests_is_examined_without_a_check_that_gives_up(tmp_path: Path) -> None:
-    findings = examine("/", configured(tmp_path))
+    findings = examine(configured(tmp_path))
     assert len({finding.name for finding in findings}) > 15
     assert not [finding for finding in findings if "could not be examined" in finding.found]
 
 
 def test_whatever_is_not_well_says_what_to_do(tmp_path: Path) -> None:
     for host_root in ("/", str(tmp_path)):
-        for finding in examine(host_root, configured(tmp_path)):
+        for finding in examine(configured(tmp_path, host_root)):
             assert finding.fix or finding.status not in (Status.WARN, Status.FAIL), finding
 
 
 def test_an_empty_host_fails_and_no_check_breaks(tmp_path: Path) -> None:
-    findings = examine(str(tmp_path), configured(tmp_path))
-    assert exit_code(findings) == 1
+    findings = examine(configured(tmp_path, str(tmp_path)))
+    assert failed(findings)
     found = by_name(findings)
     assert found["cgroups"].status is Status.FAIL
     assert found["PSI"].status is Status.WARN
@@ -74,7 +80,7 @@ def test_an_empty_host_fails_and_no_check_breaks(tmp_path: Path) -> None:
 
 def test_on_v2_each_missing_knob_is_named_with_the_kernel_that_has_it(tmp_path: Path) -> None:
     host = v2_host(tmp_path, "cpu.max", "memory.stat", "memory.max", "cpu.pressure")
-    found = by_name(examine(host, configured(tmp_path)))
+    found = by_name(examine(configured(tmp_path, host)))
     assert found["cgroup mode"].found == "v2"
     assert found["CPU quota"] == Finding("CPU quota", Status.OK, "cpu.max")
     assert found["SCHED_IDLE for Batch"].status is Status.WARN
@@ -86,9 +92,9 @@ def test_on_v2_each_missing_knob_is_named_with_the_kernel_that_has_it(tmp_path: 
 def test_a_controller_that_is_not_there_is_a_failure(tmp_path: Path) -> None:
     host = v2_host(tmp_path)
     (Path(host) / "sys/fs/cgroup/cgroup.controllers").write_text("memory\n")
-    findings = examine(host, configured(tmp_path))
+    findings = examine(configured(tmp_path, host))
     assert by_name(findings)["controller cpu"].status is Status.FAIL
-    assert exit_code(findings) == 1
+    assert failed(findings)
 
 
 def test_the_kubelets_static_cpu_manager_is_seen_and_garbage_is_not_taken_for_it(tmp_path: Path) -> None:
@@ -96,20 +102,20 @@ def test_the_kubelets_static_cpu_manager_is_seen_and_garbage_is_not_taken_for_it
     state = Path(host) / "var/lib/kubelet/cpu_manager_state"
     state.parent.mkdir(parents=True)
     state.write_text('{"policyName":"static","defaultCpuSet":"0-3","checksum":1}')
-    assert by_name(examine(host, configured(tmp_path)))["kubelet CPU manager"].found == "policy static"
+    assert by_name(examine(configured(tmp_path, host)))["kubelet CPU manager"].found == "policy static"
     for garbage in ("", "{", "[]", "[" * 100_000):
         state.write_text(garbage)
-        assert "kubelet CPU manager" not in by_name(examine(host, configured(tmp_path)))
+        assert "kubelet CPU manager" not in by_name(examine(configured(tmp_path, host)))
 
 
 def test_another_actor_is_found_by_the_name_of_its_process(tmp_path: Path) -> None:
     sleep = shutil.which("sleep")
     assert sleep is not None
     shutil.copy(sleep, tmp_path / "numad")
-    assert "other actor" not in by_name(examine("/", configured(tmp_path)))
+    assert "other actor" not in by_name(examine(configured(tmp_path)))
     with subprocess.Popen([tmp_path / "numad", "60"]) as numad:
         try:
-            found = by_name(examine("/", configured(tmp_path)))["other actor"]
+            found = by_name(examine(configured(tmp_path)))["other actor"]
         finally:
             numad.kill()
     assert found.status is Status.WARN
@@ -119,9 +125,9 @@ def test_another_actor_is_found_by_the_name_of_its_process(tmp_path: Path) -> No
 def test_a_directory_below_a_file_or_without_room_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     assert probe.existing(f"{tmp_path}/file/state") == str(tmp_path)
-    roomy = by_name(examine("/", configured(tmp_path)))["state directory"]
+    roomy = by_name(examine(configured(tmp_path)))["state directory"]
     assert "(to be made)" in roomy.found
-    tight = by_name(examine("/", configured(tmp_path, journal__max_bytes="1 TiB")))["state directory"]
+    tight = by_name(examine(configured(tmp_path, journal__max_bytes="1 TiB")))["state directory"]
     assert tight.status is Status.WARN
     assert "make room for 2 TiB" in tight.fix
 
@@ -160,7 +166,7 @@ def test_a_check_that_breaks_is_a_finding_and_the_others_go_on(tmp_path: Path) -
     def broken_check(_host: object) -> Iterator[Finding]:
         raise Unsupported("no such thing", hint="get one")
 
-    findings = examine("/", configured(tmp_path), (broken_check, *CHECKS))
+    findings = examine(configured(tmp_path), (broken_check, *CHECKS))
     assert findings[0] == Finding(
         "broken check", Status.WARN, "could not be examined: no such thing", "get one"
     )
@@ -168,7 +174,7 @@ def test_a_check_that_breaks_is_a_finding_and_the_others_go_on(tmp_path: Path) -
 
 
 def test_text_and_json_tell_the_same(tmp_path: Path) -> None:
-    findings = examine(str(tmp_path), configured(tmp_path))
+    findings = examine(configured(tmp_path, str(tmp_path)))
     text = as_text(findings)
     assert all(finding.found in text and finding.fix in text for finding in findings)
     assert [entry["name"] for entry in json.loads(as_json(findings))] == [f.name for f in findings]
