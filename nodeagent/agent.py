@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import gc
 import os
-import signal
 import socket
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from types import FrameType
 
 import structlog
 
@@ -22,6 +20,7 @@ from nodeagent.config import Config
 from nodeagent.core.histogram import CPU, MEMORY
 from nodeagent.host import Host
 from nodeagent.journal import Journal
+from nodeagent.kernel.own import resident_bytes
 from nodeagent.lock import Lock
 from nodeagent.loop import Loop, Writer, write_nothing
 from nodeagent.model.decision import Checkpoint, Memory, Tick
@@ -31,15 +30,17 @@ from nodeagent.model.settings import Actuator, Mode, OnExit
 from nodeagent.originals import Originals
 from nodeagent.report.events import events
 from nodeagent.report.http import HttpServer
-from nodeagent.report.metrics import Metrics
+from nodeagent.report.metrics import Metrics, OwnCost
 from nodeagent.restore import give_back
+from nodeagent.signals import Signals
 
+LATEST_S = 60.0  # after a suspended machine wakes, ticks that were missed are not counted one by one
 GC_THRESHOLDS = (50_000, 50, 100)  # ticks make little garbage; a full collection would make a tick late
 log = structlog.get_logger()
 
 
 class Agent:
-    """One running daemon. `reload` gives the configuration anew; `show` draws a tick, if there is a screen."""
+    """One running daemon. `reload` gives the configuration anew; `show` draws a tick, if not None."""
 
     def __init__(
         self, config: Config, reload: Callable[[], Config], show: Callable[[Tick, float], None] | None
@@ -48,16 +49,16 @@ class Agent:
         self._reload = reload
         self._show = show
         self._before: Tick | None = None
-        self._signals: list[int] = []
+        self._http: HttpServer | None = None
 
     def run(self) -> None:
-        """Run until SIGTERM or SIGINT. AgentError when it cannot start; a bug crashes, the next start mends."""
+        """Run until SIGTERM or SIGINT. AgentError when it cannot start; a bug crashes it."""
         settings = self._config.settings
         with ExitStack() as stack:
             lock = Lock(settings.agent.state_dir)
             lock.acquire()
             stack.callback(lock.release)
-            wake = stack.enter_context(_signals(self._signals))
+            signals = stack.enter_context(Signals())
             host = Host(settings.agent, self._config.rules, self._config.policy.pressure.ls_cpu_stall_ratio)
             stack.callback(host.close)
             originals = Originals(settings.agent.state_dir, host.boot_id)
@@ -65,7 +66,7 @@ class Agent:
             self._assemble(stack, host, originals)
             self._started(host)
             try:
-                self._turn(wake)
+                self._turn(signals)
             finally:
                 self._stop(host, originals)
 
@@ -76,26 +77,25 @@ class Agent:
         if warning:
             log.warning("checkpoint.refused", why=warning)
         self._writes = settings.agent.mode is Mode.ENFORCE and Actuator.CPU in settings.agent.enforce
-        self._metrics = Metrics(max_series=settings.http.max_series)
+        self._metrics = Metrics(__version__, max_series=settings.http.max_series)
         self._journal = Journal(state_dir, settings.journal.max_bytes, settings.journal.segment_bytes)
         stack.callback(self._journal.close)
-        publish = self._serve(stack)
+        self._publish = self._serve(stack)
         self._loop = Loop(
             host,
             originals,
             Writer(host, originals) if self._writes else write_nothing,
             policy=self._config.policy,
             memory=Memory(online=saved.online, lent=saved.lent),
-            record=self._record,
-            reports=(self._observe, *publish, *((self._show,) if self._show else ())),
-            skipped=self._skipped,
+            listener=self,
         )
         self._originals = originals
 
-    def _serve(self, stack: ExitStack) -> list[Callable[[Tick, float], None]]:
-        settings, publish = self._config.settings, []
+    def _serve(self, stack: ExitStack) -> list[Callable[[Tick], None]]:
+        settings = self._config.settings
+        publish: list[Callable[[Tick], None]] = []
         if settings.grpc.address:
-            from nodeagent.rpc.server import RpcServer  # noqa: PLC0415  grpc takes 20 MiB
+            from nodeagent.rpc.server import RpcServer  # here: it takes 20 MiB
 
             rpc = RpcServer(
                 settings.grpc.address,
@@ -109,13 +109,13 @@ class Agent:
             os.makedirs(settings.agent.run_dir, mode=0o755, exist_ok=True)
             rpc.start()
             stack.callback(rpc.stop)
-            publish.append(lambda tick, _: rpc.publish(tick))
+            publish.append(rpc.publish)
             log.info("grpc.listening", address=rpc.address)
         if settings.http.address:
-            http = HttpServer(settings.http.address, self._metrics, tick_s=settings.agent.tick_s)
+            http = HttpServer(settings.http.address, self._metrics.render, tick_s=settings.agent.tick_s)
             http.start()
             stack.callback(http.stop)
-            publish.append(lambda tick, _: http.publish(tick))
+            self._http = http
             log.info("http.listening", address=http.address)
         return publish
 
@@ -136,25 +136,23 @@ class Agent:
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
 
-    def _turn(self, wake: socket.socket) -> None:
-        due = time.monotonic()
-        saved_at = due
+    def _turn(self, signals: Signals) -> None:
+        due = saved_at = time.monotonic()
         reason = "timer"
-        while signal.SIGTERM not in self._signals and signal.SIGINT not in self._signals:
-            if signal.SIGHUP in self._signals:
-                self._signals.remove(signal.SIGHUP)
+        while not signals.stop:
+            if signals.take_hangup():
                 self._take_new_config()
             self._loop.tick(reason)
-            tick_s = self._config.settings.agent.tick_s
             now = time.monotonic()
+            due = max(due, now - LATEST_S)
             while due <= now:
-                due += tick_s
+                due += self._config.settings.agent.tick_s
             if now - saved_at >= self._config.settings.agent.checkpoint_s:
                 saved_at = now
                 self._save()
-            reason = self._loop.wait(due, (wake.fileno(),))
+            reason = self._loop.wait(due, signals.fileno())
             if reason == "signal":
-                wake.recv(64)
+                signals.drain()
 
     def _stop(self, host: Host, originals: Originals) -> None:
         keep = self._config.settings.agent.on_exit is OnExit.KEEP
@@ -175,9 +173,30 @@ class Agent:
             log.warning("giveback.left", knob=str(reading.knob), found=reading.actual, ours=reading.written)
         log.info("giveback.done", restored=len(done.put_back), left=len(done.left), gone=len(done.gone))
 
+    def ticked(self, tick: Tick, policy: Policy, memory_before: Memory, duration_s: float) -> None:
+        """Record, count, tell: the journal first, so that what clients see can be replayed."""
+        if self._config.settings.journal.enabled:
+            self._record(tick, policy, memory_before)
+        own = OwnCost(time.process_time(), resident_bytes())
+        self._metrics.observe_tick(tick, duration_s, own)
+        self._metrics.journal(
+            writing=self._config.settings.journal.enabled and not self._journal.stopped,
+            size_bytes=self._journal.bytes,
+        )
+        if self._http is not None:
+            self._http.tick_finished()
+        for warning in self._originals.warnings:
+            log.warning("originals", why=warning)
+        self._originals.warnings.clear()
+        for event in events(self._before, tick):
+            getattr(log, event.level)(event.name, **event.keys)
+        self._before = tick
+        for publish in self._publish:
+            publish(tick)
+        if self._show is not None:
+            self._show(tick, duration_s)
+
     def _record(self, tick: Tick, policy: Policy, memory: Memory) -> None:
-        if not self._config.settings.journal.enabled:
-            return
         was = self._journal.stopped
         self._journal.append(tick, policy, memory)
         if self._journal.stopped and not was:
@@ -185,20 +204,11 @@ class Agent:
         elif was and not self._journal.stopped:
             log.info("journal.resumed")
 
-    def _observe(self, tick: Tick, duration_s: float) -> None:
-        self._metrics.observe_tick(tick, duration_s)
-        self._metrics.observe_journal(
-            self._journal.bytes, self._journal.ticks_written, bool(self._journal.stopped)
-        )
-        for warning in self._originals.warnings:
-            log.warning("originals", why=warning)
-        self._originals.warnings.clear()
-        for event in events(self._before, tick):
-            getattr(log, event.level)(event.name, **event.keys)
-        self._before = tick
-
-    def _skipped(self, error: AgentError) -> None:
-        self._metrics.observe_skipped()
+    def skipped(self, error: AgentError) -> None:
+        """The node could not be read."""
+        self._metrics.skip_tick()
+        if self._http is not None:
+            self._http.tick_finished(complete=False)
         log.warning("tick.skipped", why=str(error), hint=error.hint)
 
     def _save(self) -> None:
@@ -215,11 +225,11 @@ class Agent:
         try:
             config = self._reload()
         except AgentError as error:
-            self._metrics.observe_reload(False)
+            self._metrics.reloaded(ok=False)
             log.error("config.refused", why=str(error), hint=error.hint)
             return
         fixed = _fixed(config) != _fixed(self._config)
-        self._metrics.observe_reload(True)
+        self._metrics.reloaded(ok=True)
         self._config = config
         self._loop.take(config.policy, config.rules)
         log.info("config.reloaded", path=config.path or "", restart_needed_for_the_rest=fixed)
@@ -239,29 +249,3 @@ def _fixed(config: Config) -> tuple[object, ...]:
         s.http,
         s.journal,
     )
-
-
-class _signals:  # noqa: N801  a context manager that reads as a word
-    """Collect SIGTERM, SIGINT and SIGHUP in a list, and make a socket readable at each."""
-
-    def __init__(self, into: list[int]) -> None:
-        self._into = into
-        self._old: dict[int, object] = {}
-
-    def __enter__(self) -> socket.socket:
-        self._reader, self._writer = socket.socketpair()
-        self._writer.setblocking(False)
-        signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            self._old[number] = signal.signal(number, self._take)
-        return self._reader
-
-    def __exit__(self, *_: object) -> None:
-        for number, old in self._old.items():
-            signal.signal(number, old)  # type: ignore[arg-type]  # what signal.signal gave
-        signal.set_wakeup_fd(-1)
-        self._reader.close()
-        self._writer.close()
-
-    def _take(self, number: int, frame: FrameType | None) -> None:
-        self._into.append(number)

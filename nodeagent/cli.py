@@ -141,7 +141,7 @@ def once(path: str | None, overrides: Sequence[str], output: str) -> None:
 @click.option("--run-dir", default=None, metavar="DIR", help="As the agent's agent.run_dir.")
 @output_option
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
-def exec_(  # noqa: PLR0913  one argument per option
+def exec_(  # noqa: PLR0913, PLR0917  one argument per option
     qos: str,
     priority: str,
     cpus: str | None,
@@ -195,7 +195,7 @@ def check(file: str | None, overrides: Sequence[str], output: str) -> None:
 @config_options
 @output_option
 def doctor(path: str | None, overrides: Sequence[str], output: str) -> None:
-    """What this node supports, what is in the way, and how to fix it. Changes nothing; 1 if something fails."""
+    """What this node supports, what is in the way, how to fix it. Changes nothing; 1 if something fails."""
     from nodeagent.doctor import as_json, as_text, examine, failed
 
     findings = examine(_config(path, overrides))
@@ -220,7 +220,7 @@ def replay(directory: str, policy_file: str | None, output: str) -> None:
     policy = _config(policy_file, ()).policy if policy_file else None
     done = journal.replay(directory, policy, _progress())
     click.echo(journal.as_json(done) if output == "json" else journal.as_text(done))
-    sys.exit(1 if done.differing and policy is None else 0)
+    sys.exit(1 if done.differing_count else 0)
 
 
 @cli.command()
@@ -241,6 +241,7 @@ def restore(path: str | None, overrides: Sequence[str], output: str) -> None:
 
 def main() -> None:
     """Entry point: every expected error becomes one line on stderr and an exit code."""
+    status: object = 0
     try:
         status = cli.main(standalone_mode=False, prog_name="nodeagent")
     except click.UsageError as error:

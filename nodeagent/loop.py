@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import select
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from nodeagent.core.decide import decide
 from nodeagent.core.diff import diff
@@ -23,7 +24,16 @@ from nodeagent.originals import Originals
 EARLY_GAP_S = 0.1  # early ticks come at most this often
 
 Write = Callable[[Sequence[Change]], tuple[Outcome, ...]]
-Record = Callable[[Tick, Policy, Memory], None]
+
+
+class Listener(Protocol):
+    """Who is told of every turn, in the loop's own thread: it must not wait for anybody."""
+
+    def ticked(self, tick: Tick, policy: Policy, memory_before: Memory, duration_s: float) -> None:
+        """A tick is complete; `policy` and `memory_before` are what it was decided with."""
+
+    def skipped(self, error: AgentError) -> None:
+        """The node could not be read; nothing was decided."""
 
 
 class Writer:
@@ -47,13 +57,13 @@ class Writer:
         return outcomes + refused
 
 
-def write_nothing(changes: Sequence[Change]) -> tuple[Outcome, ...]:
+def write_nothing(_changes: Sequence[Change]) -> tuple[Outcome, ...]:
     """Mode observe: the same loop without its hands."""
     return ()
 
 
 class Loop:
-    """`record` gets every tick with the policy and memory that it was decided with, then `reports` get it."""
+    """One loop over one host; `write` are its hands."""
 
     def __init__(
         self,
@@ -63,18 +73,14 @@ class Loop:
         *,
         policy: Policy,
         memory: Memory,
-        record: Record,
-        reports: Iterable[Callable[[Tick, float], None]],
-        skipped: Callable[[AgentError], None],
+        listener: Listener,
     ) -> None:
         self.policy = policy
         self.memory = memory
         self._host = host
         self._originals = originals
         self._write = write
-        self._record = record
-        self._reports = tuple(reports)
-        self._skipped = skipped
+        self._listener = listener
         self._seq = 0
 
     def tick(self, woken_by: str) -> Tick | None:
@@ -84,9 +90,8 @@ class Loop:
             snapshot = self._host.read(self._seq, self._originals.held, woken_by)
         except (AgentError, OSError) as error:
             self._host.forget_scan()
-            self._skipped(
-                error if isinstance(error, AgentError) else Failed(f"cannot read the node: {error}")
-            )
+            told = error if isinstance(error, AgentError) else Failed(f"cannot read the node: {error}")
+            self._listener.skipped(told)
             return None
         self._seq += 1
         before = self.memory
@@ -95,27 +100,23 @@ class Loop:
         changes = diff(plan, snapshot.knobs, decision.yielded)
         tick = Tick(snapshot, decision, changes, self._write(changes) if changes else ())
         self._forget_vanished({r.knob for r in snapshot.knobs})
-        self._record(tick, self.policy, before)
-        duration_s = time.monotonic() - began
-        for report in self._reports:
-            report(tick, duration_s)
+        self._listener.ticked(tick, self.policy, before, time.monotonic() - began)
         return tick
 
-    def wait(self, until: float, others: Sequence[int] = ()) -> str:
+    def wait(self, until: float, signals: int) -> str:
         """Sleep until the monotonic time `until`, or until something calls for an early tick; says what.
 
-        A readable descriptor of `others` returns "signal" at once.
+        When the descriptor `signals` is readable it returns "signal" at once.
         """
         earliest = min(until, time.monotonic() + EARLY_GAP_S)
         reason = ""
         while (left_s := (earliest if reason else until) - time.monotonic()) > 0:
             poll = select.poll()
-            for fd in others:
-                poll.register(fd, select.POLLIN)
+            poll.register(signals, select.POLLIN)
             for fd, events in ({} if reason else self._host.wake_fds()).items():
                 poll.register(fd, events)
             for fd, events in poll.poll(left_s * 1000):
-                if fd in others:
+                if fd == signals:
                     return "signal"
                 reason = self._host.woken(fd, events) or reason
         return reason or "timer"

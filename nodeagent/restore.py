@@ -6,8 +6,10 @@ in the ledger, so that restoring again goes on where this ended.
 
 from __future__ import annotations
 
+import math
 import os
 
+import msgspec
 from msgspec import Struct
 
 from nodeagent.core.diff import diff, left_alone
@@ -80,3 +82,25 @@ def _reason(last: Outcome | None) -> str:
     if last is None:
         return "it cannot be read"
     return last.error or f"only {last.change.new:g} fits below the quota above it"
+
+
+def as_json(done: Restored) -> str:
+    """Everything, as one JSON object."""
+    return msgspec.json.encode(done).decode()
+
+
+def as_text(done: Restored) -> str:
+    """One line per knob, then the totals."""
+    lines = [
+        f"restored  {o.change.knob}: {_shown(o.change.old)} -> {_shown(o.change.new)}" for o in done.put_back
+    ]
+    lines += [f"left      {r.knob}: somebody else wrote {_shown(r.actual)} since" for r in done.left]
+    lines += [f"gone      {knob}" for knob in done.gone]
+    lines += [f"failed    {knob}: {why}" for knob, why in done.failed]
+    lines += [f"warning   {line}" for line in done.warnings]
+    counts = (len(done.put_back), len(done.left), len(done.gone), len(done.failed))
+    return "\n".join([*lines, "{} restored, {} left, {} gone, {} failed".format(*counts)])
+
+
+def _shown(value: float) -> str:
+    return "no limit" if math.isinf(value) else f"{value:g}"

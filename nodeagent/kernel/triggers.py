@@ -1,4 +1,4 @@
-"""PSI triggers on the LS pods, and on the node where a pod has no pressure of its own (psi.rst, "Monitoring").
+"""PSI triggers on the LS pods, and on the node where a pod has no pressure of its own (psi.rst).
 
 Only online work that waits shall wake the agent: Batch waiting for CPU is what a full node looks like.
 """

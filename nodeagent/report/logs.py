@@ -1,4 +1,4 @@
-"""Structured events on stderr: JSON for machines, coloured keys for people. An event and its keys, not prose."""
+"""Structured events on stderr: an event and its keys, as JSON for machines and coloured for people."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ import math
 import time
 from collections import deque
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -15,8 +15,8 @@ from nodeagent.model.decision import Tick
 from nodeagent.model.plan import Kind, Knob
 from nodeagent.model.pod import Qos
 from nodeagent.model.snapshot import Pod, Stall
-from nodeagent.report.events import Event, events
 from nodeagent.model.units import format_bytes
+from nodeagent.report.events import Event, events
 
 ACTIONS = 8
 COLOUR = {Qos.LS: "green", Qos.MID: "cyan", Qos.BATCH: "yellow"}
@@ -37,7 +37,11 @@ class Screen:
         for event in events(self._before, tick):
             if event.level != "debug" or event.name == "batch.limit":
                 self._actions.append(_line(tick, event))
-        parts = (_node_line(self._title, tick, duration_s), _pods(self._before, tick), *self._actions)
+        parts: tuple[RenderableType, ...] = (
+            _node_line(self._title, tick, duration_s),
+            _pods(self._before, tick),
+            *self._actions,
+        )
         self._live.update(Group(*parts), refresh=True)
         self._before = tick
 
