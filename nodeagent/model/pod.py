@@ -7,7 +7,6 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-
 OWN_ROOT = "nodeagent"  # the agent's own cgroup subtree, in every hierarchy
 OWN_TIER = f"{OWN_ROOT}/batch"
 

@@ -16,12 +16,12 @@ import re
 
 from msgspec import Struct
 
-from nodeagent.model.pod import Qos
+from nodeagent.model.pod import OWN_ROOT, OWN_TIER, Qos
 
 _NAME_LENGTH = 63
 _HEX_LENGTH = 12  # as docker and crictl show ids
 
-_EXEC = re.compile(r"nodeagent/(ls|mid|batch)/([^/]+)")
+_EXEC = re.compile(rf"{OWN_ROOT}/(ls|mid|batch)/([^/]+)")
 _KUBELET = re.compile(
     r"(?:.*/)?"
     r"(?:kubepods/(?:(?P<qos>burstable|besteffort)/)?pod(?P<uid>[^/]+)"
@@ -58,7 +58,7 @@ def kind_of(path: str, name: str) -> Kind | None:
         return Kind("kubelet", _KUBELET_QOS[match["qos"] or match["slice_qos"]], uid, f"pod-{uid[:8]}")
     if name.startswith("container_") and _YARN.fullmatch(name):
         return Kind("yarn", Qos.BATCH, path, name)
-    if path.startswith("nodeagent/") and (match := _EXEC.fullmatch(path)):
+    if path.startswith(OWN_ROOT + "/") and (match := _EXEC.fullmatch(path)):
         return Kind("exec", Qos(match[1]), path, match[2])
     if len(name) == 64 and (match := _DOCKER.fullmatch(path)):
         return Kind("docker", Qos.MID, path, f"docker-{name[:_HEX_LENGTH]}")
@@ -69,7 +69,7 @@ def is_tier(path: str, name: str) -> bool:
     """True for a cgroup made to hold Batch pods and nothing else."""
     if name.endswith((".service", ".scope")):
         return False
-    return path == "nodeagent/batch" or _is_yarn_tier(name) or bool(_BESTEFFORT.fullmatch(path))
+    return path == OWN_TIER or _is_yarn_tier(name) or bool(_BESTEFFORT.fullmatch(path))
 
 
 def is_unit(name: str) -> bool:
