@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import subprocess
@@ -125,30 +126,32 @@ def test_the_file_is_compacted_when_it_has_grown_and_when_it_is_opened(tmp_path:
     assert sorted(p.name for p in tmp_path.iterdir()) == [NAME]
 
 
+Turn = dict[Knob, float]
+Watch = Callable[[dict[Knob, float]], None]
+FIRST = {A: math.inf, B: 0.0, C: 0.3}
+VALUES = {A: [math.inf, 0.5, 0.25], B: [0.0, 1.0, 2.0, 0.5], C: [0.3, 0.1, math.inf]}
+TURNS = st.lists(
+    st.fixed_dictionaries({}, optional={knob: st.sampled_from(v) for knob, v in VALUES.items()}), max_size=5
+)
+
+
 class Kernel:
     """Two quotas and a weight that leaves idle in two steps, as the real one does."""
 
     def __init__(self) -> None:
-        self.values = {A: math.inf, B: 0.0, C: 0.3}
+        self.values = dict(FIRST)
 
-    def write(self, done: Change) -> list[dict[Knob, float]]:
-        """The values after each step of one write."""
-        steps = [1.0] if done.knob.kind is Kind.CPU_WEIGHT and self.values[done.knob] == 0.0 else []
-        seen = []
-        for value in [*steps, done.new]:
-            self.values[done.knob] = value
-            seen.append(dict(self.values))
-        return seen
+    def write(self, done: Change, watch: Watch) -> None:
+        if done.knob.kind is Kind.CPU_WEIGHT and self.values[done.knob] == 0.0:
+            self.values[done.knob] = 1.0
+            watch(dict(self.values))
+        self.values[done.knob] = done.new
+        watch(dict(self.values))
 
 
-Turn = dict[Knob, float]
-VALUES = {A: [math.inf, 0.5, 0.25], B: [0.0, 1.0, 2.0, 0.5], C: [0.3, 0.1, math.inf]}
-FIRST = {A: math.inf, B: 0.0, C: 0.3}
-
-
-def life(state: Path, turns: list[Turn], watch: Callable[[dict[Knob, float]], None]) -> None:
+def life(state: Path, kernel: Kernel, turns: list[Turn], watch: Watch) -> None:
     """Turns of read, intend, apply, confirm; `watch` is called at every instant with the kernel's values."""
-    kernel, originals = Kernel(), Originals(str(state), BOOT)
+    originals = Originals(str(state), BOOT)
     for turn in turns:
         changes = [
             Change(knob, kernel.values[knob], new, "", "", new == FIRST[knob] and knob in originals.held)
@@ -159,8 +162,7 @@ def life(state: Path, turns: list[Turn], watch: Callable[[dict[Knob, float]], No
         noted = originals.intend(changes, INODES.get)
         watch(dict(kernel.values))
         for done in noted:
-            for values in kernel.write(done):
-                watch(values)
+            kernel.write(done, watch)
         originals.confirm([went(done) for done in noted])
         watch(dict(kernel.values))
     originals.close()
@@ -177,11 +179,7 @@ def assert_understood(state: Path, values: dict[Knob, float]) -> None:
             assert value == FIRST[knob]
 
 
-@given(
-    st.lists(
-        st.fixed_dictionaries({}, optional={k: st.sampled_from(v) for k, v in VALUES.items()}), max_size=5
-    )
-)
+@given(TURNS)
 def test_a_kill_at_any_instant_leaves_only_values_that_the_ledger_explains(
     tmp_path_factory: pytest.TempPathFactory, turns: list[Turn]
 ) -> None:
@@ -191,7 +189,29 @@ def test_a_kill_at_any_instant_leaves_only_values_that_the_ledger_explains(
         (copy / NAME).write_bytes((state / NAME).read_bytes())
         assert_understood(copy, values)
 
-    life(state, turns, killed_here)
+    life(state, Kernel(), turns, killed_here)
+
+
+@given(st.lists(st.tuples(TURNS, st.integers(0, 25)), max_size=4))
+def test_a_life_after_each_kill_goes_on_from_what_it_finds(
+    tmp_path_factory: pytest.TempPathFactory, lives: list[tuple[list[Turn], int]]
+) -> None:
+    class Killed(Exception):
+        pass
+
+    state, copy, kernel = tmp_path_factory.mktemp("state"), tmp_path_factory.mktemp("copy"), Kernel()
+    for turns, instants in lives:
+        left = [instants]
+
+        def watch(values: dict[Knob, float], left: list[int] = left) -> None:
+            (copy / NAME).write_bytes((state / NAME).read_bytes())
+            assert_understood(copy, values)
+            left[0] -= 1
+            if left[0] < 0:
+                raise Killed
+
+        with contextlib.suppress(Killed):
+            life(state, kernel, turns, watch)
 
 
 def test_a_file_cut_at_any_byte_of_the_latest_append_is_understood(tmp_path: Path) -> None:
@@ -212,12 +232,12 @@ def test_a_file_cut_at_any_byte_of_the_latest_append_is_understood(tmp_path: Pat
 
     values_before: list[dict[Knob, float]] = [dict(FIRST)]
     turns: list[Turn] = [{A: 0.5, B: 2.0, C: 0.1}, {A: 0.25, B: 0.0}, {B: 0.5, C: 0.3}, {A: math.inf, B: 0.0}]
-    life(state, turns, killed_here)
+    life(state, Kernel(), turns, killed_here)
     assert cuts > 500
 
 
 def test_a_file_cut_at_any_byte_opens_without_a_crash_and_tells(tmp_path: Path) -> None:
-    life(tmp_path / "state", [{A: 0.5, B: 2.0}, {A: 0.25}], lambda _: None)
+    life(tmp_path / "state", Kernel(), [{A: 0.5, B: 2.0}, {A: 0.25}], lambda _: None)
     whole = (tmp_path / "state" / NAME).read_bytes()
     copy = tmp_path / "copy"
     copy.mkdir()
@@ -342,5 +362,34 @@ def test_a_full_disk_refuses_new_knobs_warns_once_for_held_ones_and_is_got_over(
     tmp_path: Path, room_bytes: int
 ) -> None:
     command = [sys.executable, "-c", FULL, str(tmp_path), str(room_bytes)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+HALF = f"""
+import math, resource, sys
+sys.path[:0] = {sys.path!r}
+from nodeagent.model.plan import Change, Kind, Knob
+from nodeagent.originals import NAME, Originals
+state = sys.argv[1]
+a, b = Knob(Kind.CPU_QUOTA, "a"), Knob(Kind.CPU_QUOTA, "b")
+originals = Originals(state, "boot")
+for _ in range(5):
+    originals.intend([Change(a, math.inf, 0.5, "")], lambda _: 1)
+size = len(open(f"{{state}}/{{NAME}}", "rb").read())
+resource.setrlimit(resource.RLIMIT_FSIZE, (size + 10, resource.RLIM_INFINITY))
+originals.intend([Change(a, 0.5, 0.25, "")], lambda _: 1)
+assert len(originals.warnings) == 1, originals.warnings
+assert len(open(f"{{state}}/{{NAME}}", "rb").read()) == size + 10
+originals.intend([Change(b, 2.0, 1.0, "")], lambda _: 1)
+again = Originals(state, "boot")
+assert again.held == originals.held and set(again.held) == {{a, b}}, again.held
+assert again.held[a].pending == 0.25
+assert again.warnings == [], again.warnings
+"""
+
+
+def test_nothing_is_added_behind_half_a_line(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", HALF, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
