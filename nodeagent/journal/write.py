@@ -51,7 +51,8 @@ class Journal:
         self.ticks_written = 0
         self._directory = state_dir / DIRECTORY
         self._max_bytes = max_bytes
-        self._segment_bytes = segment_bytes or max_bytes // 16
+        # at least two segments, or making room would cost all history at once
+        self._segment_bytes = min(segment_bytes or max_bytes // 16, max_bytes // 2)
         self._retry_s = retry_s
         self._retry_at = 0.0
         self._run = os.urandom(16).hex()

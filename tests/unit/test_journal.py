@@ -137,6 +137,15 @@ def test_the_oldest_segments_go_and_the_total_stays_below_the_cap(tmp_path: Path
     assert journal.bytes > 30_000
 
 
+def test_segments_larger_than_the_cap_are_made_smaller(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, max_bytes=20_000, segment_bytes=1 << 30)
+    for seq in range(1, 200):
+        journal.append(samples.tick(seq, pods=20), POLICY, Memory())
+        assert journal.stopped == ""
+    assert 10_000 < journal.bytes <= 20_000
+    journal.close()
+
+
 def test_each_segment_begins_with_the_memory_before_its_first_tick(tmp_path: Path) -> None:
     write(
         tmp_path, [samples.tick(seq, pods=20) for seq in range(1, 60)], max_bytes=1 << 20, segment_bytes=8_000
