@@ -15,7 +15,7 @@ from nodeagent.core import zones
 from nodeagent.core.formula import Inputs, offline_available, online_peak
 from nodeagent.core.histogram import CPU, MEMORY, Scale, observe
 from nodeagent.core.rates import View
-from nodeagent.core.usage import Usage
+from nodeagent.core.usage import SYSTEM_SPAN_S, Usage
 from nodeagent.model.capacity import Amount, Capacity, Lent, Term
 from nodeagent.model.decision import Histogram, Offer, OnlineHistory
 from nodeagent.model.policy import CapacityPolicy
@@ -88,7 +88,7 @@ def _learn(view: View, usage: Usage, policy: CapacityPolicy, history: OnlineHist
 
     cpu, memory = history.cpu, history.memory
     zone_cpu, zone_memory = dict(history.zone_cpu), dict(history.zone_memory)
-    if usage.online_cores is not None and usage.cpu_age_s == 0.0:
+    if usage.online_cores is not None and usage.cpu_age_s < SYSTEM_SPAN_S:
         cpu = add(cpu, usage.online_cores, CPU)
         for node, cores in usage.zone_online_cores.items():
             zone_cpu[node] = add(zone_cpu.get(node, Histogram()), cores, CPU)

@@ -21,7 +21,8 @@ def decide(snapshot: Snapshot, policy: Policy, memory: Memory) -> tuple[Decision
     signals, spells = dwell.settle(
         snapshot.at, found, memory.spells, policy.pressure.rise_s, policy.pressure.fall_s
     )
-    known = usage.remember(view, memory.known)
+    busy = usage.add_up(view, memory.busy)
+    known = usage.remember(view, memory.known, busy)
     use = usage.usage(view, known)
     offered = capacity.assess(view, use, policy.capacity, memory.online, memory.offer, memory.lent)
 
@@ -49,6 +50,7 @@ def decide(snapshot: Snapshot, policy: Policy, memory: Memory) -> tuple[Decision
         spells=spells,
         drifts=drifts,
         known=known,
+        busy=busy,
         online=offered.history,
         online_cores=window,
         offer=offered.offer,

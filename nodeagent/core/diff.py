@@ -10,7 +10,7 @@ above that of the nearest limited ancestor, so: loosen from the root down, then 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from nodeagent.model.plan import Change, Kind, Knob, KnobReading, Setting
 
@@ -83,12 +83,22 @@ def _valid(wanted: Mapping[Knob, float], found: Mapping[Knob, KnobReading]) -> d
         if knob not in wanted and not math.isinf(value):
             for parent in above[knob]:
                 if parent in final:
-                    final[parent] = max(final[parent], value)
+                    final[parent] = max(final[parent], _grid(found[parent], value, math.ceil))
     for knob in nested:  # a value that is ours stays within its ancestors
         if knob in final and not math.isinf(final[knob]):
             roof = min((final.get(p, found[p].actual) for p in above[knob]), default=math.inf)
-            final[knob] = min(final[knob], max(roof, found[knob].low))
+            within = _grid(found[knob], roof, math.floor)
+            final[knob] = min(final[knob], max(within, found[knob].low))
     return final
+
+
+def _grid(reading: KnobReading, value: float, nearest: Callable[[float], int]) -> float:
+    """`value`, which may come from a cgroup with another period, as this knob can hold it."""
+    if math.isinf(value):
+        return value
+    steps = value * reading.scale
+    whole = round(steps)
+    return (whole if abs(steps - whole) < 1e-7 else nearest(steps)) / reading.scale
 
 
 def _ancestors(knob: Knob, found: Mapping[Knob, KnobReading]) -> tuple[Knob, ...]:

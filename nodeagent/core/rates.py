@@ -1,6 +1,7 @@
 """Counters become rates: two snapshots and the time between them.
 
-A counter that went down, a pod with another inode, or a missing reading gives None, never a negative rate.
+A counter that went down or a missing reading gives None, never a negative rate. A pod that was not there
+before is a new cgroup, whose counters began at 0; unless that would mean more than the whole node.
 """
 
 from __future__ import annotations
@@ -8,7 +9,9 @@ from __future__ import annotations
 from msgspec import Struct
 
 from nodeagent.model.pod import Qos
-from nodeagent.model.snapshot import CpuTimes, Pod, Snapshot, Stall
+from nodeagent.model.snapshot import Container, CpuTimes, Pod, Reading, Snapshot, Stall
+
+NEWBORN = Reading(cpu_us=0, throttled_us=0, cpu_stall=Stall(0, 0), run_delay_us=0)
 
 
 class PodRates(Struct, frozen=True, gc=False):
@@ -51,7 +54,8 @@ def view(snapshot: Snapshot, previous: Snapshot | None) -> View:
     if previous is None or dt_s is None or previous.boot_id != snapshot.boot_id:
         return View(snapshot, None, tuple(_no_rates(p) for p in snapshot.pods), None, None, {})
     before = {(p.spec.uid, p.spec.inode): p for p in previous.pods}
-    pods = tuple(_pod_rates(p, before.get((p.spec.uid, p.spec.inode)), dt_s) for p in snapshot.pods)
+    most = snapshot.topology.cores * dt_s * 1e6
+    pods = tuple(_rates(p, before.get((p.spec.uid, p.spec.inode)), dt_s, most) for p in snapshot.pods)
     busy, steal, zones = _node_rates(snapshot, previous, dt_s)
     return View(snapshot, dt_s, pods, busy, steal, zones)
 
@@ -67,16 +71,17 @@ def _no_rates(pod: Pod) -> PodRates:
     return PodRates(pod, None, None, None, None)
 
 
-def _pod_rates(pod: Pod, old: Pod | None, dt_s: float) -> PodRates:
-    if old is None:
+def _rates(pod: Pod, old: Pod | None, dt_s: float, most_us: float) -> PodRates:
+    now = pod.reading
+    if old is None and (now.cpu_us is None or now.cpu_us > most_us):
         return _no_rates(pod)
-    now, was = pod.reading, old.reading
+    was = NEWBORN if old is None else old.reading
     return PodRates(
         pod,
         per_second(was.cpu_us, now.cpu_us, dt_s),
         per_second(_some_us(was.cpu_stall), _some_us(now.cpu_stall), dt_s),
         per_second(was.run_delay_us, now.run_delay_us, dt_s),
-        _throttled(pod, old, dt_s),
+        _throttled(pod, was, () if old is None else old.containers, dt_s),
     )
 
 
@@ -84,10 +89,10 @@ def _some_us(stall: Stall | None) -> int | None:
     return None if stall is None else stall.some_us
 
 
-def _throttled(pod: Pod, old: Pod, dt_s: float) -> float | None:
+def _throttled(pod: Pod, was: Reading, inner_was: tuple[Container, ...], dt_s: float) -> float | None:
     """Own throttling: the pod's and its containers'. The kernel counts each group's own limit only."""
-    ratio = per_second(old.reading.throttled_us, pod.reading.throttled_us, dt_s)
-    before = {(c.cgroup, c.inode): c.reading.throttled_us for c in old.containers}
+    ratio = per_second(was.throttled_us, pod.reading.throttled_us, dt_s)
+    before = {(c.cgroup, c.inode): c.reading.throttled_us for c in inner_was}
     inner = (
         per_second(before.get((c.cgroup, c.inode)), c.reading.throttled_us, dt_s) for c in pod.containers
     )

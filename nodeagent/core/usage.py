@@ -1,9 +1,10 @@
 """Who uses what: online, Batch and system use of the node and its NUMA nodes, and how old that knowledge is.
 
 A pod whose reading is missing counts with its last known use, and that use ages. A pod that was never read
-counts with its request, else everything that includes it is unknown; only in a pod's first tick, when no
-rate can exist yet, it counts with nothing and `arriving` says that nothing may grow. Per NUMA node, a
-cgroup's CPU time is not told by the kernel: Batch's and the system's shares follow each node's measured use.
+counts with its request, else everything that includes it is unknown; only in a pod's first tick it counts
+with nothing and `arriving` says that nothing may grow. /proc/stat counts in ticks of 10 ms, so the system's
+use is taken over at least half a second. Per NUMA node, a cgroup's CPU time is not told by the kernel:
+Batch's and the system's shares follow each node's measured use.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ from collections.abc import Mapping
 from msgspec import Struct
 
 from nodeagent.core.rates import PodRates, View
-from nodeagent.model.decision import KnownUse
+from nodeagent.model.decision import BusyPart, KnownUse
 from nodeagent.model.snapshot import NodeMemory
 
+SYSTEM_SPAN_S = 0.5
 NODE = ""  # the key of the node's own (system) use among the known
 
 
@@ -39,17 +41,27 @@ class Usage(Struct, frozen=True, gc=False):
 
     @property
     def sure(self) -> bool:
-        """True when every input was read in this tick; else nothing may be loosened."""
+        """True when every input was just read; else nothing may be loosened."""
         known = self.online_cores is not None and self.online_bytes is not None
-        return known and not self.arriving and self.cpu_age_s == 0.0 and self.memory_age_s == 0.0
+        return known and not self.arriving and self.cpu_age_s < SYSTEM_SPAN_S and self.memory_age_s == 0.0
 
 
-def remember(view: View, known: Mapping[str, KnownUse]) -> dict[str, KnownUse]:
-    """The last known use of every pod that is here, and of the system."""
+def add_up(view: View, part: BusyPart) -> BusyPart:
+    """`part` and this tick; begins anew once it spans SYSTEM_SPAN_S."""
+    if part.span_s >= SYSTEM_SPAN_S:
+        part = BusyPart()
+    if view.dt_s is None or view.busy_cores is None:
+        return part
+    others = view.busy_cores - sum(p.cores or 0.0 for p in view.pods)
+    return BusyPart(part.span_s + view.dt_s, part.other_core_s + others * view.dt_s)
+
+
+def remember(view: View, known: Mapping[str, KnownUse], part: BusyPart) -> dict[str, KnownUse]:
+    """The last known use of every pod that is here, and of the system; `part` is what `add_up` gave."""
     now = view.snapshot.at
     new = KnownUse(cpu_at=now, memory_at=now)
     after = {p.pod.spec.uid: _known_pod(p, known.get(p.pod.spec.uid, new), now) for p in view.pods}
-    after[NODE] = _known_system(view, after, known.get(NODE, KnownUse()), now)
+    after[NODE] = _known_system(view, after, known.get(NODE, KnownUse()), part)
     return after
 
 
@@ -92,11 +104,11 @@ def _known_pod(rates: PodRates, last: KnownUse, now: float) -> KnownUse:
     return KnownUse(cpu[0], cpu[1], memory[0], memory[1])
 
 
-def _known_system(view: View, pods: Mapping[str, KnownUse], last: KnownUse, now: float) -> KnownUse:
+def _known_system(view: View, pods: Mapping[str, KnownUse], last: KnownUse, part: BusyPart) -> KnownUse:
+    now = view.snapshot.at
     cpu: tuple[float | None, float] = (last.cpu_cores, last.cpu_at)
-    if view.busy_cores is not None:
-        fresh = sum(p.cores or 0.0 for p in view.pods)
-        cpu = (max(0.0, view.busy_cores - fresh), now)
+    if view.busy_cores is not None and part.span_s >= SYSTEM_SPAN_S:
+        cpu = (max(0.0, part.other_core_s / part.span_s), now)
     memory: tuple[float | None, float] = (last.memory_bytes, last.memory_at)
     node = view.snapshot.node.memory
     if node is not None and node.available_bytes is not None:

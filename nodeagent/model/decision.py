@@ -97,6 +97,13 @@ class KnownUse(Struct, frozen=True, array_like=True, gc=False):
     memory_at: float = 0.0
 
 
+class BusyPart(Struct, frozen=True, array_like=True, gc=False):
+    """CPU time of the node that no pod accounts for, added up over `span_s` seconds of ticks."""
+
+    span_s: float = 0.0
+    other_core_s: float = 0.0
+
+
 class Memory(Struct, frozen=True, gc=False):
     """All that outlives a tick. Owned by the engine; no detector or enforcer has any."""
 
@@ -104,6 +111,7 @@ class Memory(Struct, frozen=True, gc=False):
     spells: tuple[Spell, ...] = ()
     drifts: tuple[Drift, ...] = ()
     known: dict[str, KnownUse] = {}
+    busy: BusyPart = BusyPart()
     online: OnlineHistory = OnlineHistory()
     online_cores: tuple[tuple[float, float], ...] = ()  # (monotonic, cores), for the enforcement window
     offer: Offer = Offer()

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from nodeagent.model.decision import Tick
 from nodeagent.model.plan import Kind
 
+NOTABLE_FALL = 0.8  # a limit that falls below this share of the last one is worth a line
 Value = str | int | float | bool
 
 
@@ -57,10 +58,8 @@ def _limit(before: Tick | None, now: Tick) -> Iterator[Event]:
         keys: dict[str, Value] = {"cores": round(new, 3), "why": now.decision.limit_why}
         if old is not None:
             keys["was_cores"] = round(old, 3)
-        fell = (
-            old is None or new < old or before is None or before.decision.limit_why != now.decision.limit_why
-        )
-        yield Event("info" if fell else "debug", "batch.limit", keys)
+        notable = old is None or new < NOTABLE_FALL * old
+        yield Event("info" if notable else "debug", "batch.limit", keys)
 
 
 def _writes(now: Tick) -> Iterator[Event]:
