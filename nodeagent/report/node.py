@@ -1,0 +1,79 @@
+"""The series of the node: the offer with its terms, what bounds Batch, and what the agent has noticed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+
+from nodeagent.model.capacity import Amount, Capacity
+from nodeagent.model.decision import Decision, Tick
+from nodeagent.model.pod import Qos
+from nodeagent.report.text import Label, family
+
+
+def node_text(tick: Tick) -> str:
+    """All node families of one tick."""
+    seen, decision = tick.snapshot, tick.decision
+    pods = Counter(pod.spec.qos for pod in seen.pods)
+    families = [
+        *_offer(decision.capacity),
+        *_zones(decision.capacity),
+        *_batch(decision),
+        _gauge("pods", "Pods by QoS class", {("qos", qos.value): pods[qos] for qos in Qos}),
+        _gauge(
+            "last_tick_timestamp_seconds", "When the inputs of the last tick were read", {None: seen.unix}
+        ),
+    ]
+    return "".join(families)
+
+
+def _offer(offer: Capacity) -> Iterator[str]:
+    yield _gauge("offline_available_cores", "CPU offered to Batch", {None: offer.cpu.available})
+    yield _gauge("offline_available_bytes", "Memory offered to Batch", {None: offer.memory.available})
+    yield _gauge(
+        "offline_computed_cores", "CPU by the formula, before rate limits", {None: offer.cpu.computed}
+    )
+    yield _gauge(
+        "offline_computed_bytes", "Memory by the formula, before rate limits", {None: offer.memory.computed}
+    )
+    yield _gauge("offline_cpu_term_cores", "Inputs of the CPU formula", _terms(offer.cpu))
+    yield _gauge("offline_memory_term_bytes", "Inputs of the memory formula", _terms(offer.memory))
+    withdrawn = float(bool(offer.withdrawn))
+    yield _gauge("offline_withdrawn", "1 while nothing is offered for want of good inputs", {None: withdrawn})
+    yield _gauge("offline_confidence_ratio", "Confidence in the offer", {None: offer.confidence})
+    yield _total("lent_core_seconds_total", "CPU time that Batch used", offer.lent.used_core_s)
+    yield _total("offered_core_seconds_total", "CPU time that Batch was offered", offer.lent.offered_core_s)
+
+
+def _zones(offer: Capacity) -> Iterator[str]:
+    cpu: dict[Label | None, float] = {
+        ("numa_node", str(zone.numa_node)): zone.cpu.available for zone in offer.zones
+    }
+    memory: dict[Label | None, float] = {
+        ("numa_node", str(zone.numa_node)): zone.memory.available for zone in offer.zones
+    }
+    yield _gauge("numa_offline_available_cores", "CPU offered to Batch per NUMA node", cpu)
+    yield _gauge("numa_offline_available_bytes", "Memory offered to Batch per NUMA node", memory)
+
+
+def _batch(decision: Decision) -> Iterator[str]:
+    limit = decision.batch_limit_cores
+    signals = Counter(signal.name for signal in decision.signals)
+    yield _gauge("batch_limit_cores", "What Batch as a whole may use", {} if limit is None else {None: limit})
+    yield _gauge(
+        "signals", "Signals that are on, by name", {("signal", name): signals[name] for name in signals}
+    )
+    yield _gauge("knobs_planned", "Knobs for which the agent wants a value", {None: len(decision.plan)})
+    yield _gauge("knobs_yielded", "Knobs left to another writer for now", {None: len(decision.yielded)})
+
+
+def _terms(amount: Amount) -> dict[Label | None, float]:
+    return {("term", term.name): term.value for term in amount.terms}
+
+
+def _gauge(name: str, text: str, samples: Mapping[Label | None, float]) -> str:
+    return family(f"nodeagent_{name}", "gauge", text, samples)
+
+
+def _total(name: str, text: str, value: float) -> str:
+    return family(f"nodeagent_{name}", "counter", text, {None: value})

@@ -1,0 +1,361 @@
+"""/metrics: names and types as Prometheus wants them, one series per thing, none for what is not known."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import threading
+from math import inf
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+from prometheus_client import Metric
+from prometheus_client.parser import text_string_to_metric_families
+
+from nodeagent.model.decision import Drift, Signal, Tick
+from nodeagent.model.plan import Change, Kind, Knob, Outcome, Setting
+from nodeagent.model.pod import Qos
+from nodeagent.model.snapshot import MemoryEvents, Pod, Reading, Stall
+from nodeagent.report.metrics import Metrics, OwnCost
+from tests.unit import samples
+
+OWN = OwnCost(1.5, 40 << 20)
+QUOTA = Knob(Kind.CPU_QUOTA, samples.TIER)
+BASE_UNITS = ("seconds", "bytes", "cores", "ratio", "info")
+
+
+def page(*ticks: Tick, max_series: int = 20_000) -> str:
+    metrics = Metrics("0.1", revision="abc", max_series=max_series)
+    text = b""
+    for tick in ticks:
+        metrics.observe_tick(tick, 0.004, OWN)
+        text = metrics.render()
+    return text.decode()
+
+
+def parsed(text: str) -> dict[str, Metric]:
+    return {family.name: family for family in text_string_to_metric_families(text)}
+
+
+def values(text: str, name: str) -> dict[str, float]:
+    """The samples called `name`: their labels as text, and their values."""
+    return {
+        ",".join(f"{key}={value}" for key, value in sorted(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == name
+    }
+
+
+def with_pods(*pods: Pod, seq: int = 1) -> Tick:
+    tick = samples.tick(seq)
+    return replace(tick, snapshot=replace(tick.snapshot, pods=pods))
+
+
+def named(name: str, number: int = 0, reading: Reading | None = None, qos: Qos = Qos.LS) -> Pod:
+    pod = samples.pod(number, 1000.0, qos=qos)
+    reading = pod.reading if reading is None else reading
+    return replace(pod, spec=replace(pod.spec, name=name, uid=f"uid-{number}"), reading=reading)
+
+
+def busy_tick() -> Tick:
+    """A tick in which everything that can be shown is there."""
+    tick = samples.tick(2, pods=8)
+    signal = Signal("ls_hurt", "uid", 0.5, tick.snapshot.at - 1, "waits")
+    drift = Drift(QUOTA, 2, tick.snapshot.at, tick.snapshot.at, 1.0)
+    failed = Outcome(Change(QUOTA, 1.0, 2.0, "more"), None, "EINVAL")
+    return replace(
+        tick,
+        snapshot=replace(tick.snapshot, misses={"gone": 2}),
+        decision=replace(tick.decision, signals=(signal,), drifts=(drift,), yielded=(QUOTA,)),
+        outcomes=(*tick.outcomes, failed),
+    )
+
+
+def test_promtool_finds_nothing_to_complain_about() -> None:
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool is not installed (Debian package prometheus)")
+    text = page(busy_tick()).encode()
+    done = subprocess.run(
+        [promtool, "check", "metrics"], input=text, capture_output=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+def test_every_family_has_help_type_and_a_name_by_the_conventions() -> None:
+    text = page(busy_tick())
+    names = re.findall(r"^# TYPE (\S+) (\S+)$", text, re.MULTILINE)
+    assert re.findall(r"^# HELP (\S+) \S", text, re.MULTILINE) == [name for name, _ in names]
+    assert len(names) == len({name for name, _ in names}) > 40
+    for name, kind in names:
+        assert re.fullmatch(r"nodeagent_[a-z0-9_]+", name)
+        assert name.endswith("_total") == (kind == "counter"), name
+        assert not re.search(r"_(ms|us|ns|milliseconds|kb|mb|percent|counter|gauge|created)(_|$)", name), name
+    shown = {line.partition("{")[0].partition(" ")[0] for line in text.splitlines() if line[0] != "#"}
+    typed = {name for name, _ in names}
+    assert {re.sub(r"_(bucket|sum|count)$", "", name) for name in shown} == typed
+    assert all(
+        any(unit in name for unit in BASE_UNITS) for name in typed if "usage" in name or "duration" in name
+    )
+
+
+def test_labels_hold_no_ids_and_no_paths() -> None:
+    tick = busy_tick()
+    labels = set(re.findall(r"[{,]([a-z_]+)=", page(tick)))
+    assert labels == {
+        "pod",
+        "qos",
+        "term",
+        "numa_node",
+        "signal",
+        "woken_by",
+        "kind",
+        "outcome",
+        "version",
+        "revision",
+        "le",
+    }
+    assert "nodeagent/batch" not in page(tick)
+
+
+def test_readings_are_shown_in_base_units() -> None:
+    reading = Reading(
+        cpu_us=1_234_567,
+        periods=7,
+        throttled_periods=3,
+        throttled_us=500_000,
+        cpu_stall=Stall(2_000_000, 1_000_001),
+        memory_bytes=3000,
+        inactive_file_bytes=1000,
+        anon_bytes=1500,
+        file_bytes=1200,
+        memory_events=MemoryEvents(oom_kill=2),
+        memory_stall=Stall(10, None),
+        io_stall=Stall(20, 5),
+        pids=9,
+    )
+    text = page(with_pods(named("a", reading=reading)))
+    expected = {
+        "cpu_usage_seconds_total": 1.234567,
+        "cpu_throttled_seconds_total": 0.5,
+        "cpu_periods_total": 7,
+        "cpu_throttled_periods_total": 3,
+        "pressure_cpu_waiting_seconds_total": 2.0,
+        "pressure_cpu_stalled_seconds_total": 1.000001,
+        "pressure_memory_waiting_seconds_total": 0.00001,
+        "pressure_io_waiting_seconds_total": 0.00002,
+        "pressure_io_stalled_seconds_total": 0.000005,
+        "memory_usage_bytes": 3000,
+        "memory_working_set_bytes": 2000,
+        "memory_anon_bytes": 1500,
+        "memory_file_bytes": 1200,
+        "memory_oom_kills_total": 2,
+        "pids": 9,
+    }
+    shown = {name: value for name, value in pod_values(text).items() if "quota" not in name}
+    assert shown == expected
+
+
+def pod_values(text: str) -> dict[str, float]:
+    return {
+        sample.name.removeprefix("nodeagent_pod_"): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.labels.get("pod") == "a"
+    }
+
+
+def test_what_is_not_known_has_no_series_and_zero_has_one() -> None:
+    text = page(with_pods(named("a", 0, Reading(cpu_us=0)), named("b", 1, Reading(memory_bytes=5))))
+    assert values(text, "nodeagent_pod_cpu_usage_seconds_total") == {"pod=a,qos=ls": 0.0}
+    assert values(text, "nodeagent_pod_memory_usage_bytes") == {"pod=b,qos=ls": 5.0}
+    assert "nodeagent_pod_pids" not in text
+
+
+def test_a_reading_that_comes_and_goes_changes_its_own_series_only() -> None:
+    full, hollow = named("a"), named("b", 1, Reading(cpu_us=4_000_000))
+    whole = named("b", 1)
+    text = page(with_pods(full, whole), with_pods(full, hollow), with_pods(full, whole))
+    assert len(values(text, "nodeagent_pod_pids")) == 2
+    text = page(with_pods(full, whole), with_pods(full, hollow))
+    assert set(values(text, "nodeagent_pod_pids")) == {"pod=a,qos=ls"}
+    assert values(text, "nodeagent_pod_cpu_usage_seconds_total")["pod=b,qos=ls"] == 4.0
+
+
+def test_a_dead_pod_leaves_no_series() -> None:
+    metrics = Metrics("0.1")
+    metrics.observe_tick(with_pods(named("a"), named("b", 1)), 0.0, OWN)
+    assert b'pod="b"' in metrics.render()
+    metrics.observe_tick(with_pods(named("a"), seq=2), 0.0, OWN)
+    assert b'pod="b"' not in metrics.render()
+    metrics.observe_tick(with_pods(seq=3), 0.0, OWN)
+    assert b"nodeagent_pod_" not in metrics.render()
+
+
+def test_quota_wanted_and_found_are_two_series_and_no_limit_is_infinite() -> None:
+    pods = (named("a", 0, qos=Qos.BATCH), named("b", 1, qos=Qos.BATCH), named("c", 2))
+    cgroups = [pod.spec.cgroup for pod in pods]
+    tick = with_pods(*pods)
+    knobs = tuple(Knob(Kind.CPU_QUOTA, cgroup) for cgroup in cgroups)
+    plan = (Setting(knobs[0], 0.5, "q", "w"), Setting(knobs[1], inf, "q", "w"))
+    found = (samples.quota_knob(cgroups[0], 2.0), samples.quota_knob(cgroups[1]))
+    outcomes = (
+        Outcome(Change(knobs[0], 2.0, 0.5, "w"), 0.5),
+        Outcome(Change(knobs[1], inf, 1.0, "w"), None, "x"),
+    )
+    tick = Tick(replace(tick.snapshot, knobs=found), replace(tick.decision, plan=plan), (), outcomes)
+    text = page(tick)
+    target = values(text, "nodeagent_pod_cpu_quota_target_cores")
+    assert target == {"pod=a,qos=batch": 0.5, "pod=b,qos=batch": inf}
+    assert 'target_cores{pod="b",qos="batch"} +Inf' in text
+    applied = values(text, "nodeagent_pod_cpu_quota_applied_cores")
+    assert applied == {"pod=a,qos=batch": 0.5, "pod=b,qos=batch": inf}
+
+
+def test_the_offer_is_shown_with_terms_and_zones() -> None:
+    tick = samples.tick(1)
+    text = page(tick)
+    offer = tick.decision.capacity
+    assert values(text, "nodeagent_offline_available_cores") == {"": offer.cpu.available}
+    assert values(text, "nodeagent_offline_available_bytes") == {"": offer.memory.available}
+    terms = {f"term={term.name}": term.value for term in offer.cpu.terms}
+    assert values(text, "nodeagent_offline_cpu_term_cores") == terms
+    assert values(text, "nodeagent_numa_offline_available_cores") == {
+        "numa_node=0": offer.zones[0].cpu.available
+    }
+    assert values(text, "nodeagent_lent_core_seconds_total") == {"": offer.lent.used_core_s}
+    assert values(text, "nodeagent_offline_withdrawn") == {"": 0.0}
+    assert values(text, "nodeagent_batch_limit_cores") == {"": 2.0}
+
+
+def test_a_withdrawn_offer_and_an_unknown_limit_are_shown_as_such() -> None:
+    tick = samples.tick(1)
+    capacity = replace(tick.decision.capacity, withdrawn="blind")
+    decision = replace(tick.decision, capacity=capacity, batch_limit_cores=None)
+    text = page(replace(tick, decision=decision))
+    assert values(text, "nodeagent_offline_withdrawn") == {"": 1.0}
+    assert "nodeagent_batch_limit_cores" not in text
+
+
+def test_own_counters_add_up_over_ticks() -> None:
+    text = page(busy_tick(), busy_tick())
+    assert values(text, "nodeagent_ticks_total")["woken_by=timer"] == 2
+    assert values(text, "nodeagent_misses_total")["kind=gone"] == 4
+    assert values(text, "nodeagent_drifts_total")["kind=cpu.quota"] == 2  # the same two, seen in both ticks
+    changes = values(text, "nodeagent_changes_total")
+    assert changes["kind=cpu.quota,outcome=error"] == 2
+    assert changes["kind=cpu.quota,outcome=ok"] == 2 * len(samples.tick(2, pods=8).outcomes)
+    assert values(text, "nodeagent_tick_duration_seconds_count") == {"": 2}
+    assert values(text, "nodeagent_self_cpu_seconds_total") == {"": 1.5}
+    assert values(text, "nodeagent_self_resident_memory_bytes") == {"": 40 << 20}
+    assert values(text, "nodeagent_build_info") == {"revision=abc,version=0.1": 1}
+
+
+def test_journal_reload_and_skipped_ticks_are_counted() -> None:
+    metrics = Metrics("0.1")
+    metrics.journal(writing=False, size_bytes=77)
+    metrics.reloaded(ok=False)
+    metrics.skip_tick()
+    text = metrics.render().decode()
+    assert values(text, "nodeagent_journal_writing") == {"": 0}
+    assert values(text, "nodeagent_journal_size_bytes") == {"": 77}
+    assert values(text, "nodeagent_config_reloads_total")["outcome=error"] == 1
+    assert values(text, "nodeagent_config_last_reload_successful") == {"": 0}
+    assert values(text, "nodeagent_ticks_skipped_total") == {"": 1}
+
+
+def test_two_pods_of_one_name_keep_their_own_series_whatever_their_order() -> None:
+    first, second = named("web", 1), named("web", 2)
+    third = named("web~2", 3)
+    for pods in ((first, second, third), (third, second, first)):
+        text = page(with_pods(*pods))
+        shown = values(text, "nodeagent_pod_cpu_usage_seconds_total")
+        assert shown["pod=web,qos=ls"] == pytest.approx((first.reading.cpu_us or 0) / 1e6)
+        assert shown["pod=web~2,qos=ls"] == pytest.approx((second.reading.cpu_us or 0) / 1e6)
+        assert len(shown) == 3
+
+
+def test_beyond_the_cap_batch_pods_are_left_out_first_and_counted() -> None:
+    pods = samples.mixed_pods(40, 1000.0)
+    tick = with_pods(*pods)
+    full = page(tick)
+    all_series = sum(line[0] != "#" for line in full.splitlines())
+    capped = page(tick, max_series=500)
+    series = [line for line in capped.splitlines() if "{pod=" in line]
+    dropped = values(capped, "nodeagent_metrics_dropped_series")[""]
+    assert 0 < len(series) <= 500
+    assert len(series) + dropped == sum("{pod=" in line for line in full.splitlines())
+    assert 'qos="batch"' not in capped.replace('nodeagent_pods{qos="batch"}', "")
+    assert values(full, "nodeagent_metrics_dropped_series") == {"": 0}
+    assert all_series > 500
+    assert values(page(tick, max_series=0), "nodeagent_pods")["qos=ls"] == 20  # the node is always shown
+
+
+def test_names_that_look_alike_when_printed_are_still_two_series() -> None:
+    text = page(with_pods(named("\udcff", 0), named("\\udcff", 1)))
+    assert len(values(text, "nodeagent_pod_pids")) == 2
+
+
+@given(st.lists(st.text(max_size=12), min_size=1, max_size=5))
+def test_any_name_is_one_label_and_reads_back(names: list[str]) -> None:
+    text = page(with_pods(*(named(name, i) for i, name in enumerate(names))))
+    samples_ = parsed(text)["nodeagent_pod_pids"].samples
+    shown = [sample.labels["pod"] for sample in samples_]
+    assert len(set(shown)) == len(names)
+    assert {name for name in names if "\\" not in name} <= set(shown)
+
+
+@pytest.mark.parametrize(
+    "name", ["50%d", "%s%s%s%%", 'a"b', "a\\b", "a\nb", 'x"} 1\nevil{a="', "café", "\udcff"]
+)
+def test_a_hostile_name_stays_inside_its_label(name: str) -> None:
+    whole, hollow = named(name), named(name, 1, Reading(cpu_us=1))
+    for pods in ((whole,), (whole, hollow)):
+        text = page(with_pods(*pods))
+        assert "evil" not in parsed(text)
+        label = "\\udcff" if name == "\udcff" else name
+        assert parsed(text)["nodeagent_pod_cpu_usage_seconds"].samples[0].labels["pod"] == label
+
+
+@pytest.mark.parametrize("huge", [2**65, 10**400])
+def test_a_number_that_no_counter_can_hold_does_no_harm(huge: int) -> None:
+    text = page(with_pods(named("a", 0, Reading(cpu_us=huge, pids=1)), named("b", 1, Reading(cpu_us=1))))
+    assert values(text, "nodeagent_pod_cpu_usage_seconds_total")["pod=b,qos=ls"] == 1e-6
+    assert values(text, "nodeagent_pod_pids") == {"pod=a,qos=ls": 1.0}
+
+
+def test_the_part_of_a_tick_is_rendered_once() -> None:
+    metrics = Metrics("0.1")
+    metrics.observe_tick(samples.tick(1), 0.0, OWN)
+    metrics.render()
+    made = metrics._page
+    metrics.render()
+    assert metrics._page is made
+    metrics.observe_tick(samples.tick(2), 0.0, OWN)
+    metrics.render()
+    assert metrics._page is not made
+
+
+def test_scrapes_at_once_while_the_loop_goes_on_see_whole_pages() -> None:
+    metrics = Metrics("0.1")
+    metrics.observe_tick(samples.tick(1, pods=30), 0.0, OWN)
+    wrong: list[str] = []
+
+    def scrape() -> None:
+        for _ in range(30):
+            text = metrics.render().decode()
+            if text.count("nodeagent_pod_cpu_usage_seconds_total{") not in (30, 50):
+                wrong.append(text)
+
+    threads = [threading.Thread(target=scrape) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for seq in range(2, 60):
+        metrics.observe_tick(samples.tick(seq, pods=30 if seq % 2 else 50), 0.0, OWN)
+    for thread in threads:
+        thread.join(30.0)
+    assert not wrong
