@@ -87,8 +87,11 @@ def _valid(wanted: Mapping[Knob, float], found: Mapping[Knob, KnobReading]) -> d
     for knob in nested:  # a value that is ours stays within its ancestors
         if knob in final and not math.isinf(final[knob]):
             roof = min((final.get(p, found[p].actual) for p in above[knob]), default=math.inf)
-            within = _grid(found[knob], roof, math.floor)
-            final[knob] = min(final[knob], max(within, found[knob].low))
+            if final[knob] > roof:
+                within = _grid(found[knob], roof, math.floor)
+                final[knob] = (
+                    within if within >= found[knob].low else math.inf
+                )  # then the roof alone bounds it
     return final
 
 
