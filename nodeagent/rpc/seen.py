@@ -37,9 +37,9 @@ def node_message(node: Node, topology: Topology) -> pb.Node:
         cpu=None if node.cpus is None else _cpu_times(node.cpus),
         memory=_node_memory(node.memory),
         watermark_bytes=counter(node.watermark_bytes),
-        cpu_stall=_stall(node.cpu_stall),
-        memory_stall=_stall(node.memory_stall),
-        io_stall=_stall(node.io_stall),
+        cpu_stall=_stall(_bounded_stall(node.cpu_stall)),
+        memory_stall=_stall(_bounded_stall(node.memory_stall)),
+        io_stall=_stall(_bounded_stall(node.io_stall)),
         load=_load(node.load),
     )
 
@@ -150,18 +150,31 @@ def _exact_reading(r: Reading, now: float) -> pb.Reading:
 
 
 def _bounded(reading: Reading) -> Reading:
+    events = reading.memory_events
     numbers = {key: value for key, value in msgspec.structs.asdict(reading).items() if type(value) is int}
-    return msgspec.structs.replace(reading, **{key: counter(value) for key, value in numbers.items()})
+    return msgspec.structs.replace(
+        reading,
+        **{key: counter(value) for key, value in numbers.items()},
+        cpu_stall=_bounded_stall(reading.cpu_stall),
+        memory_stall=_bounded_stall(reading.memory_stall),
+        io_stall=_bounded_stall(reading.io_stall),
+        memory_events=None
+        if events is None
+        else MemoryEvents(*map(counter, msgspec.structs.astuple(events))),
+    )
+
+
+def _bounded_stall(stall: Stall | None) -> Stall | None:
+    return None if stall is None else Stall(counter(stall.some_us) or 0, counter(stall.full_us))
 
 
 def _stall(stall: Stall | None) -> pb.Stall | None:
-    if stall is None:
-        return None
-    return pb.Stall(some_us=counter(stall.some_us), full_us=counter(stall.full_us))
+    return None if stall is None else pb.Stall(some_us=stall.some_us, full_us=stall.full_us)
 
 
 def _events(events: MemoryEvents | None) -> pb.MemoryEvents | None:
     if events is None:
         return None
-    low, high, limit, oom, oom_kill = (counter(value) for value in msgspec.structs.astuple(events))
-    return pb.MemoryEvents(low=low, high=high, max=limit, oom=oom, oom_kill=oom_kill)
+    return pb.MemoryEvents(
+        low=events.low, high=events.high, max=events.max, oom=events.oom, oom_kill=events.oom_kill
+    )
