@@ -23,6 +23,7 @@ from nodeagent.model.errors import AgentError, Failed, Refused
 KILL_PATIENCE_S = 5.0  # from SIGKILL to giving up on a process in an uninterruptible sleep
 _CONTROLLERS = ("cpu", "memory", "pids", "io", "cpuset")
 _READ_ONLY = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+_VANISHED = frozenset({errno.ENOENT, errno.ENODEV})  # ENODEV: it is being removed just now
 _ATTEMPTS = 100
 _POLL_S = 0.005
 
@@ -58,9 +59,14 @@ def make_pod_cgroup(hierarchies: Hierarchies, path: str) -> PodCgroup:
     return PodCgroup(tuple(f"{top}/cgroup.procs" for top in made), tuple(warnings))
 
 
-def is_populated(hierarchies: Hierarchies, path: str) -> bool:
-    """True if there is a living process in the cgroup `path` or below it, in any hierarchy."""
-    return next(_processes(_tops(hierarchies, path)), None) is not None
+def remove_if_empty(hierarchies: Hierarchies, path: str) -> bool:
+    """Remove the cgroup `path` everywhere unless a process is in or below it. True if it is not there now."""
+    tops = _tops(hierarchies, path)
+    if next(_processes(tops), None) is not None:
+        return False
+    left = [error for top in tops for error in _remove_tree(top)]
+    _remove_empty_levels(hierarchies, path)
+    return not left
 
 
 def remove_pod_cgroup(hierarchies: Hierarchies, path: str, *, grace_s: float = 2.0) -> tuple[str, ...]:
@@ -104,8 +110,9 @@ def _make(hierarchy: Hierarchy, path: str, made: list[str]) -> list[str]:
     for _ in range(_ATTEMPTS):
         try:
             return _make_levels(hierarchy, path.split("/"), made)
-        except FileNotFoundError:
-            continue
+        except OSError as error:
+            if error.errno not in _VANISHED:
+                raise
     where = f"{hierarchy.root}/{path}"
     raise Refused(f"{where}: its parents keep vanishing", hint="does something else remove them?")
 
@@ -141,9 +148,9 @@ def _enable_controllers(level: str) -> list[str]:
         if controller in available and controller not in enabled:
             try:
                 _write(f"{level}/cgroup.subtree_control", f"+{controller}")
-            except FileNotFoundError:
-                raise
             except OSError as error:
+                if error.errno in _VANISHED:
+                    raise
                 warnings.append(f"{level}: cannot enable controller {controller}: {error.strerror}")
     return warnings
 

@@ -74,7 +74,8 @@ def write_claim(run_dir: str, claim: Claim) -> int:
             hint="run as root, or name a directory of your own with --run-dir",
         ) from error
     finally:
-        _unlink(temporary)
+        if fd >= 0:
+            _unlink(temporary)
     return fd
 
 

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from nodeagent.kernel.errno import translated
 from nodeagent.kernel.mounts import Hierarchies, find_hierarchies
-from nodeagent.kernel.place import is_populated, make_pod_cgroup, remove_pod_cgroup
+from nodeagent.kernel.place import make_pod_cgroup, remove_if_empty, remove_pod_cgroup
 from nodeagent.model.errors import Failed, Refused
 from nodeagent.model.pod import OWN_ROOT, Claim, Priority, Qos
 from nodeagent.pods.claims import MAX_CORES, NAME, lock_dead_claims, remove_claim, write_claim
@@ -78,8 +78,8 @@ def launch(  # noqa: PLR0913  # one for each option of the command line
 def remove_leftovers(run_dir: str, hierarchies: Hierarchies) -> None:
     """Remove cgroup and claim of each exec that was killed and whose command has ended since."""
     for cgroup, lock in lock_dead_claims(run_dir):
-        if not is_populated(hierarchies, cgroup):
-            _remove(run_dir, hierarchies, cgroup)
+        if remove_if_empty(hierarchies, cgroup):
+            remove_claim(run_dir, cgroup)
         os.close(lock)
 
 
@@ -92,9 +92,8 @@ def _pod_cgroup(run_dir: str, hierarchies: Hierarchies, claim: Claim) -> Iterato
     except FileExistsError:
         raise running from None
     try:
-        if is_populated(hierarchies, claim.cgroup):  # claimed in another run directory, or made by hand
+        if not remove_if_empty(hierarchies, claim.cgroup):  # another run directory's, or made by hand
             raise running
-        _warn(remove_pod_cgroup(hierarchies, claim.cgroup))
         placed = make_pod_cgroup(hierarchies, claim.cgroup)
         _warn(placed.warnings)
     except BaseException:
@@ -104,16 +103,11 @@ def _pod_cgroup(run_dir: str, hierarchies: Hierarchies, claim: Claim) -> Iterato
     try:
         yield placed.procs
     finally:
-        _remove(run_dir, hierarchies, claim.cgroup)
+        left = remove_pod_cgroup(hierarchies, claim.cgroup)
+        _warn(left)
+        if not left:  # the claim stays where the cgroup does: a later exec tries again
+            remove_claim(run_dir, claim.cgroup)
         os.close(lock)
-
-
-def _remove(run_dir: str, hierarchies: Hierarchies, cgroup: str) -> None:
-    """The claim stays where the cgroup does: a later exec tries again."""
-    left = remove_pod_cgroup(hierarchies, cgroup)
-    _warn(left)
-    if not left:
-        remove_claim(run_dir, cgroup)
 
 
 def _claim(
