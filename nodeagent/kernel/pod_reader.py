@@ -5,6 +5,7 @@ Invariant: a pod that is gone stays gone; a cgroup made anew under its name is a
 
 from __future__ import annotations
 
+import math
 import os
 
 from nodeagent.kernel.files import Shelf
@@ -15,7 +16,7 @@ from nodeagent.kernel.reading import PSI_KINDS, CgroupReader, PsiFiles
 from nodeagent.kernel.run_delay import RunDelay
 from nodeagent.model.errors import AgentError, Gone, Unsupported
 from nodeagent.model.pod import CgroupDir, Member, Qos
-from nodeagent.model.snapshot import Container, Pod
+from nodeagent.model.snapshot import Container, Pod, Reading
 
 
 class Host:
@@ -31,19 +32,19 @@ class Host:
 
 
 class PodReader:
-    """Reads one member until it is gone. `slow_at` is when its slow tier is due next."""
+    """Reads one member until it is gone. `slow_at`: when its slow tier is due after the first reading."""
 
     def __init__(self, host: Host, member: Member, slow_at: float) -> None:
-        self.slow_at = slow_at
+        self._slow_at = -math.inf
+        self._first_slow_at = slow_at
         self.psi_directory: str | None = None  # None: not known yet, or nowhere
         self._host = host
         self._member = member
-        self._gone = False
         self._cgroup = CgroupReader(host.places, CgroupDir(member.spec.cgroup, member.spec.inode), host.shelf)
         self._containers: dict[tuple[str, CgroupDir], _ContainerReader] = {}
         self._gate: Gate = host.gates.node
         self._delay: RunDelay | None = None
-        self._busy = self._fresh = True
+        self._busy = True
         self._unsupported = _stalls(frozenset(PSI_KINDS) - host.psi_kinds)
         self._pod: Pod | None = None
         self.follow(member)
@@ -63,20 +64,26 @@ class PodReader:
 
     def read(self, at: float, full: bool, slow_tick_s: float) -> Pod | None:
         """The pod now; None when it is gone. Cgroups that are gone are added to the host's `vanished`."""
-        spec = self._member.spec
-        slow = full or self._fresh or at >= self.slow_at
+        slow = full
+        if at >= self._slow_at:
+            slow = True
+            self._slow_at = max(self._slow_at, self._first_slow_at - slow_tick_s)
+            self._slow_at += slow_tick_s * ((at - self._slow_at) // slow_tick_s + 1.0)
+        if self.psi_directory is None:
+            slow = self._without_psi(slow)
+        moved = self._gate.moved
         try:
-            pod = None if self._gone else self._read(at, slow, full)
+            reading = self._cgroup.read(at, slow, full, moved, self._run_delay_us(at) if self._delayed else None)
         except Gone:
-            self._gone = True
-            self.close()
-            pod = None
-        if pod is None:
-            self._host.vanished.append(spec.cgroup)
-        elif slow and not self._fresh:
-            self.slow_at += slow_tick_s * ((at - self.slow_at) // slow_tick_s + 1.0)
-        self._fresh = False
-        return pod
+            self._host.vanished.append(self._member.spec.cgroup)
+            return None
+        pod = self._pod
+        if slow:
+            self._look_again()
+        elif pod is not None and reading is pod.reading and not self._containers:
+            self._busy = False
+            return pod
+        return self._renewed(reading, self._read_containers(at, slow, full, moved))
 
     def close(self) -> None:
         self._cgroup.close()
@@ -86,25 +93,22 @@ class PodReader:
             self._delay.close()
             self._delay = None
 
-    def _read(self, at: float, slow: bool, full: bool) -> Pod:
-        if self.psi_directory is None and (slow or self._busy):
+    def _without_psi(self, slow: bool) -> bool:
+        """Look for the pressure; without it, nothing tells whether the pod had a part in the node's."""
+        if slow or self._busy:
             self._find_psi()
-        moved = self._gate.moved
-        if moved and self.psi_directory is None:
-            slow = True  # no pressure of its own tells whether it had a part in the node's
-        reading = self._cgroup.read(
-            at, slow=slow, full=full, parent_moved=moved, run_delay_us=self._run_delay_us(at)
-        )
+        return slow or self._gate.moved
+
+    def _read_containers(self, at: float, slow: bool, full: bool, moved: bool) -> tuple[Container, ...]:
         inner = [container.read(at, slow, full, moved) for container in self._containers.values()]
-        containers = tuple([container for container in inner if container is not None])
-        if slow:
-            self._look_again()
-        last = self._pod
-        self._busy = last is None or reading is not last.reading
-        rest = (containers, self._unsupported)
-        if last is None or self._busy or rest != (last.containers, last.unsupported):
-            self._pod = last = Pod(self._member.spec, reading, *rest)
-        return last
+        return tuple([container for container in inner if container is not None])
+
+    def _renewed(self, reading: Reading, containers: tuple[Container, ...]) -> Pod:
+        pod = self._pod
+        self._busy = pod is None or reading is not pod.reading
+        if pod is None or self._busy or (containers, self._unsupported) != (pod.containers, pod.unsupported):
+            self._pod = pod = Pod(self._member.spec, reading, containers, self._unsupported)
+        return pod
 
     def _find_psi(self) -> None:
         """Ask where the pressure is told: while that is not known, and again where it was nowhere."""
@@ -139,12 +143,14 @@ class PodReader:
             self._gate = self._host.gates.node
 
     def _run_delay_us(self, at: float) -> int | None:
-        """For LS pods whose CPU pressure is told nowhere."""
-        if self._member.spec.qos is not Qos.LS or "cpu_stall" not in self._unsupported:
-            return None
+        """What stands in for the CPU pressure of an LS pod that has none."""
         if self._delay is None:
             self._delay = RunDelay(self._host.proc, self._thread_lists(), self._host.shelf)
         return self._delay.read(at)
+
+    @property
+    def _delayed(self) -> bool:
+        return self._member.spec.qos is Qos.LS and "cpu_stall" in self._unsupported
 
     def _thread_lists(self) -> tuple[str, ...]:
         walk = self._host.places.walk
@@ -171,7 +177,7 @@ class _ContainerReader:
 
     def read(self, at: float, slow: bool, full: bool, moved: bool) -> Container | None:
         try:
-            reading = self._cgroup.read(at, slow=slow or self._fresh, full=full, parent_moved=moved)
+            reading = self._cgroup.read(at, slow or self._fresh, full, moved)
         except Gone:
             self._host.vanished.append(self._directory.path)
             return None

@@ -24,14 +24,15 @@ Detail = tuple[int | None, int | None, int | None, MemoryEvents | None]
 class CpuV1:
     """cpuacct.usage, and cpu.stat (which has nothing but throttling here). A root is None if not mounted."""
 
-    __slots__ = ("_moved_at", "_seen", "_throttled", "stat", "usage")
+    __slots__ = ("_last", "_moved_at", "_seen", "_settled", "stat", "usage")
 
     def __init__(self, cpu_dir: str | None, cpuacct_dir: str | None, shelf: Shelf) -> None:
         self.usage = KeptFile(inside(cpuacct_dir, "cpuacct.usage"), microseconds, shelf, hot=True)
         self.stat = KeptFile(inside(cpu_dir, "cpu.stat"), _throttling, shelf, hot=True)
         self._seen = -1
         self._moved_at = 0.0
-        self._throttled: tuple[int | None, int | None, int | None] = (None, None, None)
+        self._settled = False
+        self._last: Cpu = (None, None, None, None)
 
     @property
     def files(self) -> tuple[KeptFile[int] | KeptFile[Numbers], ...]:
@@ -40,19 +41,16 @@ class CpuV1:
     def read(self, at: float, waiting: bool) -> Cpu:
         """(us, periods, throttled periods, throttled us). Not `waiting`: pressure is known not to move."""
         usage = self.usage.value()
-        if waiting or usage is None or self.usage.changes != self._seen:
+        moved = waiting or usage is None or self.usage.changes != self._seen
+        if self._settled and not moved:
+            return self._last
+        if moved:
             self._seen = self.usage.changes
             self._moved_at = at
-        if at - self._moved_at < _SETTLED_S:
-            self._throttled = self._throttling()
-        return (usage, *self._throttled)
-
-    def _throttling(self) -> tuple[int | None, int | None, int | None]:
-        counts = self.stat.value()
-        if counts is None:
-            return (None, None, None)
-        periods, throttled, time_ns = counts
-        return (periods, throttled, None if time_ns is None else time_ns // 1000)
+        self._settled = at - self._moved_at >= _SETTLED_S
+        periods, throttled, time_ns = self.stat.value() or (None, None, None)
+        self._last = (usage, periods, throttled, None if time_ns is None else time_ns // 1000)
+        return self._last
 
 
 class MemoryV1:

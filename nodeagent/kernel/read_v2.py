@@ -18,10 +18,12 @@ _events = FlatKeyed(b"low", b"high", b"max", b"oom", b"oom_kill")  # oom_kill si
 class CpuV2:
     """cpu.stat; its throttling lines are there only where the cpu controller is enabled."""
 
-    __slots__ = ("stat",)
+    __slots__ = ("_last", "_seen", "stat")
 
     def __init__(self, directory: str | None, shelf: Shelf) -> None:
         self.stat = KeptFile(inside(directory, "cpu.stat"), _cpu_stat, shelf, hot=True)
+        self._seen = -1
+        self._last: Cpu = (None, None, None, None)
 
     @property
     def files(self) -> tuple[KeptFile[Numbers], ...]:
@@ -29,8 +31,12 @@ class CpuV2:
 
     def read(self, _at: float, _waiting: bool) -> Cpu:
         """(usage us, periods, throttled periods, throttled us)."""
-        usage, periods, throttled, time_us = self.stat.value() or (None, None, None, None)
-        return (usage, periods, throttled, time_us)
+        counts = self.stat.value()
+        if self.stat.changes != self._seen:
+            self._seen = self.stat.changes
+            usage, periods, throttled, time_us = counts or (None, None, None, None)
+            self._last = (usage, periods, throttled, time_us)
+        return self._last
 
 
 class MemoryV2:

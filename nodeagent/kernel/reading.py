@@ -15,18 +15,16 @@ from typing import Any
 from nodeagent.kernel.files import KeptFile, Shelf, inside
 from nodeagent.kernel.mounts import Hierarchies
 from nodeagent.kernel.parse import number, stall
-from nodeagent.kernel.read_v1 import CpuV1, MemoryV1
+from nodeagent.kernel.read_v1 import Cpu, CpuV1, Detail, MemoryV1
 from nodeagent.kernel.read_v2 import CpuV2, MemoryV2
 from nodeagent.model.errors import Gone
 from nodeagent.model.pod import CgroupDir
-from nodeagent.model.snapshot import MemoryEvents, Reading, Stall
+from nodeagent.model.snapshot import Reading, Stall
 
 PSI_KINDS = ("cpu", "memory", "io")
 
-_Hot = tuple[int | None, int | None, int | None, int | None, Stall | None, int | None, int | None]
-_Details = tuple[int | None, int | None, int | None, MemoryEvents | None]
-_Cold = tuple[float | None, *_Details, Stall | None, Stall | None, int | None]
-_NO_HOT: _Hot = (None,) * 7
+_Cold = tuple[float | None, *Detail, Stall | None, Stall | None, int | None]
+_NO_CPU: Cpu = (None,) * 4
 _NO_COLD: _Cold = (None,) * 8
 
 
@@ -63,8 +61,8 @@ class CgroupReader:
     """`directory` is looked for in every hierarchy; `psi` is where its pressure is told, None: nowhere."""
 
     __slots__ = (
-        "_cold", "_cpu", "_directory", "_files", "_hot", "_last", "_memory", "_pids", "_psi",
-        "_shelf", "_sure", "_walk_root",
+        "_cold", "_cpu", "_cpu_last", "_directory", "_files", "_last", "_memory", "_misses", "_pids", "_psi",
+        "_sure", "_walk_root",
     )  # fmt: skip
 
     def __init__(self, places: Hierarchies, directory: CgroupDir, shelf: Shelf) -> None:
@@ -81,9 +79,9 @@ class CgroupReader:
         self._pids = KeptFile(inside(where.get("pids"), "pids.current"), number, shelf)
         self._files: tuple[KeptFile[Any], ...] = (*self._cpu.files, *self._memory.files, self._pids)
         self._psi: PsiFiles | None = None
-        self._directory, self._walk_root, self._shelf = directory, places.walk_root, shelf
+        self._directory, self._walk_root, self._misses = directory, places.walk_root, shelf.misses
         self._sure = False  # True while a descriptor is kept that dies with the cgroup
-        self._last, self._hot, self._cold = Reading(), _NO_HOT, _NO_COLD
+        self._last, self._cpu_last, self._cold = Reading(), _NO_CPU, _NO_COLD
 
     @property
     def psi(self) -> PsiFiles | None:
@@ -100,42 +98,47 @@ class CgroupReader:
         return self._files if self._psi is None else (*self._files, *self._psi.files)
 
     def read(
-        self, at: float, *, slow: bool, full: bool, parent_moved: bool, run_delay_us: int | None = None
+        self, at: float, slow: bool, full: bool, parent_moved: bool, run_delay_us: int | None = None
     ) -> Reading:
         """`slow`: the slow tier is due. `full`: read every file, even what could be known without.
 
         Gone when the cgroup is, or when there is another one in its place.
         """
-        misses = self._shelf.misses
-        gone_before = misses.gone
-        reading = self._read(at, slow or full, full, parent_moved or full, run_delay_us)
-        if not self._sure or misses.gone != gone_before:
+        last, psi, gone_before = self._last, self._psi, self._misses.gone
+        if slow:
+            self._retry_absent()
+        cpu_stall, memory_stall, io_stall = None, last.memory_stall, last.io_stall
+        if psi is not None:
+            cpu_stall = psi.cpu.value()
+            if parent_moved or full or memory_stall is None or io_stall is None:
+                memory_stall, io_stall = psi.memory.value(), psi.io.value()
+                slow = slow or memory_stall is not last.memory_stall or io_stall is not last.io_stall
+        waiting = full or cpu_stall is None or cpu_stall is not last.cpu_stall
+        cpu = self._cpu.read(at, waiting)
+        used = self._memory.usage.value()
+        if slow:
+            self._cold = (at, *self._memory.detail(), memory_stall, io_stall, self._pids.value())
+        if self._misses.gone != gone_before or not self._sure:
             self._check()
-        return reading
+        if (
+            slow
+            or waiting
+            or cpu is not self._cpu_last
+            or used is not last.memory_bytes
+            or (run_delay_us != last.run_delay_us)
+        ):  # else the same object: a cgroup at rest costs no memory
+            self._cpu_last = cpu
+            self._last = Reading(*(*cpu, cpu_stall, used, run_delay_us, *self._cold))
+        return self._last
 
     def close(self) -> None:
         for file in self.files:
             file.close()
 
-    def _read(self, at: float, slow: bool, full: bool, moved: bool, run_delay_us: int | None) -> Reading:
-        last, psi = self._last, self._psi
-        if slow:
-            for file in self.files:
-                file.absent = False  # a controller may have been enabled since
-        cpu_stall = memory_stall = io_stall = None
-        if psi is not None:
-            cpu_stall, memory_stall, io_stall = psi.cpu.value(), last.memory_stall, last.io_stall
-            if moved or memory_stall is None or io_stall is None:
-                memory_stall, io_stall = psi.memory.value(), psi.io.value()
-                slow = slow or memory_stall is not last.memory_stall or io_stall is not last.io_stall
-        waiting = full or cpu_stall is None or cpu_stall is not last.cpu_stall
-        hot = (*self._cpu.read(at, waiting), cpu_stall, self._memory.usage.value(), run_delay_us)
-        if slow:
-            self._cold = (at, *self._memory.detail(), memory_stall, io_stall, self._pids.value())
-        elif hot == self._hot:
-            return last  # the same object: a cgroup at rest costs no memory
-        self._hot, self._last = hot, Reading(*(*hot, *self._cold))
-        return self._last
+    def _retry_absent(self) -> None:
+        """A controller may have been enabled since."""
+        for file in self.files:
+            file.absent = False
 
     def _check(self) -> None:
         """What was read is this cgroup's only if it is still there afterwards."""
@@ -145,6 +148,7 @@ class CgroupReader:
         except OSError:
             found = None
         if found != self._directory.inode:
+            self._sure = False  # so that it is Gone the next time too
             self.close()
             raise Gone(f"{path}: " + ("removed" if found is None else "another cgroup of the same name"))
         self._sure = any(file.kept for file in self._cpu.files)

@@ -1,0 +1,133 @@
+"""What a tick of reading costs against its floor: a C program that only preads the same kept-open files."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from nodeagent.kernel.reader import NodeReader
+from nodeagent.model.pod import Member
+from tests.bench.real_pods import real_pods
+from tests.bench.table import Figure, cpu_s, in_turns, show
+
+PODS = 300
+ROUNDS = 40
+PAUSE_S = 0.05
+
+
+class Floor:
+    """The compiled floor.c, running; `cost_s` makes it read everything once."""
+
+    def __init__(self, paths: list[str], directory: str) -> None:
+        compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+        if compiler is None:
+            raise SystemExit("bench: no C compiler for the floor (Debian: apt-get install gcc libc6-dev)")
+        program, listing = f"{directory}/floor", Path(directory, "files")
+        source = str(Path(__file__).with_name("floor.c"))
+        subprocess.run([compiler, "-O2", "-o", program, source], check=True)
+        listing.write_text("".join(f"{path}\n" for path in paths))
+        self._process = subprocess.Popen(
+            [program, str(listing)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._ask, self._answer = self._process.stdin, self._process.stdout
+        self.count = int(self._answer.readline() or 0)
+
+    def cost_s(self) -> float:
+        self._ask.write("\n")
+        self._ask.flush()
+        return int(self._answer.readline()) / 1e9
+
+    def close(self) -> None:
+        self._process.communicate()
+
+
+def naive(paths: list[str]) -> list[dict[str, object]]:
+    """Open, read, split, dict: how it is done when nobody counts."""
+    read: list[dict[str, object]] = []
+    for path in paths:
+        with open(path) as file:
+            text = file.read()
+        values: dict[str, object] = {}
+        for line in text.splitlines():
+            key, _, rest = line.partition(" ")
+            if "=" in rest:
+                values[key] = {name: float(value) for name, value in (f.split("=") for f in rest.split())}
+            elif rest.isdigit():
+                values[key] = int(rest)
+            else:
+                values[key] = rest or (int(key) if key.isdigit() else key)
+        read.append(values)
+    return read
+
+
+def kept_paths(before: set[int]) -> list[str]:
+    """Files that this process has open now and had not `before`."""
+    return [os.readlink(f"/proc/self/fd/{fd}") for fd in sorted(_open_fds() - before)]
+
+
+def main() -> bool:
+    """Print the table; True when all targets were held."""
+    with real_pods(PODS) as members, tempfile.TemporaryDirectory() as directory:
+        before = _open_fds()
+        whole = NodeReader()
+        seen = whole.read(members, 0.0, full=True)
+        assert len(seen.pods) == PODS, f"{len(seen.pods)} of {PODS} pods were read"
+        assert not seen.misses, seen.misses
+        paths = kept_paths(before)
+        floor = Floor(paths, directory)
+        assert floor.count == len(paths)
+        tiered = NodeReader()
+        tiered.read(members, 0.0)
+        try:
+            return _compare(members, paths, floor, whole, tiered)
+        finally:
+            floor.close()
+            whole.close()
+            tiered.close()
+
+
+def _compare(
+    members: tuple[Member, ...], paths: list[str], floor: Floor, whole: NodeReader, tiered: NodeReader
+) -> bool:
+    clock = iter(range(1, 1 << 30))
+    costs = in_turns(
+        {
+            "floor": floor.cost_s,
+            "full": lambda: cpu_s(lambda: whole.read(members, time.monotonic(), full=True)),
+            "tiered": lambda: cpu_s(lambda: tiered.read(members, float(next(clock)))),
+            "naive": lambda: cpu_s(lambda: naive(paths)),
+        },
+        ROUNDS,
+        PAUSE_S,
+    )
+    ms = {name: statistics.median(each) * 1e3 for name, each in costs.items()}
+    mean_ms = {name: statistics.mean(each) * 1e3 for name, each in costs.items()}
+    return show(
+        f"Reading {PODS} pods, {len(paths)} files, 10 % of the pods active ({ROUNDS} rounds in turns, CPU time)",
+        [
+            Figure("C: pread of the kept files", ms["floor"], "ms"),
+            Figure("full tick", ms["full"], "ms"),
+            Figure("open-read-dict Python", ms["naive"], "ms"),
+            Figure("tiered tick (mean)", mean_ms["tiered"], "ms"),
+            Figure("full tick / C", ms["full"] / ms["floor"], "x", 1.6),
+            Figure("full tick / open-read-dict", ms["full"] / ms["naive"], "x", 0.25),
+            Figure("tiered tick / full tick", mean_ms["tiered"] / mean_ms["full"], "x", 0.4),
+        ],
+    )
+
+
+def _open_fds() -> set[int]:
+    with os.scandir("/proc/self/fd") as entries:
+        return {int(entry.name) for entry in entries if os.path.isfile(entry.path)}
+
+
+if __name__ == "__main__":
+    sys.exit(0 if main() else 1)
