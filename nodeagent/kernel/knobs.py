@@ -6,6 +6,7 @@ cgroup that was read, and each write is read back.
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Iterable, Mapping
 
 from nodeagent.kernel.cgroup import inode_of
@@ -21,15 +22,17 @@ from nodeagent.model.pod import Member, Qos
 class Knobs:
     """The cpu knobs of the host's cgroups, with their files kept open between ticks; `close` it.
 
-    `misses` counts what the last `read` could not read, by kind: "garbled", "gone", "refused".
+    `misses` counts what the last `read` could not read, by kind: "garbled", "gone", "refused". With more
+    than `max_kept` cgroups (default: what a quarter of RLIMIT_NOFILE allows) only directories stay open.
     """
 
-    def __init__(self, hierarchies: Hierarchies) -> None:
+    def __init__(self, hierarchies: Hierarchies, *, max_kept: int | None = None) -> None:
         cpu = hierarchies.roots.get("cpu")
         self._root = None if cpu is None else cpu.root
         self._dialect: type[CpuCgroup] = CpuV1 if cpu is None or cpu.version == 1 else CpuV2
         self._cgroups: dict[str, CpuCgroup] = {}
         self._absent: set[Knob] = set()
+        self._max_kept = _affordable() if max_kept is None else max_kept
         self.misses: dict[str, int] = {}
 
     def targets_for(self, members: Iterable[Member], tiers: Iterable[str] = ()) -> tuple[Knob, ...]:
@@ -123,6 +126,8 @@ class Knobs:
         except AgentError as error:
             self._missed(error)
             return None
+        if len(self._cgroups) > self._max_kept:
+            cgroup.drop_kept()
         same = memory is not None and memory.inode == cgroup.inode
         return _reading(knob, found, self._dialect.nested_quota, memory if same else None)
 
@@ -151,6 +156,7 @@ class Knobs:
         return False
 
 
+DESCRIPTORS = 5  # of a cgroup on v1: the directory and four files
 _UNKNOWN = -1  # the directory may not be looked at; no inode has this number
 _MISSES: dict[type[AgentError], str] = {Garbled: "garbled", Gone: "gone", Refused: "refused"}
 
@@ -174,6 +180,10 @@ def _reading(knob: Knob, found: Found, nested_quota: bool, memory: Held | None) 
         written=written,
         pending=pending,
     )
+
+
+def _affordable() -> int:
+    return max(0, resource.getrlimit(resource.RLIMIT_NOFILE)[0]) // 4 // DESCRIPTORS
 
 
 def _ancestors(path: str) -> Iterable[str]:

@@ -27,7 +27,8 @@ class Tree:
     def __init__(self, root: Path, version: int) -> None:
         self.root, self.version = root, version
         hierarchy = Hierarchy(1 if version == 1 else 2, str(root), frozenset({"cpu"}))
-        self.knobs = Knobs(Hierarchies({"cpu": hierarchy}, None, (hierarchy,)))
+        self.hierarchies = Hierarchies({"cpu": hierarchy}, None, (hierarchy,))
+        self.knobs = Knobs(self.hierarchies)
 
     def make(self, target: str) -> Path:
         directory = self.root / target
@@ -209,4 +210,19 @@ def test_descriptors_are_kept_between_reads_and_closed_when_nobody_asks(tree: Tr
         tree.knobs.apply([Change(QUOTA, math.inf, 0.5, "")])
     assert len(list(Path("/proc/self/fd").iterdir())) == kept > before
     tree.knobs.read((), {})
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_with_more_cgroups_than_descriptors_allow_reading_goes_on_without_keeping_files(tree: Tree) -> None:
+    targets = [Knob(kind, f"many/{n}") for n in range(5) for kind in Kind]
+    for n in range(5):
+        tree.make(f"many/{n}")
+    few = Knobs(tree.hierarchies, max_kept=4)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    readings = few.read(targets, {})
+    assert len(readings) == 10
+    assert len(list(Path("/proc/self/fd").iterdir())) == before + 5
+    assert few.apply([Change(targets[0], math.inf, 0.5, "")])[0].ok
+    assert few.read(targets, {})[0].actual == 0.5
+    few.close()
     assert len(list(Path("/proc/self/fd").iterdir())) == before

@@ -1,0 +1,135 @@
+"""`restore` on captured hosts: everything back where it was, and every other case told."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+
+import pytest
+
+from nodeagent.kernel.knobs import Knobs
+from nodeagent.kernel.mounts import find_hierarchies
+from nodeagent.lock import Lock
+from nodeagent.model.errors import Failed, Unsupported
+from nodeagent.model.plan import Change, Kind, Knob
+from nodeagent.originals import Originals
+from nodeagent.restore import restore
+
+BOOT = "0b9c8f5e-2f6e-4e0c-9d53-52a1d1a2b3c4"
+V1 = {"cpu.cfs_quota_us": "-1\n", "cpu.cfs_period_us": "100000\n", "cpu.shares": "1024\n", "cpu.idle": "0\n"}
+V2 = {"cpu.max": "max 100000\n", "cpu.weight": "100\n", "cpu.idle": "0\n"}
+MOUNTS = {
+    1: "32 31 0:29 / /sys/fs/cgroup/cpu rw,relatime - cgroup cgroup rw,cpu\n",
+    2: "32 31 0:29 / /sys/fs/cgroup rw,relatime - cgroup2 cgroup2 rw\n",
+}
+TIER, POD = "nodeagent/batch", "nodeagent/batch/sort"
+
+
+class CapturedHost:
+    """A host below a directory, with the agent's tier and one pod, whose quotas and weights were changed."""
+
+    def __init__(self, root: Path, version: int) -> None:
+        self.root, self.state = root / "host", root / "state"
+        self.cpu = self.root / ("sys/fs/cgroup/cpu" if version == 1 else "sys/fs/cgroup")
+        for target in (TIER, POD):
+            (self.cpu / target).mkdir(parents=True)
+            for name, text in (V1 if version == 1 else V2).items():
+                (self.cpu / target / name).write_text(text)
+        if version == 2:
+            (self.cpu / "cgroup.controllers").write_text("cpu memory\n")
+        (self.root / "proc/1").mkdir(parents=True)
+        (self.root / "proc/1/mountinfo").write_text(MOUNTS[version])
+        (self.root / "proc/sys/kernel/random").mkdir(parents=True)
+        (self.root / "proc/sys/kernel/random/boot_id").write_text(BOOT + "\n")
+        self.first = self.texts()
+
+    def texts(self) -> dict[str, str]:
+        return {str(p): p.read_text().strip() for p in sorted(self.cpu.rglob("cpu.*"))}
+
+    def quota_file(self, target: str) -> Path:
+        names = ("cpu.cfs_quota_us", "cpu.max")
+        return next(p for p in (self.cpu / target / name for name in names) if p.exists())
+
+    def changed_and_crashed(self) -> None:
+        originals, knobs = Originals(str(self.state), BOOT), Knobs(find_hierarchies(str(self.root)))
+        new = {Kind.CPU_QUOTA: (math.inf, 0.5), Kind.CPU_WEIGHT: (1.0, 0.0)}
+        targets = [Knob(kind, target) for target in (TIER, POD) for kind in Kind]
+        knobs.read(targets, {})
+        changes = originals.intend([Change(knob, *new[knob.kind], "t") for knob in targets], knobs.inode)
+        assert all(outcome.ok for outcome in knobs.apply(changes))
+        originals.close()
+        knobs.close()
+
+
+@pytest.fixture(params=[1, 2], ids=["v1", "v2"])
+def host(tmp_path: Path, request: pytest.FixtureRequest) -> CapturedHost:
+    made = CapturedHost(tmp_path, request.param)
+    made.changed_and_crashed()
+    assert made.texts() != made.first
+    return made
+
+
+def test_everything_is_put_back_and_restoring_again_has_nothing_to_do(host: CapturedHost) -> None:
+    restored = restore(str(host.state), str(host.root))
+    assert host.texts() == host.first
+    assert len(restored.put_back) == 4
+    assert not restored.left + restored.gone + restored.warnings
+    assert not restored.failed
+    again = restore(str(host.state), str(host.root))
+    assert not again.put_back
+
+
+def test_what_another_writer_changed_is_left_and_told(host: CapturedHost) -> None:
+    text = "30000" if "cfs" in host.quota_file(POD).name else "30000 100000"
+    host.quota_file(POD).write_text(text)
+    restored = restore(str(host.state), str(host.root))
+    assert [(r.knob, r.actual, r.original) for r in restored.left] == [
+        (Knob(Kind.CPU_QUOTA, POD), 0.3, math.inf)
+    ]
+    assert host.quota_file(POD).read_text() == text
+    assert len(restored.put_back) == 3
+
+
+def test_what_is_gone_is_told(host: CapturedHost) -> None:
+    (host.cpu / POD).rename(host.cpu / "elsewhere")
+    restored = restore(str(host.state), str(host.root))
+    assert set(restored.gone) == {Knob(kind, POD) for kind in Kind}
+    assert len(restored.put_back) == 2
+
+
+def test_what_cannot_be_read_stays_in_the_ledger_for_the_next_time(host: CapturedHost) -> None:
+    good = host.quota_file(POD).read_text()
+    host.quota_file(POD).write_text("nonsense")
+    restored = restore(str(host.state), str(host.root))
+    assert restored.failed == ((Knob(Kind.CPU_QUOTA, POD), "it cannot be read"),)
+    host.quota_file(POD).write_text(good)
+    assert len(restore(str(host.state), str(host.root)).put_back) == 1
+    assert host.texts() == host.first
+
+
+def test_while_an_agent_lives_it_is_refused_with_its_pid(host: CapturedHost) -> None:
+    before = host.texts()
+    with Lock(str(host.state)), pytest.raises(Failed, match=rf"\b{os.getpid()}\b"):
+        restore(str(host.state), str(host.root))
+    assert host.texts() == before
+
+
+def test_after_a_reboot_nothing_is_put_back(host: CapturedHost) -> None:
+    (host.root / "proc/sys/kernel/random/boot_id").write_text(BOOT.replace("0b9c", "ffff"))
+    before = host.texts()
+    assert not restore(str(host.state), str(host.root)).put_back
+    assert host.texts() == before
+
+
+def test_a_wrong_state_directory_or_host_root_is_told_and_nothing_is_forgotten(
+    host: CapturedHost, tmp_path: Path
+) -> None:
+    with pytest.raises(Failed, match="no such directory"):
+        restore(str(tmp_path / "typo"), str(host.root))
+    assert not (tmp_path / "typo").exists()
+    (host.root / "proc/1/mountinfo").write_text("")
+    with pytest.raises(Unsupported):
+        restore(str(host.state), str(host.root))
+    (host.root / "proc/1/mountinfo").write_text(MOUNTS[1].replace("cpu", "pids"))
+    assert len(restore(str(host.state), str(host.root)).failed) == 4
