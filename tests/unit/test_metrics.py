@@ -1,125 +1,20 @@
-"""/metrics: names and types as Prometheus wants them, one series per thing, none for what is not known."""
+"""What /metrics shows: readings in base units, decisions, own counters; nothing that is not known."""
 
 from __future__ import annotations
 
-import re
-import shutil
-import subprocess
 import threading
 from math import inf
 
-import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from msgspec.structs import replace
-from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from nodeagent.model.decision import Drift, Signal, Tick
+from nodeagent.model.decision import Tick
 from nodeagent.model.plan import Change, Kind, Knob, Outcome, Setting
 from nodeagent.model.pod import Qos
-from nodeagent.model.snapshot import MemoryEvents, Pod, Reading, Stall
-from nodeagent.report.metrics import Metrics, OwnCost
+from nodeagent.model.snapshot import MemoryEvents, Reading, Stall
+from nodeagent.report.metrics import Metrics
 from tests.unit import samples
-
-OWN = OwnCost(1.5, 40 << 20)
-QUOTA = Knob(Kind.CPU_QUOTA, samples.TIER)
-BASE_UNITS = ("seconds", "bytes", "cores", "ratio", "info")
-
-
-def page(*ticks: Tick, max_series: int = 20_000) -> str:
-    metrics = Metrics("0.1", revision="abc", max_series=max_series)
-    text = b""
-    for tick in ticks:
-        metrics.observe_tick(tick, 0.004, OWN)
-        text = metrics.render()
-    return text.decode()
-
-
-def parsed(text: str) -> dict[str, Metric]:
-    return {family.name: family for family in text_string_to_metric_families(text)}
-
-
-def values(text: str, name: str) -> dict[str, float]:
-    """The samples called `name`: their labels as text, and their values."""
-    return {
-        ",".join(f"{key}={value}" for key, value in sorted(sample.labels.items())): sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-        if sample.name == name
-    }
-
-
-def with_pods(*pods: Pod, seq: int = 1) -> Tick:
-    tick = samples.tick(seq)
-    return replace(tick, snapshot=replace(tick.snapshot, pods=pods))
-
-
-def named(name: str, number: int = 0, reading: Reading | None = None, qos: Qos = Qos.LS) -> Pod:
-    pod = samples.pod(number, 1000.0, qos=qos)
-    reading = pod.reading if reading is None else reading
-    return replace(pod, spec=replace(pod.spec, name=name, uid=f"uid-{number}"), reading=reading)
-
-
-def busy_tick() -> Tick:
-    """A tick in which everything that can be shown is there."""
-    tick = samples.tick(2, pods=8)
-    signal = Signal("ls_hurt", "uid", 0.5, tick.snapshot.at - 1, "waits")
-    drift = Drift(QUOTA, 2, tick.snapshot.at, tick.snapshot.at, 1.0)
-    failed = Outcome(Change(QUOTA, 1.0, 2.0, "more"), None, "EINVAL")
-    return replace(
-        tick,
-        snapshot=replace(tick.snapshot, misses={"gone": 2}),
-        decision=replace(tick.decision, signals=(signal,), drifts=(drift,), yielded=(QUOTA,)),
-        outcomes=(*tick.outcomes, failed),
-    )
-
-
-def test_promtool_finds_nothing_to_complain_about() -> None:
-    promtool = shutil.which("promtool")
-    if promtool is None:
-        pytest.skip("promtool is not installed (Debian package prometheus)")
-    text = page(busy_tick()).encode()
-    done = subprocess.run(
-        [promtool, "check", "metrics"], input=text, capture_output=True, timeout=60, check=False
-    )
-    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
-
-
-def test_every_family_has_help_type_and_a_name_by_the_conventions() -> None:
-    text = page(busy_tick())
-    names = re.findall(r"^# TYPE (\S+) (\S+)$", text, re.MULTILINE)
-    assert re.findall(r"^# HELP (\S+) \S", text, re.MULTILINE) == [name for name, _ in names]
-    assert len(names) == len({name for name, _ in names}) > 40
-    for name, kind in names:
-        assert re.fullmatch(r"nodeagent_[a-z0-9_]+", name)
-        assert name.endswith("_total") == (kind == "counter"), name
-        assert not re.search(r"_(ms|us|ns|milliseconds|kb|mb|percent|counter|gauge|created)(_|$)", name), name
-    shown = {line.partition("{")[0].partition(" ")[0] for line in text.splitlines() if line[0] != "#"}
-    typed = {name for name, _ in names}
-    assert {re.sub(r"_(bucket|sum|count)$", "", name) for name in shown} == typed
-    assert all(
-        any(unit in name for unit in BASE_UNITS) for name in typed if "usage" in name or "duration" in name
-    )
-
-
-def test_labels_hold_no_ids_and_no_paths() -> None:
-    tick = busy_tick()
-    labels = set(re.findall(r"[{,]([a-z_]+)=", page(tick)))
-    assert labels == {
-        "pod",
-        "qos",
-        "term",
-        "numa_node",
-        "signal",
-        "woken_by",
-        "kind",
-        "outcome",
-        "version",
-        "revision",
-        "le",
-    }
-    assert "nodeagent/batch" not in page(tick)
+from tests.unit.metric_pages import OWN, busy_tick, named, page, values, with_pods
 
 
 def test_readings_are_shown_in_base_units() -> None:
@@ -268,17 +163,6 @@ def test_journal_reload_and_skipped_ticks_are_counted() -> None:
     assert values(text, "nodeagent_ticks_skipped_total") == {"": 1}
 
 
-def test_two_pods_of_one_name_keep_their_own_series_whatever_their_order() -> None:
-    first, second = named("web", 1), named("web", 2)
-    third = named("web~2", 3)
-    for pods in ((first, second, third), (third, second, first)):
-        text = page(with_pods(*pods))
-        shown = values(text, "nodeagent_pod_cpu_usage_seconds_total")
-        assert shown["pod=web,qos=ls"] == pytest.approx((first.reading.cpu_us or 0) / 1e6)
-        assert shown["pod=web~2,qos=ls"] == pytest.approx((second.reading.cpu_us or 0) / 1e6)
-        assert len(shown) == 3
-
-
 def test_beyond_the_cap_batch_pods_are_left_out_first_and_counted() -> None:
     pods = samples.mixed_pods(40, 1000.0)
     tick = with_pods(*pods)
@@ -293,39 +177,6 @@ def test_beyond_the_cap_batch_pods_are_left_out_first_and_counted() -> None:
     assert values(full, "nodeagent_metrics_dropped_series") == {"": 0}
     assert all_series > 500
     assert values(page(tick, max_series=0), "nodeagent_pods")["qos=ls"] == 20  # the node is always shown
-
-
-def test_names_that_look_alike_when_printed_are_still_two_series() -> None:
-    text = page(with_pods(named("\udcff", 0), named("\\udcff", 1)))
-    assert len(values(text, "nodeagent_pod_pids")) == 2
-
-
-@given(st.lists(st.text(max_size=12), min_size=1, max_size=5))
-def test_any_name_is_one_label_and_reads_back(names: list[str]) -> None:
-    text = page(with_pods(*(named(name, i) for i, name in enumerate(names))))
-    samples_ = parsed(text)["nodeagent_pod_pids"].samples
-    shown = [sample.labels["pod"] for sample in samples_]
-    assert len(set(shown)) == len(names)
-    assert {name for name in names if "\\" not in name} <= set(shown)
-
-
-@pytest.mark.parametrize(
-    "name", ["50%d", "%s%s%s%%", 'a"b', "a\\b", "a\nb", 'x"} 1\nevil{a="', "café", "\udcff"]
-)
-def test_a_hostile_name_stays_inside_its_label(name: str) -> None:
-    whole, hollow = named(name), named(name, 1, Reading(cpu_us=1))
-    for pods in ((whole,), (whole, hollow)):
-        text = page(with_pods(*pods))
-        assert "evil" not in parsed(text)
-        label = "\\udcff" if name == "\udcff" else name
-        assert parsed(text)["nodeagent_pod_cpu_usage_seconds"].samples[0].labels["pod"] == label
-
-
-@pytest.mark.parametrize("huge", [2**65, 10**400])
-def test_a_number_that_no_counter_can_hold_does_no_harm(huge: int) -> None:
-    text = page(with_pods(named("a", 0, Reading(cpu_us=huge, pids=1)), named("b", 1, Reading(cpu_us=1))))
-    assert values(text, "nodeagent_pod_cpu_usage_seconds_total")["pod=b,qos=ls"] == 1e-6
-    assert values(text, "nodeagent_pod_pids") == {"pod=a,qos=ls": 1.0}
 
 
 def test_the_part_of_a_tick_is_rendered_once() -> None:

@@ -35,7 +35,7 @@ def test_buf_finds_nothing(check: list[str]) -> None:
 def test_the_committed_code_is_what_the_protocol_generates(tmp_path: Path) -> None:
     """`make proto` writes it anew, with the oldest grpcio-tools that is to be supported at run time:
 
-    python -m grpc_tools.protoc -Iproto --python_out=. --pyi_out=. --grpc_python_out=. proto/nodeagent/v1/*.proto
+    grpc_tools.protoc -Iproto --python_out=. --pyi_out=. --grpc_python_out=. proto/nodeagent/v1/*.proto
     """
     outputs = [f"--{kind}_out={tmp_path}" for kind in ("python", "pyi", "grpc_python")]
     run(sys.executable, "-m", "grpc_tools.protoc", "-Iproto", *outputs, "proto/nodeagent/v1/nodeagent.proto")
