@@ -19,10 +19,11 @@ from nodeagent.kernel.cgroup_v2 import CpuV2
 from nodeagent.kernel.cpu import CpuCgroup
 from nodeagent.kernel.knobs import Knobs
 from nodeagent.kernel.mounts import Hierarchies, find_hierarchies
+from nodeagent.kernel.reader import boot_id
 from nodeagent.model.errors import AgentError, Refused
 from nodeagent.model.plan import Change, Kind, Knob, Plan, Setting, one_owner
 from nodeagent.originals import Originals
-from nodeagent.restore import give_back
+from nodeagent.restore import give_back, restore
 
 pytestmark = pytest.mark.live
 
@@ -264,6 +265,20 @@ def test_after_kill_9_at_random_instants_restore_puts_every_file_back(
     record_property("kills", f"{KILLS}: {changed} left values behind, {interrupted} in mid-write")
     assert changed > KILLS // 4
     assert interrupted > 0
+
+
+def test_restore_finds_the_host_and_the_boot_by_itself(place: Place, knobs: Knobs, tmp_path: Path) -> None:
+    first = place.texts()
+    originals = Originals(str(tmp_path), boot_id())
+    quota, weight = (Knob(kind, place.target) for kind in (Kind.CPU_QUOTA, Kind.CPU_WEIGHT))
+    knobs.read([quota, weight], {})
+    originals.intend([Change(quota, math.inf, 0.5, ""), Change(weight, 1.0, 0.0, "")], knobs.inode)
+    knobs.apply([Change(quota, math.inf, 0.5, ""), Change(weight, 1.0, 0.0, "")])
+    originals.close()
+    assert place.texts() != first
+    restored = restore(str(tmp_path))
+    assert {outcome.change.knob for outcome in restored.put_back} == {quota, weight}
+    assert place.texts() == first
 
 
 def test_values_of_another_writer_are_left_and_told(place: Place, knobs: Knobs, tmp_path: Path) -> None:
