@@ -1,0 +1,5 @@
+"""`python -m nodeagent`: the command line without the console script."""
+
+from nodeagent.cli import main
+
+main()

@@ -1,0 +1,134 @@
+"""A real agent and real commands under it, started by tests and ended with them, whatever happens."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from nodeagent.kernel.mounts import find_hierarchies
+
+NODEAGENT = (sys.executable, "-m", "nodeagent")
+TIMEOUT_S = 20.0
+SPIN = "while :; do :; done"
+
+
+def until(true: Callable[[], bool], what: str, timeout_s: float = TIMEOUT_S) -> None:
+    """Wait for a condition; AssertionError when it does not come."""
+    end = time.monotonic() + timeout_s
+    while not true():
+        assert time.monotonic() < end, f"waited {timeout_s:g} s in vain: {what}"
+        time.sleep(0.02)
+
+
+def cpu_file(path: str) -> Path:
+    """A file of the cpu controller."""
+    return Path(find_hierarchies("/").roots["cpu"].root, path)
+
+
+class RunningAgent:
+    """`nodeagent run` on its own state and run directories, without a fixed port."""
+
+    def __init__(self, home: Path, config: Path | None = None, **values: object) -> None:
+        self.home = home
+        self.state, self.runtime = home / "state", home / "run"
+        settings: dict[str, object] = {
+            "agent.state_dir": self.state,
+            "agent.run_dir": self.runtime,
+            "http.address": "",
+            "agent.tick_s": 0.25,
+            "log.level": "debug",
+            **{key.replace("__", "."): value for key, value in values.items()},
+        }
+        words = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
+        words += ["--config", str(config)] if config else []
+        self.log_path = home / f"log-{time.monotonic_ns()}"
+        with self.log_path.open("wb") as log:
+            self.process = subprocess.Popen([*NODEAGENT, "run", *words], stderr=log, stdout=log)
+
+    def events(self) -> list[dict[str, Any]]:
+        """The structured events so far."""
+        lines = self.log_path.read_bytes().split(b"\n")
+        return [json.loads(line) for line in lines[:-1] if line.startswith(b"{")]
+
+    def named(self, name: str) -> list[dict[str, Any]]:
+        """Events of one name."""
+        return [event for event in self.events() if event["event"] == name]
+
+    def ready(self) -> RunningAgent:
+        """Wait until it runs; AssertionError with its log when it does not."""
+        until(
+            lambda: bool(self.named("agent.started")) or self.process.poll() is not None,
+            f"agent.started in {self.log_path.read_text()}",
+        )
+        assert self.process.poll() is None, self.log_path.read_text()
+        return self
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Signal it and wait; its exit status."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        return self.process.wait(TIMEOUT_S)
+
+    def get(self, path: str) -> str:
+        """The body of an HTTP page."""
+        address = self.named("http.listening")[0]["address"]
+        with urllib.request.urlopen(f"http://{address}{path}", timeout=5) as answer:
+            body: bytes = answer.read()
+        return body.decode()
+
+
+@contextlib.contextmanager
+def running(home: Path, config: Path | None = None, **values: object) -> Iterator[RunningAgent]:
+    """An agent that is ready, and stopped on leaving."""
+    agent = RunningAgent(home, config, **values)
+    try:
+        yield agent.ready()
+    finally:
+        if agent.process.poll() is None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                agent.stop()
+        if agent.process.poll() is None:
+            agent.process.kill()
+            agent.process.wait()
+
+
+@contextlib.contextmanager
+def executed(
+    agent_run_dir: Path, qos: str, name: str, command: str, *options: str
+) -> Iterator[subprocess.Popen[bytes]]:
+    """`nodeagent exec` of a shell command, ended on leaving together with all that it started."""
+    words = [*NODEAGENT, "exec", "--qos", qos, "--name", name, "--run-dir", str(agent_run_dir), *options]
+    process = subprocess.Popen([*words, "--", "sh", "-c", command])
+    try:
+        until(
+            lambda: cpu_file(f"nodeagent/{qos}/{name}").is_dir() or process.poll() is not None, f"pod {name}"
+        )
+        yield process
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+        process.wait(TIMEOUT_S)
+
+
+def quota_cores(path: str) -> float | None:
+    """The quota of a cgroup in cores, None without a limit."""
+    v1 = cpu_file(f"{path}/cpu.cfs_quota_us")
+    if v1.exists():
+        quota, period = int(v1.read_text()), int(cpu_file(f"{path}/cpu.cfs_period_us").read_text())
+        return None if quota < 0 else quota / period
+    quota_text, period_text = cpu_file(f"{path}/cpu.max").read_text().split()
+    return None if quota_text == "max" else int(quota_text) / int(period_text)
+
+
+def unique(name: str) -> str:
+    """A pod name that no other test run uses."""
+    return f"na-test-{os.getpid()}-{name}"
