@@ -67,6 +67,19 @@ def test_a_new_v1_cpuset_has_what_its_parent_has(hierarchies: Hierarchies) -> No
         assert Path(cpuset.root, PATH, name).read_text() == wanted
 
 
+def test_a_new_v2_cgroup_has_the_controllers_that_are_there(hierarchies: Hierarchies) -> None:
+    if hierarchies.unified is None or hierarchies.roots["cpu"].version != 2:
+        pytest.skip("cpu is not on v2 here")
+    make_pod_cgroup(hierarchies, PATH)
+    root = Path(hierarchies.unified)
+    for level in (root, root / TOP, root / TOP / "batch"):
+        available = set(Path(level, "cgroup.controllers").read_text().split())
+        enabled = set(Path(level, "cgroup.subtree_control").read_text().split())
+        assert enabled >= available & {"cpu", "memory", "pids", "io", "cpuset"}
+    assert Path(root, PATH, "cpu.max").exists()
+    assert Path(root, PATH, "cgroup.subtree_control").read_text().split() == []
+
+
 def test_a_level_that_others_use_stays(hierarchies: Hierarchies) -> None:
     make_pod_cgroup(hierarchies, PATH)
     other = Path(hierarchies.walk_root, TOP, "batch/other")
