@@ -18,6 +18,7 @@ from nodeagent.report import http
 from nodeagent.report.http import HttpServer
 from nodeagent.report.metrics import Metrics, OwnCost
 from tests.unit import samples
+from tests.unit.rpc_clients import has_ipv6_loopback
 
 
 @contextmanager
@@ -208,6 +209,14 @@ def test_stop_leaves_no_thread() -> None:
     with serving(HttpServer("127.0.0.1:0", lambda: b"")):
         assert "http" in {thread.name for thread in threading.enumerate()}
     assert "http" not in {thread.name for thread in threading.enumerate()}
+
+
+@pytest.mark.parametrize("address", ["localhost:0", "[::1]:0", "127.8.8.8:0"])
+def test_any_local_address_will_do(address: str) -> None:
+    if address.startswith("[") and not has_ipv6_loopback():
+        pytest.skip("no IPv6 loopback on this machine")
+    with serving(HttpServer(address, lambda: b"page\n")) as server:
+        assert get(server, "/metrics") == (200, "page\n")
 
 
 @pytest.mark.parametrize(

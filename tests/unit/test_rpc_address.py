@@ -16,7 +16,7 @@ from nodeagent.model.errors import Failed, Misconfigured
 from nodeagent.rpc.server import RpcServer
 from nodeagent.v1 import nodeagent_pb2 as pb
 from tests.unit import samples
-from tests.unit.rpc_clients import WAIT_S, client, code, serving
+from tests.unit.rpc_clients import WAIT_S, client, code, has_ipv6_loopback, serving
 
 
 def test_the_socket_opens_for_owner_and_group_only_whatever_the_umask(tmp_path: Path) -> None:
@@ -125,12 +125,3 @@ def test_stop_leaves_the_socket_of_a_successor(tmp_path: Path) -> None:
             first.stop()
             successor.publish(samples.tick(1))
             assert stub.GetCapacity(pb.GetCapacityRequest(), timeout=WAIT_S).capacity.seq == 1
-
-
-def has_ipv6_loopback() -> bool:
-    try:
-        with socket.socket(socket.AF_INET6) as probe:
-            probe.bind(("::1", 0))
-    except OSError:
-        return False
-    return True

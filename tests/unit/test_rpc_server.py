@@ -75,8 +75,10 @@ def test_a_watch_begins_with_a_snapshot_then_tells_changes_only(server: RpcServe
         watch = stub.WatchCapacity(pb.WatchCapacityRequest(), timeout=WAIT_S)
         assert next(watch).reason == pb.UPDATE_REASON_SNAPSHOT
         server.publish(offering(2, 3.001))  # noise
+        begin = time.monotonic()
         server.publish(offering(3, 1.0))
         change = next(watch)
+        assert time.monotonic() - begin < 2.0  # told by the tick, not found by the heartbeat after 5 s
         assert (change.reason, change.capacity.seq) == (pb.UPDATE_REASON_CHANGE, 3)
         assert change.capacity.cpu.available_cores == 1.0
         watch.cancel()
