@@ -7,7 +7,7 @@ from nodeagent.core.rates import View
 from nodeagent.core.scene import Scene
 from nodeagent.detect import DETECTORS
 from nodeagent.enforce import ENFORCERS
-from nodeagent.model.decision import BatchLimit, Decision, Memory, Signal
+from nodeagent.model.decision import BatchLimit, Decision, Memory, Signal, Spell
 from nodeagent.model.glob import glob_regex
 from nodeagent.model.plan import Kind, Knob, one_owner
 from nodeagent.model.policy import Policy
@@ -17,21 +17,16 @@ from nodeagent.model.snapshot import Snapshot
 def decide(snapshot: Snapshot, policy: Policy, memory: Memory) -> tuple[Decision, Memory]:
     """One tick: signals, complete plan and capacity from `snapshot`, and the memory for the next tick."""
     view = rates.view(snapshot, memory.previous)
-    found = [c for detect in DETECTORS for c in detect(view, policy)]
-    signals, spells = dwell.settle(
-        snapshot.at, found, memory.spells, policy.pressure.rise_s, policy.pressure.fall_s
-    )
+    signals, spells = _signals(view, policy, memory)
     busy = usage.add_up(view, memory.busy)
     known = usage.remember(view, memory.known, busy)
     use = usage.usage(view, known)
     offered = capacity.assess(view, use, policy.capacity, memory.online, memory.offer, memory.lent)
-
     window = _slide(view, use.online_cores, memory.online_cores, policy.cpu.window_s)
     recent = max((cores for _, cores in window), default=None)
     ceiling = capacity.cpu_ceiling(view, use, policy.capacity, recent)
     in_force = _in_force(memory.batch, snapshot)
     batch, why = limit.next_limit(view, signals, policy.cpu, in_force, ceiling, use.sure)
-
     scene = _scene(view, signals, policy, batch, why)
     plan = one_owner(s for enforce in ENFORCERS for s in enforce(scene, policy))
     drifts = drift.watch(snapshot.at, snapshot.knobs, memory.drifts, policy.drift)
@@ -56,6 +51,13 @@ def decide(snapshot: Snapshot, policy: Policy, memory: Memory) -> tuple[Decision
         offer=offered.offer,
         batch=batch,
         lent=offered.lent,
+    )
+
+
+def _signals(view: View, policy: Policy, memory: Memory) -> tuple[tuple[Signal, ...], tuple[Spell, ...]]:
+    found = [c for detect in DETECTORS for c in detect(view, policy)]
+    return dwell.settle(
+        view.snapshot.at, found, memory.spells, policy.pressure.rise_s, policy.pressure.fall_s
     )
 
 

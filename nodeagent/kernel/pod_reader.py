@@ -34,6 +34,11 @@ class Host:
 class PodReader:
     """Reads one member until it is gone. `slow_at`: when its slow tier is due after the first reading."""
 
+    __slots__ = (
+        "_busy", "_cgroup", "_containers", "_delay", "_first_slow_at", "_gate", "_host", "_member", "_pod",
+        "_slow_at", "_unsupported", "psi_directory",
+    )  # fmt: skip
+
     def __init__(self, host: Host, member: Member, slow_at: float) -> None:
         self._slow_at = -math.inf
         self._first_slow_at = slow_at
@@ -72,8 +77,11 @@ class PodReader:
         if self.psi_directory is None:
             slow = self._without_psi(slow)
         moved = self._gate.moved
+        delay_us = (
+            None if self.psi_directory is not None and not self._unsupported else self._run_delay_us(at)
+        )
         try:
-            reading = self._cgroup.read(at, slow, full, moved, self._run_delay_us(at) if self._delayed else None)
+            reading = self._cgroup.read(at, slow, full, moved, delay_us)
         except Gone:
             self._host.vanished.append(self._member.spec.cgroup)
             return None
@@ -144,13 +152,11 @@ class PodReader:
 
     def _run_delay_us(self, at: float) -> int | None:
         """What stands in for the CPU pressure of an LS pod that has none."""
+        if self._member.spec.qos is not Qos.LS or "cpu_stall" not in self._unsupported:
+            return None
         if self._delay is None:
             self._delay = RunDelay(self._host.proc, self._thread_lists(), self._host.shelf)
         return self._delay.read(at)
-
-    @property
-    def _delayed(self) -> bool:
-        return self._member.spec.qos is Qos.LS and "cpu_stall" in self._unsupported
 
     def _thread_lists(self) -> tuple[str, ...]:
         walk = self._host.places.walk

@@ -3,6 +3,8 @@
     each tick   cpu usage, throttling, cpu pressure, memory usage
     slow        memory.stat, memory events, memory and io pressure, pids; carried over with their `slow_at`
 
+A cgroup at rest (no task of it ran or waited) can neither be throttled nor charge memory: its throttling and
+memory usage are then left to the slow tier, or to the tick in which the gate says that somebody reclaims.
 Invariant: a cgroup is read only while the one of its name has its inode. A slow value is never shown as newer
 than it is; memory and io pressure are carried over under a newer `slow_at` only while the gate is shut.
 """
@@ -61,7 +63,7 @@ class CgroupReader:
     """`directory` is looked for in every hierarchy; `psi` is where its pressure is told, None: nowhere."""
 
     __slots__ = (
-        "_cold", "_cpu", "_cpu_last", "_directory", "_files", "_last", "_memory", "_misses", "_pids", "_psi",
+        "_cold", "_cpu", "_directory", "_files", "_last", "_last_cpu", "_memory", "_misses", "_pids", "_psi",
         "_sure", "_walk_root",
     )  # fmt: skip
 
@@ -81,7 +83,7 @@ class CgroupReader:
         self._psi: PsiFiles | None = None
         self._directory, self._walk_root, self._misses = directory, places.walk_root, shelf.misses
         self._sure = False  # True while a descriptor is kept that dies with the cgroup
-        self._last, self._cpu_last, self._cold = Reading(), _NO_CPU, _NO_COLD
+        self._last, self._last_cpu, self._cold = Reading(), _NO_CPU, _NO_COLD
 
     @property
     def psi(self) -> PsiFiles | None:
@@ -92,6 +94,7 @@ class CgroupReader:
         if self._psi is not None:
             self._psi.close()
         self._psi = psi
+        self._cold = (*self._cold[:5], None, None, self._cold[7])
 
     @property
     def files(self) -> tuple[KeptFile[Any], ...]:  # Any: each parses to something else
@@ -115,19 +118,16 @@ class CgroupReader:
                 slow = slow or memory_stall is not last.memory_stall or io_stall is not last.io_stall
         waiting = full or cpu_stall is None or cpu_stall is not last.cpu_stall
         cpu = self._cpu.read(at, waiting)
-        used = self._memory.usage.value()
+        resting = not waiting and cpu is self._last_cpu
+        used = last.memory_bytes
+        if slow or parent_moved or not resting or used is None:
+            used = self._memory.usage.value()
         if slow:
             self._cold = (at, *self._memory.detail(), memory_stall, io_stall, self._pids.value())
-        if self._misses.gone != gone_before or not self._sure:
+        if not self._sure or self._misses.gone != gone_before:
             self._check()
-        if (
-            slow
-            or waiting
-            or cpu is not self._cpu_last
-            or used is not last.memory_bytes
-            or (run_delay_us != last.run_delay_us)
-        ):  # else the same object: a cgroup at rest costs no memory
-            self._cpu_last = cpu
+        if slow or not resting or used is not last.memory_bytes or run_delay_us != last.run_delay_us:
+            self._last_cpu = cpu
             self._last = Reading(*(*cpu, cpu_stall, used, run_delay_us, *self._cold))
         return self._last
 

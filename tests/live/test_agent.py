@@ -83,8 +83,8 @@ def test_on_exit_keep_leaves_the_values_and_the_next_agent_takes_them_over(tmp_p
 
 def test_ls_pressure_cuts_batch_and_batch_grows_back_when_ls_is_calm(tmp_path: Path) -> None:
     batch, ls = unique("batch"), unique("ls")
-    fast = {"cpu__recover_ratio_per_s": 0.2}
-    with running(tmp_path, **fast) as agent, executed(agent.runtime, "batch", batch, _spin(CPUS)):
+    hog = executed(tmp_path / "run", "batch", batch, _spin(CPUS))
+    with running(tmp_path, cpu__recover_ratio_per_s=0.2) as agent, hog:
         until(lambda: quota_cores(OWN_TIER) is not None, "a quota on the tier")
         with executed(agent.runtime, "ls", ls, _spin(2 * CPUS)):  # more threads than CPUs: some must wait
             until(lambda: bool(agent.named("ls-cpu-pressure.began")), "pressure is seen")
