@@ -123,3 +123,15 @@ def test_a_queue_overflow_counts_as_a_change(tmp_path: Path) -> None:
         os.unlink(path)
     assert watch.drain()
     watch.close()
+
+
+def test_a_walk_among_vanishing_cgroups_never_fails(parent: Path) -> None:
+    churn = "while :; do mkdir -p $0/a/b $0/c; rmdir $0/a/b $0/a $0/c; done"
+    process = subprocess.Popen(["sh", "-c", churn, str(parent)], stderr=subprocess.DEVNULL)
+    try:
+        seen = {directory.path for _ in range(300) for directory in walk(str(parent))}
+    finally:
+        process.kill()
+        process.wait()
+    assert seen <= {"", "a", "a/b", "c"}
+    assert len(seen) > 1

@@ -42,7 +42,7 @@ def test_the_default_name_is_always_a_name(program: str) -> None:
 def test_misuse_has_the_exit_code_of_usage_and_says_what_is_right(tmp_path: Path) -> None:
     for options in ({"name": "a/b"}, {"cpus": float("nan")}, {"cpus": 0.0}, {"memory": -1}):
         with pytest.raises(Failed) as caught:
-            launch(["true"], qos=Qos.BATCH, run_dir=str(tmp_path), **options)  # type: ignore[arg-type]  # mixed
+            launch(["true"], qos=Qos.BATCH, run_dir=str(tmp_path), **options)
         assert caught.value.exit_code == 2
         assert caught.value.hint
     assert list(tmp_path.iterdir()) == []
