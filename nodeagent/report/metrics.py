@@ -1,7 +1,7 @@
 """/metrics: the latest tick as text, and the agent's own counters from prometheus-client.
 
 The loop calls the observers; a scrape, on its own thread, renders what it finds. Dead pods leave no series,
-since every page is made from one tick. Invariant: at most `max_series` series; pods that do not fit are counted.
+since every page is made from one tick. Invariant: at most `max_series` series; what does not fit is counted.
 """
 
 from __future__ import annotations
