@@ -9,6 +9,9 @@ import math
 
 from nodeagent.kernel.cgroup import Count, Flag, Interface, count
 from nodeagent.kernel.cpu import CpuCgroup
+from nodeagent.model.errors import Refused
+
+NESTING = "cgroup v1 refuses a quota above that of a cgroup around it or below that of one inside it"
 
 
 class Quota(Interface[float]):
@@ -38,4 +41,7 @@ class CpuV1(CpuCgroup):
         return self.cfs_quota_us, self.cfs_period_us
 
     def set_bandwidth(self, quota_us: float, period_us: int) -> None:  # noqa: ARG002  # a file of its own in v1
-        self.cfs_quota_us = quota_us
+        try:
+            self.cfs_quota_us = quota_us
+        except Refused as refused:
+            raise Refused(str(refused), hint=NESTING) from refused

@@ -140,7 +140,7 @@ class Knobs:
             if change.new != change.old:
                 cgroup.write(change.knob.kind, change.new)
         except AgentError as refused:
-            error = str(refused)
+            error = f"{refused} ({refused.hint})" if refused.hint else str(refused)
         try:
             found = cgroup.read(change.knob.kind)
         except AgentError as unreadable:

@@ -151,6 +151,8 @@ def test_a_child_quota_above_its_parents_is_refused_on_v1_and_told(place: Place,
     assert above.ok
     assert "EINVAL" in under.error
     assert "60000" in under.error
+    assert "around it" in under.error
+    assert "\n" not in under.error
     assert under.found == math.inf
     (fits,) = knobs.apply([Change(child, math.inf, 0.5, "")])
     (tighter,) = knobs.apply([Change(parent, 0.5, 0.4, "")])
