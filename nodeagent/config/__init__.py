@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 import msgspec
 from msgspec import Struct
 
+from nodeagent.config.fitted import fit_defaults
 from nodeagent.config.limits import check_together
 from nodeagent.config.schema import POD, leaves
 from nodeagent.config.sources import Entry, from_env, from_file, from_overrides, from_systemd
@@ -50,6 +51,7 @@ def load(path: str | None, *, env: Mapping[str, str], overrides: Mapping[str, st
         origins[entry.key] = entry.origin
     if origins["grpc.address"] == DEFAULT:
         values["grpc.address"] = f"unix:{values['agent.run_dir']}/nodeagent.sock"
+    fit_defaults(values, origins, DEFAULT)
     config = _config(values, origins, path)
     check_together(config.settings, config.policy, config.rules, origins)
     return config

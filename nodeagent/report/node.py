@@ -10,6 +10,8 @@ from nodeagent.model.decision import Decision, Tick
 from nodeagent.model.pod import Qos
 from nodeagent.report.text import Label, family
 
+CEILING = "ceiling_ratio"  # the one term without the unit of its formula
+
 
 def node_text(tick: Tick) -> str:
     """All node families of one tick."""
@@ -38,6 +40,12 @@ def _offer(offer: Capacity) -> Iterator[str]:
     )
     yield _gauge("offline_cpu_term_cores", "Inputs of the CPU formula", _terms(offer.cpu))
     yield _gauge("offline_memory_term_bytes", "Inputs of the memory formula", _terms(offer.memory))
+    yield _gauge(
+        "offline_cpu_ceiling_ratio", "Share of the cores that may be in use in all", _ceiling(offer.cpu)
+    )
+    yield _gauge(
+        "offline_memory_ceiling_ratio", "Share of memory that may be in use in all", _ceiling(offer.memory)
+    )
     withdrawn = float(bool(offer.withdrawn))
     yield _gauge("offline_withdrawn", "1 while nothing is offered for want of good inputs", {None: withdrawn})
     yield _gauge("offline_confidence_ratio", "Confidence in the offer", {None: offer.confidence})
@@ -68,7 +76,12 @@ def _batch(decision: Decision) -> Iterator[str]:
 
 
 def _terms(amount: Amount) -> dict[Label | None, float]:
-    return {("term", term.name): term.value for term in amount.terms}
+    return {("term", term.name): term.value for term in amount.terms if term.name != CEILING}
+
+
+def _ceiling(amount: Amount) -> dict[Label | None, float]:
+    found = next((term.value for term in amount.terms if term.name == CEILING), None)
+    return {} if found is None else {None: found}
 
 
 def _gauge(name: str, text: str, samples: Mapping[Label | None, float]) -> str:

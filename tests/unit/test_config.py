@@ -159,8 +159,10 @@ BAD = {
     "scope = ['../x']": 'scope takes globs of cgroup paths, which have no "..", found "../x"',
     f"scope = ['{'a' * 600}']": "scope has a glob longer than 512 characters",
     "[agent]\ntick_s = 5\nslow_tick_s = 2": "/na.toml:3: agent.slow_tick_s = 2 is shorter than agent.tick_s = 5",
-    "[agent]\nslow_tick_s = 20": "default: capacity.stale_after_s = 10 must be more than agent.tick_s and",
-    "[drift]\nbackoff_s = 100": "default: drift.backoff_max_s = 60 is shorter than drift.backoff_s = 100",
+    "[agent]\nslow_tick_s = 20\n[capacity]\nstale_after_s = 10": (
+        "/na.toml:4: capacity.stale_after_s = 10 must be more than agent.tick_s and"
+    ),
+    "[drift]\nbackoff_s = 100\nbackoff_max_s = 60": "/na.toml:3: drift.backoff_max_s = 60 is shorter than drift.backoff_s = 100",
     "[journal]\nsegment_bytes = '60 MiB'": "/na.toml:2: journal.segment_bytes = 62914560 must be at most half of",
     "[cpu]\npod_floor_cores = 3": "/na.toml:2: cpu.pod_floor_cores = 3 is more than cpu.floor_cores = 0.1",
     "[agent]\nstate_dir = 'var'": '/na.toml:2: agent.state_dir takes an absolute path without "..", found "var"',
