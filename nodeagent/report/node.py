@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from math import floor, isfinite
 
 from nodeagent.model.capacity import Amount, Capacity
 from nodeagent.model.decision import Decision, Tick
@@ -85,6 +86,8 @@ def _ceiling(amount: Amount) -> dict[Label | None, float]:
 
 
 def _gauge(name: str, text: str, samples: Mapping[Label | None, float]) -> str:
+    if name.endswith("_bytes"):
+        samples = {label: floor(value) if isfinite(value) else value for label, value in samples.items()}
     return family(f"nodeagent_{name}", "gauge", text, samples)
 
 

@@ -71,11 +71,17 @@ def _cpu(amount: Amount) -> pb.CpuAmount:
     return pb.CpuAmount(
         available_cores=amount.available,
         computed_cores=amount.computed,
-        terms=[
-            pb.CpuTerm(name=text(term.name), cores=term.value, source=text(term.source), age_s=term.age_s)
-            for term in amount.terms
-        ],
+        terms=[_cpu_term(term) for term in amount.terms],
     )
+
+
+def _cpu_term(term: Term) -> pb.CpuTerm:
+    message = pb.CpuTerm(name=text(term.name), source=text(term.source), age_s=term.age_s)
+    if term.name.endswith("_ratio"):
+        message.ratio = term.value
+    else:
+        message.cores = term.value
+    return message
 
 
 def _memory(amount: Amount) -> pb.MemoryAmount:
@@ -87,9 +93,12 @@ def _memory(amount: Amount) -> pb.MemoryAmount:
 
 
 def _memory_term(term: Term) -> pb.MemoryTerm:
-    return pb.MemoryTerm(
-        name=text(term.name), bytes=whole(term.value, -I64, I64), source=text(term.source), age_s=term.age_s
-    )
+    message = pb.MemoryTerm(name=text(term.name), source=text(term.source), age_s=term.age_s)
+    if term.name.endswith("_ratio"):
+        message.ratio = term.value
+    else:
+        message.bytes = whole(term.value, -I64, I64)
+    return message
 
 
 def _signal(signal: Signal, now: float) -> pb.Signal:

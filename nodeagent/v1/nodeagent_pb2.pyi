@@ -129,16 +129,18 @@ class CpuAmount(_message.Message):
     def __init__(self, available_cores: _Optional[float] = ..., computed_cores: _Optional[float] = ..., terms: _Optional[_Iterable[_Union[CpuTerm, _Mapping]]] = ...) -> None: ...
 
 class CpuTerm(_message.Message):
-    __slots__ = ("name", "cores", "source", "age_s")
+    __slots__ = ("name", "cores", "ratio", "source", "age_s")
     NAME_FIELD_NUMBER: _ClassVar[int]
     CORES_FIELD_NUMBER: _ClassVar[int]
+    RATIO_FIELD_NUMBER: _ClassVar[int]
     SOURCE_FIELD_NUMBER: _ClassVar[int]
     AGE_S_FIELD_NUMBER: _ClassVar[int]
     name: str
     cores: float
+    ratio: float
     source: str
     age_s: float
-    def __init__(self, name: _Optional[str] = ..., cores: _Optional[float] = ..., source: _Optional[str] = ..., age_s: _Optional[float] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., cores: _Optional[float] = ..., ratio: _Optional[float] = ..., source: _Optional[str] = ..., age_s: _Optional[float] = ...) -> None: ...
 
 class MemoryAmount(_message.Message):
     __slots__ = ("available_bytes", "computed_bytes", "terms")
@@ -151,16 +153,18 @@ class MemoryAmount(_message.Message):
     def __init__(self, available_bytes: _Optional[int] = ..., computed_bytes: _Optional[int] = ..., terms: _Optional[_Iterable[_Union[MemoryTerm, _Mapping]]] = ...) -> None: ...
 
 class MemoryTerm(_message.Message):
-    __slots__ = ("name", "bytes", "source", "age_s")
+    __slots__ = ("name", "bytes", "ratio", "source", "age_s")
     NAME_FIELD_NUMBER: _ClassVar[int]
     BYTES_FIELD_NUMBER: _ClassVar[int]
+    RATIO_FIELD_NUMBER: _ClassVar[int]
     SOURCE_FIELD_NUMBER: _ClassVar[int]
     AGE_S_FIELD_NUMBER: _ClassVar[int]
     name: str
     bytes: int
+    ratio: float
     source: str
     age_s: float
-    def __init__(self, name: _Optional[str] = ..., bytes: _Optional[int] = ..., source: _Optional[str] = ..., age_s: _Optional[float] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., bytes: _Optional[int] = ..., ratio: _Optional[float] = ..., source: _Optional[str] = ..., age_s: _Optional[float] = ...) -> None: ...
 
 class Lent(_message.Message):
     __slots__ = ("used_core_s", "offered_core_s")

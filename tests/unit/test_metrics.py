@@ -8,6 +8,7 @@ from math import inf
 from msgspec.structs import replace
 from prometheus_client.parser import text_string_to_metric_families
 
+from nodeagent.model.capacity import Amount, Term
 from nodeagent.model.decision import Tick
 from nodeagent.model.plan import Change, Kind, Knob, Outcome, Setting
 from nodeagent.model.pod import Qos
@@ -125,6 +126,19 @@ def test_the_offer_is_shown_with_terms_and_zones() -> None:
     assert values(text, "nodeagent_lent_core_seconds_total") == {"": offer.lent.used_core_s}
     assert values(text, "nodeagent_offline_withdrawn") == {"": 0.0}
     assert values(text, "nodeagent_batch_limit_cores") == {"": 2.0}
+
+
+def test_a_ratio_is_not_shown_among_cores_or_bytes() -> None:
+    tick = samples.tick(1)
+    offer = tick.decision.capacity
+    terms = (Term("ceiling_ratio", 0.9, "policy", 0.0), Term("total", 8.5, "", 0.0))
+    capacity = replace(offer, cpu=Amount(1.0, 1.0, terms), memory=Amount(2.75, 1.0, terms))
+    text = page(replace(tick, decision=replace(tick.decision, capacity=capacity)))
+    assert values(text, "nodeagent_offline_cpu_term_cores") == {"term=total": 8.5}
+    assert values(text, "nodeagent_offline_cpu_ceiling_ratio") == {"": 0.9}
+    assert values(text, "nodeagent_offline_memory_term_bytes") == {"term=total": 8.0}
+    assert values(text, "nodeagent_offline_memory_ceiling_ratio") == {"": 0.9}
+    assert values(text, "nodeagent_offline_available_bytes") == {"": 2.0}
 
 
 def test_a_withdrawn_offer_and_an_unknown_limit_are_shown_as_such() -> None:

@@ -51,6 +51,16 @@ def test_a_capacity_carries_every_term_with_source_and_age() -> None:
     assert sum(zone.cpu.available_cores for zone in message.zones) == 3.0
 
 
+def test_a_ratio_among_the_terms_is_said_to_be_one() -> None:
+    amount = Amount(
+        1.0, 1.0, (Term("ceiling_ratio", 0.9, "policy", 0.0), Term("reserved", 0.0, "policy", 0.0))
+    )
+    message = capacity_message(replace(offer(), cpu=amount, memory=amount))
+    assert [term.WhichOneof("value") for term in message.cpu.terms] == ["ratio", "cores"]
+    assert [term.WhichOneof("value") for term in message.memory.terms] == ["ratio", "bytes"]
+    assert message.cpu.terms[0].ratio == message.memory.terms[0].ratio == 0.9
+
+
 def test_the_age_of_a_capacity_can_be_told_from_its_times() -> None:
     capacity = offer()
     message = capacity_message(capacity)
