@@ -62,7 +62,7 @@ def _halved(
     bounds = [float(view.snapshot.topology.cores)]
     bounds += [x for x in (last.cores, ceiling, _batch_cores(view)) if x is not None]
     calm_after = now + policy.recover_after_s + policy.recover_jitter_s * _jitter(view)
-    return BatchLimit(max(floor, min(bounds) / 2), now, calm_after), f"{hurt.subject}: {hurt.evidence}"
+    return BatchLimit(max(floor, min(bounds) / 2), now, calm_after), hurt.evidence
 
 
 def _grown(view: View, policy: CpuPolicy, last: BatchLimit, ceiling: float) -> tuple[BatchLimit, str]:
