@@ -80,7 +80,7 @@ class FlatKeyed:
     def __call__(self, raw: bytes) -> Numbers | None:
         words = raw.split()
         layout = self._layouts.get(len(words))
-        if layout is not None and words[::2] == layout.keys:
+        if layout is not None and words[::2] == layout.keys and 2 * raw.count(b"\n") == len(words):
             texts = layout.values(words)
             if b"".join(texts).isdigit() and max(map(len, texts)) <= 18:  # so all are below 10**18
                 return tuple(map(int, texts))

@@ -142,7 +142,7 @@ class PodReader:
     def _look_again(self) -> None:
         """After a slow reading: which kinds the directory has, and whether it is there at all."""
         psi = self._cgroup.psi
-        if psi is None:
+        if psi is None or not (psi.absent or self._unsupported):
             return
         absent = frozenset(psi.absent)
         self._unsupported = _stalls(absent | (frozenset(PSI_KINDS) - self._host.psi_kinds))

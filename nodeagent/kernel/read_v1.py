@@ -18,7 +18,7 @@ _memory_stat = FlatKeyed(b"total_inactive_file", b"total_rss", b"total_cache")
 _oom_control = FlatKeyed(b"oom_kill_disable", b"oom_kill")  # oom_kill since Linux 4.13
 
 Cpu = tuple[int | None, int | None, int | None, int | None]
-Detail = tuple[int | None, int | None, int | None, MemoryEvents | None]
+Details = tuple[int | None, int | None, int | None]
 
 
 class CpuV1:
@@ -68,10 +68,14 @@ class MemoryV1:
     def files(self) -> tuple[KeptFile[int] | KeptFile[Numbers], ...]:
         return (self.usage, self._stat, self._failcnt, self._oom)
 
-    def detail(self) -> Detail:
-        """(inactive file, anonymous, file) bytes and the events."""
+    def detail(self) -> Details:
+        """(inactive file, anonymous, file) bytes."""
         inactive, anon, cache = self._stat.value() or (None, None, None)
+        return (inactive, anon, cache)
+
+    def events(self) -> MemoryEvents | None:
+        """How often a limit was hit and a task killed for it."""
         failures, oom = self._failcnt.value(), self._oom.value()
         if failures is None and oom is None:
-            return (inactive, anon, cache, None)
-        return (inactive, anon, cache, MemoryEvents(max=failures, oom_kill=None if oom is None else oom[1]))
+            return None
+        return MemoryEvents(max=failures, oom_kill=None if oom is None else oom[1])

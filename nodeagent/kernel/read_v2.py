@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from nodeagent.kernel.files import KeptFile, Shelf, inside
 from nodeagent.kernel.parse import FlatKeyed, Numbers, number
-from nodeagent.kernel.read_v1 import Cpu, Detail
+from nodeagent.kernel.read_v1 import Cpu, Details
 from nodeagent.model.snapshot import MemoryEvents
 
 _cpu_stat = FlatKeyed(b"usage_usec", b"nr_periods", b"nr_throttled", b"throttled_usec")
@@ -53,8 +53,12 @@ class MemoryV2:
     def files(self) -> tuple[KeptFile[int] | KeptFile[Numbers], ...]:
         return (self.usage, self._stat, self._events)
 
-    def detail(self) -> Detail:
-        """(inactive file, anonymous, file) bytes and the events."""
+    def detail(self) -> Details:
+        """(inactive file, anonymous, file) bytes."""
         inactive, anon, file = self._stat.value() or (None, None, None)
+        return (inactive, anon, file)
+
+    def events(self) -> MemoryEvents | None:
+        """How often each limit was hit and a task killed for it."""
         counts = self._events.value()
-        return (inactive, anon, file, None if counts is None else MemoryEvents(*counts))
+        return None if counts is None else MemoryEvents(*counts)

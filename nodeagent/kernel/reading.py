@@ -3,8 +3,9 @@
     each tick   cpu usage, throttling, cpu pressure, memory usage
     slow        memory.stat, memory events, memory and io pressure, pids; carried over with their `slow_at`
 
-A cgroup at rest (no task of it ran or waited) can neither be throttled nor charge memory: its throttling and
-memory usage are then left to the slow tier, or to the tick in which the gate says that somebody reclaims.
+A cgroup at rest (no task of it ran or waited) is not throttled, charges no memory and fails no charge: its
+throttling and memory events stand still, and its memory usage, which others may reclaim, is left to the slow
+tier or to the tick in which the gate moves.
 Invariant: a cgroup is read only while the one of its name has its inode. A slow value is never shown as newer
 than it is; memory and io pressure are carried over under a newer `slow_at` only while the gate is shut.
 """
@@ -17,15 +18,15 @@ from typing import Any
 from nodeagent.kernel.files import KeptFile, Shelf, inside
 from nodeagent.kernel.mounts import Hierarchies
 from nodeagent.kernel.parse import number, stall
-from nodeagent.kernel.read_v1 import Cpu, CpuV1, Detail, MemoryV1
+from nodeagent.kernel.read_v1 import Cpu, CpuV1, Details, MemoryV1
 from nodeagent.kernel.read_v2 import CpuV2, MemoryV2
 from nodeagent.model.errors import Gone
 from nodeagent.model.pod import CgroupDir
-from nodeagent.model.snapshot import Reading, Stall
+from nodeagent.model.snapshot import MemoryEvents, Reading, Stall
 
 PSI_KINDS = ("cpu", "memory", "io")
 
-_Cold = tuple[float | None, *Detail, Stall | None, Stall | None, int | None]
+_Cold = tuple[float | None, *Details, MemoryEvents | None, Stall | None, Stall | None, int | None]
 _NO_CPU: Cpu = (None,) * 4
 _NO_COLD: _Cold = (None,) * 8
 
@@ -52,6 +53,8 @@ class PsiFiles:
     @property
     def absent(self) -> tuple[str, ...]:
         """Kinds of pressure that this directory did not have when it was last read."""
+        if not (self.cpu.absent or self.memory.absent or self.io.absent):
+            return ()
         return tuple(kind for kind, file in zip(PSI_KINDS, self.files, strict=True) if file.absent)
 
     def close(self) -> None:
@@ -63,8 +66,8 @@ class CgroupReader:
     """`directory` is looked for in every hierarchy; `psi` is where its pressure is told, None: nowhere."""
 
     __slots__ = (
-        "_cold", "_cpu", "_directory", "_files", "_last", "_last_cpu", "_memory", "_misses", "_pids", "_psi",
-        "_sure", "_walk_root",
+        "_cold", "_cpu", "_directory", "_events", "_files", "_last", "_last_cpu", "_memory", "_misses",
+        "_pids", "_psi", "_stirred", "_sure", "_walk_root",
     )  # fmt: skip
 
     def __init__(self, places: Hierarchies, directory: CgroupDir, shelf: Shelf) -> None:
@@ -83,6 +86,8 @@ class CgroupReader:
         self._psi: PsiFiles | None = None
         self._directory, self._walk_root, self._misses = directory, places.walk_root, shelf.misses
         self._sure = False  # True while a descriptor is kept that dies with the cgroup
+        self._events: MemoryEvents | None = None
+        self._stirred = True  # some task ran or waited since the events were read
         self._last, self._last_cpu, self._cold = Reading(), _NO_CPU, _NO_COLD
 
     @property
@@ -123,7 +128,12 @@ class CgroupReader:
         if slow or parent_moved or not resting or used is None:
             used = self._memory.usage.value()
         if slow:
-            self._cold = (at, *self._memory.detail(), memory_stall, io_stall, self._pids.value())
+            if self._stirred or not resting:
+                self._stirred, self._events = not resting, self._memory.events()
+            details, pids = self._memory.detail(), self._pids.value()
+            self._cold = (at, *details, self._events, memory_stall, io_stall, pids)
+        elif not resting:
+            self._stirred = True
         if not self._sure or self._misses.gone != gone_before:
             self._check()
         if slow or not resting or used is not last.memory_bytes or run_delay_us != last.run_delay_us:

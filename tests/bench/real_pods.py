@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from nodeagent.kernel.mounts import Hierarchies, find_hierarchies
 from nodeagent.model.pod import Member, PodSpec, Qos
+from tests.bench.inhabited import inhabited
 
-SLEEPERS = Path(__file__).with_name("sleepers.py")
 _CONTROLLERS = ("cpu", "cpuacct", "memory", "pids")
 
 
@@ -23,7 +21,7 @@ def real_pods(count: int, active_ratio: float = 0.1, wake_ms: int = 50) -> Itera
     places = find_hierarchies()
     name = f"na-bench-{os.getpid()}-{time.monotonic_ns()}"
     roots = _roots(places)
-    helper: subprocess.Popen[str] | None = None
+    active = round(count * active_ratio)
     try:
         for root in roots:
             (Path(root) / name).mkdir()
@@ -31,11 +29,13 @@ def real_pods(count: int, active_ratio: float = 0.1, wake_ms: int = 50) -> Itera
         for root in roots:
             for number in range(count):
                 (Path(root) / name / f"pod{number}").mkdir()
-        helper = _inhabited(roots, name, count, active_ratio, wake_ms)
-        yield tuple(_member(places, f"{name}/pod{number}", number) for number in range(count))
+        homes = [
+            (wake_ms if number < active else 0, [f"{root}/{name}/pod{number}" for root in roots])
+            for number in range(count)
+        ]
+        with inhabited(homes):
+            yield tuple(_member(places, f"{name}/pod{number}", number) for number in range(count))
     finally:
-        if helper is not None:
-            helper.communicate()  # the end of its input is the end of its children
         for root in roots:
             _remove(Path(root) / name)
 
@@ -55,26 +55,6 @@ def _delegate(places: Hierarchies, name: str) -> None:
             (own / "cgroup.subtree_control").write_text(f"+{controller}")
 
 
-def _inhabited(
-    roots: list[str], name: str, count: int, active_ratio: float, wake_ms: int
-) -> subprocess.Popen[str]:
-    command = [sys.executable, "-I", "-S", str(SLEEPERS)]
-    helper = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert helper.stdin is not None
-    assert helper.stdout is not None
-    active = round(count * active_ratio)
-    for number in range(count):
-        directories = " ".join(f"{root}/{name}/pod{number}" for root in roots)
-        helper.stdin.write(f"{wake_ms if number < active else 0} {directories}\n")
-    helper.stdin.write("\n")
-    helper.stdin.flush()
-    answer = helper.stdout.readline().strip()
-    if answer != "ready":
-        helper.communicate()
-        raise RuntimeError(f"the benchmark's processes did not start: {answer or 'no answer'}")
-    return helper
-
-
 def _member(places: Hierarchies, cgroup: str, number: int) -> Member:
     inode = os.stat(f"{places.walk_root}/{cgroup}").st_ino
     qos = (Qos.LS, Qos.MID, Qos.LS, Qos.BATCH)[number % 4]
@@ -84,7 +64,7 @@ def _member(places: Hierarchies, cgroup: str, number: int) -> Member:
 
 def _remove(directory: Path) -> None:
     """A cgroup stays busy until its last process has been reaped."""
-    for path in sorted(directory.glob("*/"), reverse=True) + [directory]:
+    for path in [*directory.glob("*/"), directory]:
         for _ in range(100):
             try:
                 path.rmdir()

@@ -1,0 +1,302 @@
+"""NodeReader on real cgroups in every hierarchy, made and removed here: growth, pressure, sudden removal."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from nodeagent.kernel.mounts import Hierarchies, find_hierarchies
+from nodeagent.kernel.psi_trigger import open_trigger
+from nodeagent.kernel.reader import NodeReader
+from nodeagent.model.errors import AgentError
+from nodeagent.model.pod import CgroupDir, Member, PodSpec, Qos
+
+pytestmark = pytest.mark.live
+
+HOG = "import time\nend = time.monotonic() + 20\nwhile time.monotonic() < end: pass"
+CONTROLLERS = ("cpu", "cpuacct", "memory", "pids")
+
+
+class Pods:
+    """Cgroups of this test in all hierarchies that are read, and the processes in them."""
+
+    def __init__(self, places: Hierarchies) -> None:
+        roots = [places.roots[name].root for name in CONTROLLERS if name in places.roots]
+        self.places = places
+        self.roots = list(dict.fromkeys([*roots, *([places.unified] if places.unified else [])]))
+        self.top = f"na-test-{os.getpid()}-read-{time.monotonic_ns()}"
+        self._made: list[str] = []
+        self._running: list[subprocess.Popen[bytes]] = []
+        self.make(self.top)
+
+    def make(self, cgroup: str, roots: list[str] | None = None) -> None:
+        for root in roots or self.roots:
+            os.mkdir(f"{root}/{cgroup}")
+            self._made.append(f"{root}/{cgroup}")
+
+    def remove(self, *cgroups: str) -> None:
+        for cgroup in cgroups:
+            for root in self.roots:
+                os.rmdir(f"{root}/{cgroup}")
+                self._made.remove(f"{root}/{cgroup}")
+
+    def run(self, cgroup: str, program: str, roots: list[str] | None = None) -> subprocess.Popen[bytes]:
+        """Start `program` in the cgroup; back when it is there."""
+        directories = [f"{root}/{cgroup}" for root in roots or self.roots]
+        enter = f"import os\nfor d in {directories!r}: open(d + '/cgroup.procs', 'w').write('0')\n"
+        command = [sys.executable, "-I", "-S", "-c", f"{enter}print('in', flush=True)\n{program}"]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self._running.append(process)
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"in\n"
+        return process
+
+    def end(self, process: subprocess.Popen[bytes]) -> None:
+        self._running.remove(process)
+        process.kill()
+        process.wait()
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                pipe.close()
+
+    def member(self, cgroup: str, *containers: str, qos: Qos = Qos.LS) -> Member:
+        def inode(path: str) -> int:
+            return os.stat(f"{self.places.walk_root}/{path}").st_ino
+
+        spec = PodSpec(uid=cgroup, name="pod", cgroup=cgroup, inode=inode(cgroup), qos=qos, source="rule")
+        paths = [f"{cgroup}/{name}" for name in containers]
+        inner = [(name, CgroupDir(p, inode(p))) for name, p in zip(containers, paths, strict=True)]
+        return Member(spec, tuple(inner), tuple(paths))
+
+    def close(self) -> None:
+        for process in list(self._running):
+            self.end(process)
+        for path in reversed(self._made):
+            until(lambda path=path: removed(path))  # type: ignore[misc]
+
+
+def removed(path: str) -> bool:
+    with contextlib.suppress(OSError):
+        os.rmdir(path)
+    return not os.path.exists(path)
+
+
+def until(true: Callable[[], object], timeout_s: float = 10.0) -> None:
+    end = time.monotonic() + timeout_s
+    while not true():
+        assert time.monotonic() < end, "it did not come about in time"
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def pods() -> Iterator[Pods]:
+    try:
+        places = find_hierarchies()
+        made = Pods(places)
+    except (AgentError, OSError) as error:
+        pytest.skip(f"no cgroups to write to: {error}")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def reader() -> Iterator[NodeReader]:
+    reader = NodeReader()
+    yield reader
+    reader.close()
+    assert reader.kept == 0
+
+
+def test_a_hog_s_cpu_time_memory_and_pids_are_seen(pods: Pods, reader: NodeReader) -> None:
+    pod = f"{pods.top}/pod"
+    pods.make(pod)
+    pods.make(f"{pod}/app")
+    pods.run(f"{pod}/app", f"held = bytearray(8 << 20)\n{HOG}")
+    members = (pods.member(pod, "app"),)
+    first = reader.read(members, 0.0, full=True).pods[0]
+    begin = time.monotonic()
+    until(lambda: time.monotonic() > begin + 0.3)
+    second = reader.read(members, time.monotonic() - begin, full=True).pods[0]
+    elapsed_us = (time.monotonic() - begin) * 1e6
+    for before, after in (
+        (first.reading, second.reading),
+        (first.containers[0].reading, second.containers[0].reading),
+    ):
+        assert before.cpu_us is not None
+        assert after.cpu_us is not None
+        assert 0 < after.cpu_us - before.cpu_us <= elapsed_us * 1.2 + 20_000
+        assert after.memory_bytes is not None and after.memory_bytes >= 8 << 20
+        assert after.anon_bytes is not None and after.anon_bytes >= 8 << 20
+        assert after.pids == 1
+
+
+def test_node_and_topology_agree_with_the_kernel(reader: NodeReader) -> None:
+    seen = reader.read((), 0.0, full=True)
+    assert seen.topology.cores == os.sysconf("SC_NPROCESSORS_ONLN")
+    assert seen.node.cpus is not None
+    assert {row.cpu for row in seen.node.cpus} == {cpu.id for cpu in seen.topology.cpus}
+    assert seen.node.memory is not None
+    assert seen.node.memory.total_bytes > seen.node.memory.free_bytes > 0
+    assert seen.node.load is not None
+    assert seen.node.watermark_bytes
+    assert len(seen.node.numa_memory) == len(seen.topology.nodes)
+    assert not seen.misses
+
+
+def test_pressure_grows_where_hogs_share_one_cpu_and_not_beside_them(pods: Pods, reader: NodeReader) -> None:
+    if not os.path.exists("/proc/pressure/cpu") or pods.places.unified is None:
+        pytest.skip("no pressure on this machine")
+    cpu = min(os.sched_getaffinity(0))
+    for name in ("hurt", "calm"):
+        pods.make(f"{pods.top}/{name}")
+    pin = f"import os; os.sched_setaffinity(0, [{cpu}])\n"
+    for _ in range(2):
+        pods.run(f"{pods.top}/hurt", pin + HOG)
+    pods.run(f"{pods.top}/calm", "import time; time.sleep(30)")
+    members = (pods.member(f"{pods.top}/hurt"), pods.member(f"{pods.top}/calm"))
+    start = reader.read(members, 0.0).pods
+    ticks = iter(range(1, 10_000))
+
+    def grown() -> bool:
+        hurt, calm = reader.read(members, float(next(ticks))).pods
+        assert hurt.reading.cpu_stall is not None and start[0].reading.cpu_stall is not None
+        assert calm.reading.cpu_stall is not None and start[1].reading.cpu_stall is not None
+        hurt_us = hurt.reading.cpu_stall.some_us - start[0].reading.cpu_stall.some_us
+        calm_us = calm.reading.cpu_stall.some_us - start[1].reading.cpu_stall.some_us
+        return hurt_us > 200_000 and calm_us < hurt_us / 4
+
+    until(grown)
+
+
+def test_throttling_is_seen_at_once_even_after_a_rest(pods: Pods, reader: NodeReader) -> None:
+    cpu = pods.places.roots.get("cpu")
+    pods.make(f"{pods.top}/pod")
+    if cpu is None or cpu.version != 1:
+        pytest.skip("the cpu controller is not on v1 here")
+    Path(cpu.root, pods.top, "pod", "cpu.cfs_quota_us").write_text("5000")
+    members = (pods.member(f"{pods.top}/pod"),)
+    process = pods.run(f"{pods.top}/pod", f"import sys\nsys.stdin.read()\n{HOG}")
+    for tick in range(8):  # long enough for the throttling of a cgroup at rest to be skipped
+        quiet = reader.read(members, float(tick)).pods[0].reading
+    assert process.stdin is not None
+    process.stdin.close()
+    ticks = iter(range(8, 10_000))
+
+    def throttled() -> bool:
+        reading = reader.read(members, float(next(ticks))).pods[0].reading
+        return (reading.throttled_us or 0) > (quiet.throttled_us or 0) + 50_000
+
+    until(throttled)
+
+
+def test_without_a_v2_cgroup_of_its_own_an_ls_pod_has_run_delay(pods: Pods, reader: NodeReader) -> None:
+    if pods.places.walk.version == 2:
+        pytest.skip("pods have pressure on a v2 node")
+    only_v1 = [root for root in pods.roots if root != pods.places.unified]
+    pod = f"{pods.top}/pod"
+    pods.make(pod, only_v1)
+    pin = f"import os; os.sched_setaffinity(0, [{min(os.sched_getaffinity(0))}])\n"
+    hogs = [pods.run(pod, pin + HOG, only_v1) for _ in range(2)]
+    members = (pods.member(pod),)
+    begin = time.monotonic()
+    first = reader.read(members, begin).pods[0]
+    assert "cpu_stall" in first.unsupported
+    assert first.reading.cpu_stall is None
+    delays = [first.reading.run_delay_us or 0]
+
+    def waited() -> bool:
+        delays.append(reader.read(members, time.monotonic()).pods[0].reading.run_delay_us or 0)
+        return delays[-1] > delays[0] + 100_000
+
+    until(waited)
+    pods.end(hogs[0])
+    for _ in range(3):
+        waited()
+    assert delays == sorted(delays)  # what the ended thread had waited is not taken back
+
+
+def test_removal_while_reading_is_named_and_never_an_error(pods: Pods, reader: NodeReader) -> None:
+    names = [f"{pods.top}/pod{number}" for number in range(40)]
+    for name in names:
+        pods.make(name)
+    members = tuple(pods.member(name) for name in names)
+    assert len(reader.read(members, 0.0).pods) == 40
+    remover = threading.Thread(target=pods.remove, args=names)
+    remover.start()
+    tick, vanished = 0.0, set[str]()
+    while len(vanished) < 40:
+        tick += 1.0
+        seen = reader.read(members, tick)
+        present = {pod.spec.cgroup for pod in seen.pods}
+        assert present | set(seen.vanished) == set(names)
+        assert not present & vanished
+        vanished |= set(seen.vanished)
+        assert tick < 100_000
+    remover.join()
+    assert not reader.read((), tick + 1.0).vanished
+
+
+def test_a_pod_made_anew_under_its_name_is_another_pod(pods: Pods, reader: NodeReader) -> None:
+    pod = f"{pods.top}/pod"
+    pods.make(pod)
+    old = (pods.member(pod),)
+    assert len(reader.read(old, 0.0).pods) == 1
+    pods.remove(pod)
+    pods.make(pod)
+    seen = reader.read(old, 1.0)
+    assert (seen.pods, seen.vanished) == ((), (pod,))
+    assert reader.read(old, 2.0).vanished == (pod,)
+    new = (pods.member(pod),)
+    seen = reader.read(new, 3.0)
+    assert [each.spec.inode for each in seen.pods] == [new[0].spec.inode] != [old[0].spec.inode]
+    assert seen.pods[0].reading.cpu_us == 0
+
+
+def test_what_is_kept_and_what_is_opened_each_time_read_the_same(pods: Pods, reader: NodeReader) -> None:
+    pods.make(f"{pods.top}/pod")
+    pods.run(f"{pods.top}/pod", "import time; time.sleep(30)")
+    members = (pods.member(f"{pods.top}/pod"),)
+    opened = NodeReader(max_kept_fds=0)
+
+    def same() -> bool:
+        return opened.read(members, 1.0).pods == reader.read(members, 1.0).pods
+
+    until(same)  # as soon as the process has come to rest
+    assert opened.kept == 0
+    opened.close()
+
+
+def test_a_trigger_wakes_under_a_hog() -> None:
+    if not os.access("/proc/pressure/cpu", os.W_OK):
+        pytest.skip("no pressure files that take a trigger")
+    fd = open_trigger("/proc/pressure/cpu", stall_us=200_000, window_us=500_000)
+    hogs = []
+    try:
+        poll = select.poll()
+        poll.register(fd, select.POLLPRI)
+        poll.poll(0)
+        cpu = min(os.sched_getaffinity(0))
+        pinned = f"import os; os.sched_setaffinity(0, [{cpu}])\n{HOG}"
+        hogs = [subprocess.Popen([sys.executable, "-I", "-S", "-c", pinned]) for _ in range(3)]
+        assert [event for _, event in poll.poll(10_000) if event & select.POLLPRI]
+    finally:
+        os.close(fd)
+        for hog in hogs:
+            hog.kill()
+            hog.wait()
+
+
+def test_a_trigger_on_what_takes_none_says_why(tmp_path: Path) -> None:
+    with pytest.raises(AgentError, match="none"):
+        open_trigger(str(tmp_path / "none"))
+    with pytest.raises(AgentError, match="loadavg"):
+        open_trigger("/proc/loadavg")
