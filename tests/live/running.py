@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +35,14 @@ def cpu_file(path: str) -> Path:
 
 
 class RunningAgent:
-    """`nodeagent run` on its own state and run directories, without a fixed port."""
+    """`nodeagent run` on its own state and run directories, without a fixed port.
 
-    def __init__(self, home: Path, config: Path | None = None, **values: object) -> None:
+    `through` are words before it: a command that executes it.
+    """
+
+    def __init__(
+        self, home: Path, config: Path | None = None, through: Sequence[str] = (), **values: object
+    ) -> None:
         self.home = home
         self.state, self.runtime = home / "state", home / "run"
         settings: dict[str, object] = {
@@ -52,7 +57,7 @@ class RunningAgent:
         words += ["--config", str(config)] if config else []
         self.log_path = home / f"log-{time.monotonic_ns()}"
         with self.log_path.open("wb") as log:
-            self.process = subprocess.Popen([*NODEAGENT, "run", *words], stderr=log, stdout=log)
+            self.process = subprocess.Popen([*through, *NODEAGENT, "run", *words], stderr=log, stdout=log)
 
     def events(self) -> list[dict[str, Any]]:
         """The structured events so far."""
@@ -87,9 +92,11 @@ class RunningAgent:
 
 
 @contextlib.contextmanager
-def running(home: Path, config: Path | None = None, **values: object) -> Iterator[RunningAgent]:
+def running(
+    home: Path, config: Path | None = None, through: Sequence[str] = (), **values: object
+) -> Iterator[RunningAgent]:
     """An agent that is ready, and stopped on leaving."""
-    agent = RunningAgent(home, config, **values)
+    agent = RunningAgent(home, config, through, **values)
     try:
         yield agent.ready()
     finally:
