@@ -127,8 +127,7 @@ def _watching(agent: RunningAgent) -> Iterator[list[object]]:
 
         def listen() -> None:
             with contextlib.suppress(grpc.RpcError):
-                for answer in stream:
-                    answers.append(answer)
+                answers.extend(iter(stream))
 
         listener = threading.Thread(target=listen)
         listener.start()

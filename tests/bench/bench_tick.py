@@ -1,4 +1,4 @@
-"""What a tick costs in each of its parts, and how that grows with the pods: read, decide and diff, journal."""
+"""What each part of a tick costs, and how a tick grows with the pods."""
 
 from __future__ import annotations
 
@@ -138,9 +138,8 @@ def _compare(ticks: dict[int, Ticks]) -> bool:
         work[str(size)] = partial(tick, size)
     whole = in_turns(work, ROUNDS, PAUSE_S)
     full_s = statistics.median(whole["full"])
-    return all(
-        [_parts(costs[SHOWN], full_s), _growth({size: statistics.mean(whole[str(size)]) for size in ticks})]
-    )
+    means_s = {size: statistics.mean(whole[str(size)]) for size in ticks}
+    return all([_parts(costs[SHOWN], full_s), _growth(means_s)])
 
 
 def _parts(costs: list[Cost], full_s: float) -> bool:
