@@ -26,7 +26,7 @@ def decide(snapshot: Snapshot, policy: Policy, memory: Memory) -> tuple[Decision
     recent = max((cores for _, cores in window), default=None)
     ceiling = capacity.cpu_ceiling(view, use, policy.capacity, recent)
     in_force = _in_force(memory.batch, snapshot)
-    batch, why = limit.next_limit(view, signals, policy.cpu, in_force, ceiling, use.sure)
+    batch, why = limit.next_limit(view, signals, policy.cpu, in_force, ceiling, use.cpu_sure)
     scene = _scene(view, signals, policy, batch, why)
     plan = one_owner(s for enforce in ENFORCERS for s in enforce(scene, policy))
     drifts = drift.watch(snapshot.at, snapshot.knobs, memory.drifts, policy.drift)

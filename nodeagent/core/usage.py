@@ -40,10 +40,14 @@ class Usage(Struct, frozen=True, gc=False):
     zone_system_bytes: dict[int, float]
 
     @property
+    def cpu_sure(self) -> bool:
+        """True when every input about CPUs was just read; else no limit on CPUs may be loosened."""
+        return self.online_cores is not None and not self.arriving and self.cpu_age_s < SYSTEM_SPAN_S
+
+    @property
     def sure(self) -> bool:
-        """True when every input was just read; else nothing may be loosened."""
-        known = self.online_cores is not None and self.online_bytes is not None
-        return known and not self.arriving and self.cpu_age_s < SYSTEM_SPAN_S and self.memory_age_s == 0.0
+        """True when every input was just read; else nothing may be offered that was not before."""
+        return self.cpu_sure and self.online_bytes is not None and self.memory_age_s == 0.0
 
 
 def add_up(view: View, part: BusyPart) -> BusyPart:
