@@ -2,7 +2,7 @@
 
 A pod's weight is its CPU request (1 core when it has none) times its priority's factor. A pod that does
 not use its quota leaves the rest to the others; one that is throttled gets its full fair share back in
-the next tick. A pod outside the scope is not bounded, so what it uses is taken off first.
+the next tick. A pod outside the scope, itself and its tier, is not bounded: what it uses is taken off first.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SPARE_FACTOR, SPARE_CORES = 1.5, 0.05  # room left to a pod that does not
 
 
 class Shares(Struct, frozen=True, gc=False):
-    """Cores by cgroup: of every bounded Batch pod, and of every bounded tier."""
+    """Cores by cgroup in scope: of every Batch pod, and of every tier."""
 
     pods: dict[str, float]
     tiers: dict[str, float]
@@ -51,15 +51,20 @@ def split(
 ) -> Shares:
     """Shares of `limit_cores` for the Batch pods and tiers whose cgroup is in `scope`."""
     batch = [p for p in view.pods if not p.pod.spec.online]
-    outside = sum(p.cores or 0.0 for p in batch if p.pod.spec.cgroup not in scope)
+    outside = sum(p.cores or 0.0 for p in batch if not _bounded(p.pod.spec, scope))
     left = max(floor_cores, limit_cores - outside)
-    bounded = [p for p in batch if p.pod.spec.cgroup in scope]
+    bounded = [p for p in batch if _bounded(p.pod.spec, scope)]
     weights = [weight(p.pod.spec) for p in bounded]
     quotas = [knobs.get(Knob(Kind.CPU_QUOTA, p.pod.spec.cgroup)) for p in bounded]
     demands = [_demand(p, q) for p, q in zip(bounded, quotas, strict=True)]
     shares = _spread(left, weights, max_min(left, weights, demands), [own_limit(q) for q in quotas])
     pods = {p.pod.spec.cgroup: s for p, s in zip(bounded, shares, strict=True)}
-    return Shares(pods, _tiers(view, bounded, pods, left, scope))
+    tiers = _tiers(view, bounded, pods, left, scope)
+    return Shares({cgroup: cores for cgroup, cores in pods.items() if cgroup in scope}, tiers)
+
+
+def _bounded(spec: PodSpec, scope: frozenset[str]) -> bool:
+    return spec.cgroup in scope or spec.tier in scope
 
 
 def _demand(rates: PodRates, quota: KnobReading | None) -> float:
