@@ -18,6 +18,10 @@ from nodeagent.model.errors import AgentError, Gone, Unsupported
 from nodeagent.model.pod import CgroupDir, Member, Qos
 from nodeagent.model.snapshot import Container, Pod, Reading
 
+# Where pressure was told nowhere, that is asked again after 1, 2, 4, 8, and then each 16 slow readings: a
+# process may have been seen on its way into its cgroups.
+_ASK_AGAIN = 16
+
 
 class Host:
     """What all pods of one reader share. `psi_kinds` are the kinds of pressure that the node has at all."""
@@ -35,8 +39,8 @@ class PodReader:
     """Reads one member until it is gone. `slow_at`: when its slow tier is due after the first reading."""
 
     __slots__ = (
-        "_busy", "_cgroup", "_containers", "_delay", "_first_slow_at", "_gate", "_host", "_member", "_pod",
-        "_slow_at", "_unsupported", "psi_directory",
+        "_busy", "_cgroup", "_containers", "_delay", "_denied", "_first_slow_at", "_gate", "_host", "_member",
+        "_pod", "_slow_at", "_unsupported", "psi_directory",
     )  # fmt: skip
 
     def __init__(self, host: Host, member: Member, slow_at: float) -> None:
@@ -50,6 +54,7 @@ class PodReader:
         self._gate: Gate = host.gates.node
         self._delay: RunDelay | None = None
         self._busy = True
+        self._denied = 0  # slow readings since the pressure was found to be nowhere, from 1; 0: it was not
         self._unsupported = _stalls(frozenset(PSI_KINDS) - host.psi_kinds)
         self._pod: Pod | None = None
         self.follow(member)
@@ -97,13 +102,16 @@ class PodReader:
         self._cgroup.close()
         for container in self._containers.values():
             container.close()
-        if self._delay is not None:
-            self._delay.close()
-            self._delay = None
+        self._stop_delay()
 
     def _without_psi(self, slow: bool) -> bool:
-        """Look for the pressure; without it, nothing tells whether the pod had a part in the node's."""
-        if slow or self._busy:
+        """Look for the pressure: as long as it is not known, and ever more seldom where it was nowhere.
+
+        Without it, nothing tells whether the pod had a part in what the node suffers: then it is slow's turn.
+        """
+        self._denied += slow and self._denied > 0
+        again = self._denied & (self._denied - 1) == 0 or self._denied % _ASK_AGAIN == 0
+        if (slow and again) or (self._busy and not self._denied):
             self._find_psi()
         return slow or self._gate.moved
 
@@ -119,7 +127,7 @@ class PodReader:
         return pod
 
     def _find_psi(self) -> None:
-        """Ask where the pressure is told: while that is not known, and again where it was nowhere."""
+        """Ask where the pressure is told."""
         host, spec = self._host, self._member.spec
         if not host.psi_kinds:
             return
@@ -127,12 +135,14 @@ class PodReader:
             path = psi_path(host.places, host.proc, spec.cgroup, self._member.nested)
         except Unsupported:
             self._unsupported = _stalls(frozenset(PSI_KINDS))
+            self._denied = self._denied or 1
             return
         except AgentError as error:
             host.shelf.misses.count(error)
             return
-        self._unsupported = _stalls(frozenset(PSI_KINDS) - host.psi_kinds)
+        self._unsupported, self._denied = _stalls(frozenset(PSI_KINDS) - host.psi_kinds), 0
         if path is not None:
+            self._stop_delay()
             self.psi_directory = f"{host.places.unified}/{path}"
             self._cgroup.psi = PsiFiles(self.psi_directory, host.shelf)
             self._gate = host.gates.over(self.psi_directory)
@@ -157,6 +167,11 @@ class PodReader:
         if self._delay is None:
             self._delay = RunDelay(self._host.proc, self._thread_lists(), self._host.shelf)
         return self._delay.read(at)
+
+    def _stop_delay(self) -> None:
+        if self._delay is not None:
+            self._delay.close()
+            self._delay = None
 
     def _thread_lists(self) -> tuple[str, ...]:
         walk = self._host.places.walk
