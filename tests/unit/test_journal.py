@@ -171,7 +171,7 @@ def test_old_segments_of_other_runs_count_and_other_files_are_left_alone(tmp_pat
     write(tmp_path, [samples.tick(seq, pods=20) for seq in range(1, 30)])
     (tmp_path / "journal" / "notes.txt").write_bytes(b"x" * 50_000)
     before = files(tmp_path)[0].stat().st_size
-    journal = Journal(tmp_path, max_bytes=before + 2_000)
+    journal = Journal(tmp_path, max_bytes=before + 6_000)
     journal.append(samples.tick(1), POLICY, Memory())
     assert len(files(tmp_path)) == 3
     assert journal.bytes > before
