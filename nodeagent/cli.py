@@ -6,6 +6,7 @@ What only one command needs is imported by that command, so that the daemon stay
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
 import sys
@@ -15,12 +16,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from nodeagent import __version__
-from nodeagent.model.errors import AgentError, Misconfigured
+from nodeagent.model.errors import AgentError
 
 if TYPE_CHECKING:
     from nodeagent.config import Config
 
-EX_CONFIG = Misconfigured.exit_code
+MAX_CORES = 65536.0
 Command = Callable[..., Any]
 T = TypeVar("T")
 
@@ -244,6 +245,9 @@ def main() -> None:
     status: object = 0
     try:
         status = cli.main(standalone_mode=False, prog_name="nodeagent")
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        sys.exit(error.exit_code)
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else "nodeagent"
         _fail(error.format_message(), f"{command} --help", error.exit_code)
@@ -258,7 +262,8 @@ def main() -> None:
 
 
 def _fail(message: str, hint: str, code: int) -> None:
-    line = message[:1].lower() + message[1:]
+    line = " ".join(message.split())
+    line = line[:1].lower() + line[1:]
     click.echo(f"nodeagent: {line.rstrip('.')}" + (f" ({hint})" if hint else ""), err=True)
     sys.exit(code)
 
@@ -281,10 +286,10 @@ def _parsed(option: str, text: str | None, parse: Callable[[str], T]) -> T | Non
 
 
 def _cores(text: str) -> float:
-    cores = float(text)
-    if not 0.0 < cores <= 65536.0:
-        raise ValueError(f"{text!r} is not a number of cores above 0, such as 0.5 or 4")
-    return cores
+    with contextlib.suppress(ValueError):
+        if 0.0 < (cores := float(text)) <= MAX_CORES:
+            return cores
+    raise ValueError(f"{text[:40]!r} is not a number of cores above 0, such as 0.5 or 4")
 
 
 def _progress() -> Callable[[int], None] | None:
