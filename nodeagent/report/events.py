@@ -25,7 +25,7 @@ def events(before: Tick | None, now: Tick) -> Iterator[Event]:
     yield from _pods(before, now)
     yield from _signals(before, now)
     yield from _limit(before, now)
-    yield from _writes(now)
+    yield from _writes(before, now)
     yield from _drifts(before, now)
     yield from _offer(before, now)
 
@@ -62,7 +62,8 @@ def _limit(before: Tick | None, now: Tick) -> Iterator[Event]:
         yield Event("info" if notable else "debug", "batch.limit", keys)
 
 
-def _writes(now: Tick) -> Iterator[Event]:
+def _writes(before: Tick | None, now: Tick) -> Iterator[Event]:
+    told = {(o.change.knob, o.error) for o in before.outcomes} if before else set()
     for outcome in now.outcomes:
         change = outcome.change
         unit = "cores" if change.knob.kind is Kind.CPU_QUOTA else "weight"
@@ -74,7 +75,8 @@ def _writes(now: Tick) -> Iterator[Event]:
         if outcome.ok:
             yield Event("debug", "knob.written", {**keys, "why": change.why})
         else:
-            yield Event("warning", "knob.refused", {**keys, "error": outcome.error})
+            level = "debug" if (change.knob, outcome.error) in told else "warning"
+            yield Event(level, "knob.refused", {**keys, "error": outcome.error})
 
 
 def _drifts(before: Tick | None, now: Tick) -> Iterator[Event]:

@@ -76,9 +76,8 @@ def _pods(before: Tick | None, tick: Tick) -> Table:
     dt_s = tick.snapshot.at - before.snapshot.at if before else 0.0
     quotas = {s.knob: s.value for s in tick.decision.plan}
     for pod in sorted(tick.snapshot.pods, key=lambda p: (list(Qos).index(p.spec.qos), p.spec.name)):
-        table.add_row(
-            *_row(pod, old.get((pod.spec.uid, pod.spec.inode)), dt_s, quotas), style=COLOUR[pod.spec.qos]
-        )
+        row = _row(pod, old.get((pod.spec.uid, pod.spec.inode)), dt_s, quotas)
+        table.add_row(*map(Text, row), style=COLOUR[pod.spec.qos])  # Text: a name is no rich markup
     if not tick.snapshot.pods:
         table.add_row("-", "no pods yet: nodeagent exec --qos batch -- COMMAND")
     return table
