@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from nodeagent.config import Config
 
 MAX_CORES = 65536.0
+HOST_ROOT = "agent.host_root"
 Command = Callable[..., Any]
 T = TypeVar("T")
 
@@ -50,8 +51,20 @@ def output_option(command: Command) -> Command:
     )(command)
 
 
+def _keep_host_root(ctx: click.Context, _option: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        ctx.meta[HOST_ROOT] = value
+
+
 def config_options(command: Command) -> Command:
-    """--config FILE and --set section.key=value."""
+    """--config FILE, --set section.key=value and --host-root DIR (the same as --set agent.host_root=DIR)."""
+    command = click.option(
+        "--host-root",
+        metavar="DIR",
+        expose_value=False,
+        callback=_keep_host_root,
+        help="Where the host's / is seen, as agent.host_root: /host in a container.  [default: /]",
+    )(command)
     command = click.option(
         "--set",
         "overrides",
@@ -273,7 +286,9 @@ def _config(path: str | None, overrides: Sequence[str]) -> Config:
 
     if path is None and os.path.exists(DEFAULT_PATH):
         path = DEFAULT_PATH
-    return load(path, env=os.environ, overrides=dict(map(parse_override, overrides)))
+    given = click.get_current_context().meta
+    named = {HOST_ROOT: given[HOST_ROOT]} if HOST_ROOT in given else {}
+    return load(path, env=os.environ, overrides={**dict(map(parse_override, overrides)), **named})
 
 
 def _parsed(option: str, text: str | None, parse: Callable[[str], T]) -> T | None:

@@ -170,5 +170,5 @@ def _text(path: str) -> str:
     except OSError as error:
         found = translated(error, path)
         if isinstance(found, Gone):
-            raise Unsupported(str(found), hint="is this a Linux host, and is agent.host_root right?") from error
+            raise Unsupported(str(found), hint="is this a Linux host, and is --host-root right?") from error
         raise found from error

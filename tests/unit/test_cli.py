@@ -1,0 +1,83 @@
+"""The command line as a user meets it: exit codes, one clear line for every wrong word, answers as JSON."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+COMMANDS = ("run", "once", "exec", "check", "doctor", "replay", "restore")
+
+
+def nodeagent(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "nodeagent", *words]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, cwd=cwd)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["rnu"], 2, "did you mean 'run'?"),
+        (["xyzzy"], 2, "there are: check, doctor, exec, once, replay, restore, run"),
+        (["run", "--bogus"], 2, "--bogus"),
+        (["once", "-o", "yaml"], 2, "'yaml' is not one of 'text', 'json'"),
+        (["exec", "--", "true"], 2, "--qos"),
+        (["exec", "--qos", "batsch", "--", "true"], 2, "'batch'"),
+        (["exec", "--qos", "batch"], 2, "COMMAND"),
+        (["exec", "--qos", "batch", "--cpus", "x", "--", "true"], 2, "--cpus: 'x' is not a number of cores"),
+        (["exec", "--qos", "batch", "--cpus", "nan", "--", "true"], 2, "--cpus"),
+        (["exec", "--qos", "batch", "--memory", "3Q", "--", "true"], 2, "--memory: not a size: '3Q'"),
+        (["exec", "--qos", "batch", "--name", "a/b", "--", "true"], 2, "not a pod name: 'a/b'"),
+        (["check", "/does/not/exist"], 78, "/does/not/exist: cannot be read"),
+        (["run", "--set", "cpu.flor_cores=1"], 78, "did you mean cpu.floor_cores?"),
+        (["run", "--set", "cpu.floor_cores"], 78, "section.key=value"),
+        (["run", "--set", "agent.on_exit=restor"], 78, "restore"),
+        (["once", "--host-root", "/does/not/exist"], 1, "/does/not/exist/proc/1/mountinfo"),
+        (["replay", "/does/not/exist"], 1, "/does/not/exist: No such file or directory"),
+        (["restore", "--set", "agent.state_dir=/does/not/exist"], 1, "/does/not/exist: no such directory"),
+    ],
+)
+def test_a_wrong_word_gets_one_clear_line_and_its_exit_code(words: list[str], code: int, said: str) -> None:
+    done = nodeagent(*words)
+    assert done.returncode == code, done.stderr
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1 and done.stderr.startswith("nodeagent: "), done.stderr
+    assert said in done.stderr
+
+
+def test_an_unknown_key_in_a_file_is_told_with_its_line_and_the_nearest_name(tmp_path: Path) -> None:
+    (tmp_path / "na.toml").write_text("[cpu]\nflor_cores = 1\n")
+    done = nodeagent("check", "na.toml", cwd=tmp_path)
+    assert done.returncode == 78
+    assert done.stderr.startswith(
+        "nodeagent: na.toml:2: unknown key cpu.flor_cores; did you mean cpu.floor_cores?"
+    )
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_that_teaches_and_takes_an_output_form(command: str) -> None:
+    done = nodeagent(command, "--help")
+    assert done.returncode == 0
+    assert "--output" in done.stdout
+    assert len(done.stdout.splitlines()) > 8
+
+
+def test_without_words_it_says_where_to_start() -> None:
+    done = nodeagent()
+    assert done.returncode == 2
+    assert "nodeagent doctor" in done.stderr
+
+
+def test_check_doctor_and_once_answer_as_json() -> None:
+    keys = {row["key"] for row in json.loads(nodeagent("check", "-o", "json").stdout)}
+    assert {"agent.mode", "cpu.floor_cores", "scope"} <= keys
+    findings = json.loads(nodeagent("doctor", "-o", "json").stdout)
+    assert all({"name", "status", "found"} <= finding.keys() for finding in findings)
+    tick = json.loads(
+        nodeagent("once", "-o", "json", "--set", "agent.tick_s=0.2", "--set", "agent.slow_tick_s=1").stdout
+    )
+    assert tick["snapshot"]["topology"]["cpus"]
+    assert tick["decision"]["capacity"]["cpu"]["terms"]
