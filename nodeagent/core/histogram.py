@@ -2,7 +2,8 @@
 
 Instead of shrinking all weights at each sample, later samples weigh more: 2^((t - at) / half_life), as in
 the Kubernetes vertical-pod-autoscaler (pkg/recommender/util/decaying_histogram.go). Bucket k ends at
-first * 1.05^k, so a percentile is at most 5 % too high.
+first * 1.05^k, so a percentile is at most 5 % too high. When the clock is set back the past moves with it,
+or what was seen by the wrong clock would outweigh all else until that time comes.
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ def observe(
 ) -> Histogram:
     """Add `value`, which held for `seconds` until `unix`."""
     weights, at = list(histogram.weights), histogram.at
+    if histogram.window and unix < histogram.window[-1][0]:
+        at -= histogram.window[-1][0] - unix
     if len(weights) != scale.buckets:
         weights, at = [0.0] * scale.buckets, unix
     exponent = (unix - at) / half_life_s
