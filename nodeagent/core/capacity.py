@@ -67,9 +67,14 @@ def assess(
 
 
 def cpu_ceiling(view: View, usage: Usage, policy: CapacityPolicy, online_cores: float | None) -> float | None:
-    """The same formula for enforcement, with what online work uses now; None while an input is unknown."""
+    """The same formula for enforcement, with what online work uses now; None while an input is unknown.
+
+    Where a pod's use is never told it is in the system's, and must not vanish below what is reserved.
+    """
     if usage.system_cores is None or online_cores is None or view.steal_cores is None:
         return None
+    if usage.online_cores is None:
+        online_cores += min(policy.reserved_cpu_cores, usage.system_cores)
     total = max(0.0, view.snapshot.topology.cores - view.steal_cores)
     return offline_available(
         total, policy.cpu_ceiling_ratio, policy.reserved_cpu_cores, usage.system_cores, online_cores
@@ -104,6 +109,7 @@ def _withdrawn(usage: Usage, policy: CapacityPolicy) -> str:
         ("online CPU use", usage.online_cores, usage.cpu_age_s),
         ("system CPU use", usage.system_cores, usage.cpu_age_s),
         ("online memory use", usage.online_bytes, usage.memory_age_s),
+        ("system memory use", usage.system_bytes, usage.memory_age_s),
         ("node memory", usage.memory_total_bytes, usage.memory_age_s),
     ):
         if value is None:

@@ -22,7 +22,7 @@ def decide(snapshot: Snapshot, policy: Policy, memory: Memory) -> tuple[Decision
     known = usage.remember(view, memory.known, busy)
     use = usage.usage(view, known)
     offered = capacity.assess(view, use, policy.capacity, memory.online, memory.offer, memory.lent)
-    window = _slide(view, use.online_cores, memory.online_cores, policy.cpu.window_s)
+    window = _slide(view, use.told_cores, memory.online_cores, policy.cpu.window_s)
     recent = max((cores for _, cores in window), default=None)
     ceiling = capacity.cpu_ceiling(view, use, policy.capacity, recent)
     in_force = _in_force(memory.batch, snapshot)

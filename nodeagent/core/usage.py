@@ -22,9 +22,14 @@ NODE = ""  # the key of the node's own (system) use among the known
 
 
 class Usage(Struct, frozen=True, gc=False):
-    """Cores and bytes; None = not known and never was. Ages in seconds, of the oldest contribution."""
+    """Cores and bytes; None = not known and never was. Ages in seconds, of the oldest contribution.
+
+    `told_cores` are `online_cores` without the pods whose use was never told: /proc/stat has it, so that it
+    counts as the system's.
+    """
 
     online_cores: float | None
+    told_cores: float | None
     batch_cores: float | None
     system_cores: float | None
     cpu_age_s: float
@@ -76,13 +81,17 @@ def usage(view: View, known: Mapping[str, KnownUse]) -> Usage:
     batch = [known[p.pod.spec.uid] for p in view.pods if not p.pod.spec.online]
     batch_cores = sum(k.cpu_cores or 0.0 for k in batch) if view.dt_s is not None else None
     batch_bytes = sum(k.memory_bytes or 0.0 for k in batch)
-    cores, cpu_age_s = _sum([_cpu_or_request(p, k, now) for p, k in online], now)
+    each = [_cpu_or_request(p, k, now) for p, k in online]
+    told, cpu_age_s = _sum([part for part in each if part[0] is not None], now)
+    measured = view.dt_s is not None or system.cpu_cores is not None
+    all_told = all(cores is not None for cores, _ in each)
     size, memory_age_s = _sum([_memory_or_request(p, k, now) for p, k in online], now)
     memory = view.snapshot.node.memory
     zone_online, zone_system = _zone_cores(view, batch_cores or 0.0, system.cpu_cores or 0.0)
     zone_bytes, zone_system_bytes = _zone_bytes(view, batch_bytes, system.memory_bytes or 0.0)
     return Usage(
-        online_cores=cores if view.dt_s is not None or system.cpu_cores is not None else None,
+        online_cores=told if measured and all_told else None,
+        told_cores=told if measured else None,
         batch_cores=batch_cores,
         system_cores=system.cpu_cores,
         cpu_age_s=max(cpu_age_s, now - system.cpu_at) if system.cpu_cores is not None else cpu_age_s,

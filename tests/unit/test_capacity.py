@@ -1,0 +1,55 @@
+"""Capacity with inputs that are never told."""
+
+from __future__ import annotations
+
+import math
+
+from msgspec.structs import replace
+
+from nodeagent.model.snapshot import Snapshot
+from tests.unit.world import Load, World
+
+
+class NoMemAvailable(World):
+    """/proc/meminfo without its MemAvailable: what the system uses of the memory is not known."""
+
+    def snapshot(self, load: Load) -> Snapshot:
+        seen = super().snapshot(load)
+        memory = seen.node.memory
+        assert memory is not None
+        return replace(seen, node=replace(seen.node, memory=replace(memory, available_bytes=None)))
+
+
+def test_nothing_is_offered_while_the_systems_use_of_memory_is_not_known() -> None:
+    capacity = NoMemAvailable().run(*[Load()] * 20)[-1].capacity
+    assert capacity.withdrawn == "system memory use is not known"
+    assert (capacity.memory.available, capacity.cpu.available) == (0.0, 0.0)
+
+
+class NoCpuacct(World):
+    """The LS pod has a cgroup in the cpu hierarchy and none in cpuacct's; nor has it told a request."""
+
+    def snapshot(self, load: Load) -> Snapshot:
+        seen = super().snapshot(load)
+        ls, *batch = seen.pods
+        return replace(seen, pods=(replace(ls, reading=replace(ls.reading, cpu_us=None)), *batch))
+
+
+def test_batch_is_bounded_by_what_the_node_leaves_where_an_online_pods_use_is_never_told() -> None:
+    world, known = NoCpuacct(), World()
+    told = world.run(*[Load(ls_cores=3.0, batch_cores=1.0)] * 20)[-1]
+    known.run(*[Load(ls_cores=3.0, batch_cores=1.0)] * 20)
+    assert told.capacity.withdrawn == "online CPU use is not known"
+    assert math.isclose(world.quota, known.quota, abs_tol=0.1)
+
+
+def test_that_bound_falls_at_once_and_does_not_rise_while_the_use_is_not_told() -> None:
+    world = NoCpuacct()
+    world.run(*[Load(ls_cores=1.0, batch_cores=1.0)] * 20)
+    before = world.quota
+    assert math.isfinite(before)
+    world.run(*[Load(ls_cores=5.0, batch_cores=1.0)] * 2)
+    low = world.quota
+    assert low <= before - 3.5
+    world.run(*[Load(ls_cores=1.0, batch_cores=1.0)] * 30)
+    assert world.quota == low
