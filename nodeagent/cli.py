@@ -6,80 +6,19 @@ What only one command needs is imported by that command, so that the daemon stay
 
 from __future__ import annotations
 
-import contextlib
-import difflib
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 import click
 
 from nodeagent import __version__
 from nodeagent.model.errors import AgentError
+from nodeagent.words import HOST_ROOT, Group, config_options, cores_in, output_option, parsed
 
 if TYPE_CHECKING:
     from nodeagent.config import Config
-
-MAX_CORES = 65536.0
-HOST_ROOT = "agent.host_root"
-Command = Callable[..., Any]
-T = TypeVar("T")
-
-
-class Group(click.Group):
-    """A group that answers an unknown command with the nearest known one."""
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click's; UsageError with a suggestion when there is no such command."""
-        if args and self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
-            near = difflib.get_close_matches(args[0], self.list_commands(ctx), 1)
-            known = (
-                f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(self.list_commands(ctx))}"
-            )
-            raise click.UsageError(f"no such command {args[0]!r}; {known}", ctx)
-        return super().resolve_command(ctx, args)
-
-
-def output_option(command: Command) -> Command:
-    """-o text|json."""
-    form = click.Choice(["text", "json"])
-    return click.option(
-        "-o", "--output", type=form, default="text", show_default=True, help="Form of the answer."
-    )(command)
-
-
-def _keep_host_root(ctx: click.Context, _option: click.Parameter, value: str | None) -> None:
-    if value is not None:
-        ctx.meta[HOST_ROOT] = value
-
-
-def config_options(command: Command) -> Command:
-    """--config FILE, --set section.key=value and --host-root DIR (the same as --set agent.host_root=DIR)."""
-    command = click.option(
-        "--host-root",
-        metavar="DIR",
-        expose_value=False,
-        callback=_keep_host_root,
-        help="Where the host's / is seen, as agent.host_root: /host in a container.  [default: /]",
-    )(command)
-    command = click.option(
-        "--set",
-        "overrides",
-        multiple=True,
-        metavar="SECTION.KEY=VALUE",
-        help="Override one value; see `nodeagent check` for the names. May be given again.",
-    )(command)
-    return click.option(
-        "-c",
-        "--config",
-        "path",
-        metavar="FILE",
-        envvar="NODEAGENT_CONFIG",
-        help="TOML file.  [default: /etc/nodeagent/nodeagent.toml if it exists, else built-in defaults]",
-    )(command)
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -183,8 +122,8 @@ def exec_(  # noqa: PLR0913, PLR0917  one argument per option
         command,
         qos=Qos(qos),
         priority=Priority(priority),
-        cpus=_parsed("--cpus", cpus, _cores),
-        memory=_parsed("--memory", memory, parse_bytes),
+        cpus=parsed("--cpus", cpus, cores_in),
+        memory=parsed("--memory", memory, parse_bytes),
         name=name,
         run_dir=run_dir or os.environ.get("RUNTIME_DIRECTORY") or "/run/nodeagent",
     )
@@ -269,9 +208,18 @@ def main() -> None:
     except AgentError as error:
         _fail(str(error), error.hint, error.exit_code)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _say_no_more()
         sys.exit(1)
+    except OSError as error:  # a full disk behind stdout, a directory that cannot be made
+        _say_no_more()
+        where = f"{error.filename}: " if error.filename else ""
+        _fail(f"{where}{error.strerror or error}", "", 1)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _say_no_more() -> None:
+    """What is still in stdout's buffer goes nowhere, or Python would complain of it when it exits."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail(message: str, hint: str, code: int) -> None:
@@ -289,22 +237,6 @@ def _config(path: str | None, overrides: Sequence[str]) -> Config:
     given = click.get_current_context().meta
     named = {HOST_ROOT: given[HOST_ROOT]} if HOST_ROOT in given else {}
     return load(path, env=os.environ, overrides={**dict(map(parse_override, overrides)), **named})
-
-
-def _parsed(option: str, text: str | None, parse: Callable[[str], T]) -> T | None:
-    if text is None:
-        return None
-    try:
-        return parse(text)
-    except ValueError as error:
-        raise click.BadParameter(str(error), param_hint=option) from None
-
-
-def _cores(text: str) -> float:
-    with contextlib.suppress(ValueError):
-        if 0.0 < (cores := float(text)) <= MAX_CORES:
-            return cores
-    raise ValueError(f"{text[:40]!r} is not a number of cores above 0, such as 0.5 or 4")
 
 
 def _progress() -> Callable[[int], None] | None:
