@@ -57,7 +57,8 @@ def split(
     weights = [weight(p.pod.spec) for p in bounded]
     quotas = [knobs.get(Knob(Kind.CPU_QUOTA, p.pod.spec.cgroup)) for p in bounded]
     demands = [_demand(p, q) for p, q in zip(bounded, quotas, strict=True)]
-    shares = _spread(left, weights, max_min(left, weights, demands), [own_limit(q) for q in quotas])
+    roofs = [_roof(p, q) for p, q in zip(bounded, quotas, strict=True)]
+    shares = _spread(left, weights, max_min(left, weights, demands), roofs)
     pods = {p.pod.spec.cgroup: s for p, s in zip(bounded, shares, strict=True)}
     tiers = _tiers(view, bounded, pods, left, scope)
     return Shares({cgroup: cores for cgroup, cores in pods.items() if cgroup in scope}, tiers)
@@ -68,13 +69,20 @@ def _bounded(spec: PodSpec, scope: frozenset[str]) -> bool:
 
 
 def _demand(rates: PodRates, quota: KnobReading | None) -> float:
-    """Cores that the pod could use now: inf when it is throttled, at its quota, or not known."""
-    roof = own_limit(quota)
+    """Cores that the pod could use now: all it may have when it is throttled, at its quota, or not known."""
+    roof = _roof(rates, quota)
     if rates.cores is None or quota is None or (rates.throttled_ratio or 0.0) > 0.0:
         return roof
     if math.isinf(quota.actual) or rates.cores >= HUNGRY_RATIO * quota.actual:
         return roof
     return min(roof, rates.cores * SPARE_FACTOR + SPARE_CORES)
+
+
+def _roof(rates: PodRates, quota: KnobReading | None) -> float:
+    """The most a pod may have: its own limit, and while its use is not known no more than it holds."""
+    if rates.cores is None and quota is not None and quota.written is not None:
+        return min(own_limit(quota), quota.written)
+    return own_limit(quota)
 
 
 def _spread(left: float, weights: list[float], shares: list[float], roofs: list[float]) -> list[float]:
