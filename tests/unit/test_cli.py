@@ -81,3 +81,27 @@ def test_check_doctor_and_once_answer_as_json() -> None:
     )
     assert tick["snapshot"]["topology"]["cpus"]
     assert tick["decision"]["capacity"]["cpu"]["terms"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("words", [["check"], ["--help"]])
+def test_a_full_disk_behind_stdout_is_one_line_and_exit_1(words: list[str]) -> None:
+    command = [sys.executable, "-m", "nodeagent", *words]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=60
+        )
+    assert (done.returncode, done.stderr) == (1, "nodeagent: no space left on device\n")
+
+
+def test_a_run_directory_that_cannot_be_made_is_one_line_and_exit_1(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    where = {"agent.state_dir": tmp_path / "state", "agent.run_dir": tmp_path / "file" / "run"}
+    words = [word for key, path in where.items() for word in ("--set", f"{key}={path}")]
+    done = nodeagent(
+        "run", *words, "--set", f"grpc.address=unix:{tmp_path}/s", "--set", "http.address=", "--set",
+        "agent.mode=observe",
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1] == f"nodeagent: {tmp_path}/file/run: Not a directory"

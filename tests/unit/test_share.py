@@ -1,4 +1,4 @@
-"""How the Batch limit is split: a scope that holds only a part of what runs, and readings that are missing."""
+"""How the Batch limit is split: a scope that holds only a part of what runs, readings that are missing."""
 
 from __future__ import annotations
 
