@@ -9,16 +9,22 @@ STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test bench lint lock proto clean
+.PHONY: help run test vm vm-test bench lint lock proto clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' Makefile
 
 run: $(STAMP) ## start the agent on this node (root; nothing to configure)
 	@exec $(BIN)/nodeagent run $(ARGS)
 
 test: $(STAMP) ## all tests; those that need root or cgroups say why they are skipped
 	@exec $(BIN)/python -m pytest $(ARGS)
+
+vm-test: $(STAMP) ## the live tests in emulated machines: cgroup v2, v1, hybrid (ARGS=--short: v2, the core)
+	@exec $(BIN)/python -m tests.vm test $(ARGS)
+
+vm: $(STAMP) ## one command in such a machine with nodeagent installed: make vm ARGS='-- nodeagent doctor'
+	@exec $(BIN)/python -m tests.vm run --project $(ARGS)
 
 bench: $(STAMP) ## the figures, as ratios measured in one run
 	@exec $(BIN)/python -m tests.bench $(ARGS)
