@@ -31,6 +31,8 @@ def next_limit(
     """
     total = float(view.snapshot.topology.cores)
     floor = min(policy.floor_cores, total)
+    if last.cores is not None and last.cores < floor:  # the floor was raised, or a tier's own quota is lower
+        last = _with(last, floor)
     hurt = next((s for s in signals if s.name == LS_PRESSURE), None)
     if hurt is not None:
         return _halved(view, policy, last, ceiling_cores, floor, hurt)

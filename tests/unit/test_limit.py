@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
+from nodeagent.model.decision import Memory
+from nodeagent.model.policy import CpuPolicy, Policy
 from nodeagent.model.snapshot import Snapshot
-from tests.unit.world import Load, World
+from tests.unit.world import TIER, Load, World
 
 
 class NoMemoryCgroup(World):
@@ -32,3 +34,21 @@ def test_batch_gets_its_cpus_back_also_where_the_memory_of_an_online_pod_is_not_
 def test_the_offer_is_withdrawn_while_the_memory_of_an_online_pod_is_not_told() -> None:
     last = NoMemoryCgroup().run(*[Load()] * 5)[-1]
     assert last.capacity.withdrawn == "online memory use is not known"
+
+
+def test_a_floor_that_was_raised_holds_at_once_also_while_an_online_pod_is_not_seen() -> None:
+    world = World(policy=Policy(cpu=CpuPolicy(floor_cores=0.5)))
+    world.run(*[Load()] * 3, *[Load(stall_ratio=0.9)] * 8)
+    assert world.quota < 0.6
+    world.policy = Policy(cpu=CpuPolicy(floor_cores=2.0))
+    world.step(Load(ls_cores=None, stall_ratio=None))
+    assert world.quota == 2.0
+
+
+def test_a_restart_below_the_floor_begins_at_the_floor() -> None:
+    world = World(policy=Policy(cpu=CpuPolicy(floor_cores=2.0)))
+    world.run(*[Load()] * 3)
+    held = world.kernel.knobs[TIER]
+    world.kernel.knobs[TIER] = replace(held, actual=0.5, written=0.5)
+    world.memory = Memory()
+    assert world.step(Load()).batch_limit_cores == 2.0
