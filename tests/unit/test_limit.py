@@ -41,12 +41,12 @@ def test_a_floor_that_was_raised_holds_at_once_also_while_an_online_pod_is_not_s
     world.run(*[Load()] * 3, *[Load(stall_ratio=0.9)] * 8)
     assert world.quota < 0.6
     world.policy = Policy(cpu=CpuPolicy(floor_cores=2.0))
-    world.step(Load(ls_cores=None, stall_ratio=None))
-    assert world.quota == 2.0
+    decision = world.step(Load(ls_cores=None, stall_ratio=None))
+    assert (decision.batch_limit_cores, world.quota) == (2.0, 2.0)
 
 
 def test_a_restart_below_the_floor_begins_at_the_floor() -> None:
-    world = World(policy=Policy(cpu=CpuPolicy(floor_cores=2.0)))
+    world = World(batch=0, policy=Policy(cpu=CpuPolicy(floor_cores=2.0)))
     world.run(*[Load()] * 3)
     held = world.kernel.knobs[TIER]
     world.kernel.knobs[TIER] = replace(held, actual=0.5, written=0.5)
