@@ -22,6 +22,8 @@ from nodeagent.model.snapshot import Snapshot
 from nodeagent.pods.claims import read_claims
 from nodeagent.pods.recognise import recognise, tiers
 
+WALKS_PER_TICK = 4  # where cgroups come without end, the next tick goes on
+
 
 class Host:
     """Kept-open descriptors on one node; `close` it. Raises Unsupported where there are no cgroups."""
@@ -108,16 +110,24 @@ class Host:
             part.close()
 
     def _scan(self, at: float) -> None:
+        """Walk until what was seen is what is watched: a cgroup that came in between would wake nobody."""
         self._scanned_at = None
+        moved = True
+        for _ in range(WALKS_PER_TICK):
+            moved = moved and self._walk()
+        self._scanned_at = None if moved else at
+
+    def _walk(self) -> bool:
+        """See and watch all cgroups. True: some came or went meanwhile."""
         root = self.hierarchies.walk_root
         dirs = walk(root)
         members = recognise(dirs, self.rules, read_claims(self._settings.run_dir))
-        again = self._watch.sync(root, _watched(dirs, members))
+        moved = self._watch.sync(root, _watched(dirs, members))
         self._tiers = tiers(dirs, self.rules)
         self._members = members
         self._targets = self.knobs.targets_for(members, self._tiers)
         self._triggers.sync(self._pressed(members))
-        self._scanned_at = None if again else at
+        return moved
 
     def _pressed(self, members: tuple[Member, ...]) -> tuple[str, ...]:
         """The cgroups whose CPU pressure shall wake us: the LS pods."""

@@ -23,6 +23,7 @@ from nodeagent.model.errors import AgentError
 from nodeagent.model.pod import Priority, Qos
 from nodeagent.pods.claims import read_claims
 from nodeagent.pods.recognise import recognise
+from tests.live.running import SLOWNESS
 
 ROOT = Path(__file__).parents[2]
 EXEC = """
@@ -90,7 +91,7 @@ class Execs:
 
     def run(self, *command: str, name: str | None = None, **options: str | float) -> tuple[int, str, str]:
         process = self.start(*command, name=name, **options)
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=30 * SLOWNESS)
         return process.returncode, out, err
 
     def left(self) -> list[str]:
@@ -118,7 +119,7 @@ def execs(tmp_path: Path) -> Iterator[Execs]:
 
 
 def until(true: Callable[[], object], patience_s: float = 10.0) -> None:
-    deadline = time.monotonic() + patience_s
+    deadline = time.monotonic() + patience_s * SLOWNESS
     while not true():
         assert time.monotonic() < deadline, "it did not happen"
         time.sleep(0.005)
@@ -165,7 +166,7 @@ def test_a_running_agent_sees_the_pod_with_its_request(execs: Execs) -> None:
     assert (spec.cpu_request_cores, spec.memory_request_bytes) == (1.5, 1 << 20)
     assert spec.inode == os.stat(f"{execs.hierarchies.walk_root}/{spec.cgroup}").st_ino
 
-    process.communicate("\n", timeout=30)
+    process.communicate("\n", timeout=30 * SLOWNESS)
     assert process.returncode == 0
     assert execs.left() == []
 
@@ -184,7 +185,9 @@ def test_the_command_starts_with_no_signal_blocked_or_ignored_and_no_descriptor_
 def test_what_the_caller_ignores_stays_ignored(execs: Execs) -> None:
     argv = execs.argv("sh", "-c", "grep SigIgn /proc/self/status")
     shell = ["sh", "-c", 'trap "" HUP; exec "$@"', "sh", *argv]
-    out = subprocess.run(shell, capture_output=True, text=True, cwd=ROOT, check=True, timeout=30).stdout
+    out = subprocess.run(
+        shell, capture_output=True, text=True, cwd=ROOT, check=True, timeout=30 * SLOWNESS
+    ).stdout
     assert _signals(out.split()[1]) == {signal.SIGHUP}
 
 
@@ -196,7 +199,7 @@ def test_signals_to_the_exec_reach_the_command(execs: Execs, signum: str) -> Non
     assert process.stdout is not None
     assert process.stdout.readline() == "up\n"
     process.send_signal(getattr(signal, f"SIG{signum}"))
-    assert process.communicate(timeout=30)[0] == "got\n"
+    assert process.communicate(timeout=30 * SLOWNESS)[0] == "got\n"
     assert process.returncode == 42
     assert execs.left() == []
 
@@ -216,12 +219,16 @@ def test_stopping_the_exec_stops_the_command_and_continuing_it_continues_both(ex
     )
     assert state(command) == "T"
     process.send_signal(signal.SIGCONT)
-    process.communicate("\n", timeout=30)
+    process.communicate("\n", timeout=30 * SLOWNESS)
     assert process.returncode == 5
 
 
 def state(pid: str) -> str:
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    """The letter of /proc/PID/stat, X (dead) also when there is none any more."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return "X"
 
 
 COUNT_INTS = """
@@ -264,7 +271,7 @@ def test_a_terminals_interrupt_reaches_the_command_once(execs: Execs) -> None:
 def test_what_the_command_leaves_behind_is_ended(execs: Execs) -> None:
     code, out, _ = execs.run("sh", "-c", "sleep 1000 & echo $!; exit 3")
     assert code == 3
-    assert not Path(f"/proc/{int(out)}").exists() or state(out.strip()) == "Z"
+    assert state(out.strip()) in "XZ"
     assert execs.left() == []
 
 
@@ -272,8 +279,8 @@ def test_what_ignores_sigterm_is_killed_after_two_seconds(execs: Execs) -> None:
     begin = time.monotonic()
     code, out, _ = execs.run("sh", "-c", "trap '' TERM; sleep 1000 & echo $!; exit 4")
     assert code == 4
-    assert 2.0 <= time.monotonic() - begin < 10.0
-    assert not Path(f"/proc/{int(out)}").exists() or state(out.strip()) == "Z"
+    assert 2.0 <= time.monotonic() - begin < 10.0 * SLOWNESS
+    assert state(out.strip()) in "XZ"
     assert execs.left() == []
 
 
@@ -293,7 +300,7 @@ def test_two_at_once_run_and_a_second_of_one_name_is_refused(execs: Execs) -> No
     assert execs.run("true", name=name, run_dir=f"{execs.run_dir}-other")[0] == 1
     assert execs.run("true")[0] == 0
     assert execs.run("true", name=name, qos="mid")[0] == 0
-    first.communicate("\n", timeout=30)
+    first.communicate("\n", timeout=30 * SLOWNESS)
     assert first.returncode == 0
     assert execs.left() == []
 
@@ -302,7 +309,7 @@ def test_many_at_once_make_and_remove_the_shared_levels_without_a_failure(execs:
     for _ in range(2):
         processes = [execs.start("true", qos="ls") for _ in range(8)]
         for process in processes:
-            out, err = process.communicate(timeout=60)
+            out, err = process.communicate(timeout=60 * SLOWNESS)
             assert (process.returncode, out, err) == (0, "", "")
     assert execs.left() == []
 
@@ -319,8 +326,8 @@ def test_what_a_killed_exec_leaves_is_removed_by_the_next_once_its_command_has_e
     assert state(command) == "S"
     assert len(read_claims(execs.run_dir)) == 1
 
-    process.communicate("\n", timeout=30)
-    until(lambda: not Path(f"/proc/{command}").exists() or state(command) == "Z")
+    process.communicate("\n", timeout=30 * SLOWNESS)
+    until(lambda: state(command) in "XZ")
     assert execs.left() != []
     assert execs.run("true")[0] == 0
     assert execs.left() == []
@@ -344,7 +351,7 @@ def test_a_cgroup_that_cannot_be_made_in_all_hierarchies_is_left_in_none(execs: 
     code, _, err = execs.run("true", name="memory.stat")
     assert code == 1
     assert "memory.stat exists already (choose another --name)" in err
-    keep.communicate("\n", timeout=30)
+    keep.communicate("\n", timeout=30 * SLOWNESS)
     assert execs.left() == []
 
 

@@ -19,6 +19,7 @@ from nodeagent.kernel.psi_trigger import open_trigger
 from nodeagent.kernel.reader import NodeReader
 from nodeagent.model.errors import AgentError
 from nodeagent.model.pod import CgroupDir, Member, PodSpec, Qos
+from tests.live.running import SLOWNESS
 
 pytestmark = pytest.mark.live
 
@@ -40,6 +41,8 @@ class Pods:
 
     def make(self, cgroup: str, roots: list[str] | None = None) -> None:
         for root in roots or self.roots:
+            if root == self.places.unified:
+                enable_controllers(os.path.dirname(f"{root}/{cgroup}"))
             os.mkdir(f"{root}/{cgroup}")
             self._made.append(f"{root}/{cgroup}")
 
@@ -84,6 +87,14 @@ class Pods:
             until(lambda path=path: removed(path))  # type: ignore[misc]
 
 
+def enable_controllers(parent: str) -> None:
+    """Let the cgroups in a v2 cgroup have what they can have."""
+    there = set(Path(parent, "cgroup.controllers").read_text().split())
+    for name in there.intersection(CONTROLLERS):
+        with contextlib.suppress(OSError):  # processes in it keep the others from going on
+            Path(parent, "cgroup.subtree_control").write_text(f"+{name}")
+
+
 def removed(path: str) -> bool:
     with contextlib.suppress(OSError):
         os.rmdir(path)
@@ -91,7 +102,7 @@ def removed(path: str) -> bool:
 
 
 def until(true: Callable[[], object], timeout_s: float = 10.0) -> None:
-    end = time.monotonic() + timeout_s
+    end = time.monotonic() + timeout_s * SLOWNESS
     while not true():
         assert time.monotonic() < end, "it did not come about in time"
         time.sleep(0.01)
