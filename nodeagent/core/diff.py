@@ -75,7 +75,7 @@ def _change(reading: KnobReading, new: float, setting: Setting | None) -> Change
 
 def _valid(wanted: Mapping[Knob, float], found: Mapping[Knob, KnobReading]) -> dict[Knob, float]:
     """The nearest final state that the kernel accepts: no nested quota above a limited ancestor's."""
-    final = dict(wanted)
+    final, least = dict(wanted), dict.fromkeys(wanted, 0.0)
     nested = sorted((k for k, r in found.items() if r.nested), key=lambda k: k.target.count("/"))
     above = {k: _ancestors(k, found) for k in nested}
     for knob in nested:  # a value that is not ours to change holds its ancestors up
@@ -83,15 +83,15 @@ def _valid(wanted: Mapping[Knob, float], found: Mapping[Knob, KnobReading]) -> d
         if knob not in wanted and not math.isinf(value):
             for parent in above[knob]:
                 if parent in final:
+                    least[parent] = max(least[parent], value)
                     final[parent] = max(final[parent], _grid(found[parent], value, math.ceil))
     for knob in nested:  # a value that is ours stays within its ancestors
         if knob in final and not math.isinf(final[knob]):
             roof = min((final.get(p, found[p].actual) for p in above[knob]), default=math.inf)
             if final[knob] > roof:
                 within = _grid(found[knob], roof, math.floor)
-                final[knob] = (
-                    within if within >= found[knob].low else math.inf
-                )  # then the roof alone bounds it
+                fits = within >= max(found[knob].low, least[knob])
+                final[knob] = within if fits else math.inf  # then the roof alone bounds it
     return final
 
 
