@@ -27,12 +27,22 @@ class Priority(enum.StrEnum):
     LOW = "low"
 
 
+class NumaWish(enum.StrEnum):
+    """What an LS pod asks of the machine: BIND is CPUs and memory near each other, EXCLUSIVE whole nodes."""
+
+    NONE = "none"
+    BIND = "bind"
+    EXCLUSIVE = "exclusive"
+
+
 class PodSpec(Struct, frozen=True, gc=False, kw_only=True):
     """What is known of a pod before any reading. Identity = uid + cgroup inode.
 
     `cgroup` is the path below the hierarchy root, without a leading slash. `tier` is the cgroup whose
     quota bounds this pod together with its siblings ("nodeagent/batch"), or None. `source` tells what
-    recognised it: "rule", "exec", "kubelet", "yarn", "docker" or "systemd".
+    recognised it: "rule", "exec", "kubelet", "yarn", "docker" or "systemd". An LS pod with `numa_bind` wants
+    CPUs and memory of its own, with `exclusive` (which has `numa_bind`) whole NUMA nodes; `near` names the
+    device that they shall be close to, "" any.
     """
 
     uid: str
@@ -45,6 +55,9 @@ class PodSpec(Struct, frozen=True, gc=False, kw_only=True):
     tier: str | None = None
     cpu_request_cores: float | None = None
     memory_request_bytes: int | None = None
+    numa_bind: bool = False
+    exclusive: bool = False
+    near: str = ""
 
     @property
     def online(self) -> bool:
@@ -66,6 +79,13 @@ class PodRule(Struct, frozen=True, forbid_unknown_fields=True):
     name: Annotated[str, Meta(max_length=253, description="name shown; default: the path")] = ""
     cpus: Annotated[float, Meta(gt=0.0, le=65536.0, description="CPU request in cores")] | None = None
     memory: Annotated[int, Meta(gt=0, description="memory request in bytes")] | None = None
+    numa: Annotated[
+        NumaWish,
+        Meta(description="of an ls pod: bind to CPUs and memory of its own; exclusive: to whole NUMA nodes"),
+    ] = NumaWish.NONE
+    near: Annotated[
+        str, Meta(max_length=64, description="bind near this NIC (eth1) or GPU (its PCI address)")
+    ] = ""
 
 
 class CgroupDir(Struct, frozen=True, array_like=True, gc=False):
@@ -85,6 +105,9 @@ class Claim(Struct, frozen=True, gc=False, kw_only=True):
     priority: Priority = Priority.MEDIUM
     cpus: float | None = None
     memory: int | None = None
+    numa_bind: bool = False
+    exclusive: bool = False
+    near: str = ""
 
 
 class Member(Struct, frozen=True, gc=False):

@@ -49,6 +49,7 @@ class Reading(Struct, frozen=True, array_like=True, gc=False):
     memory_stall: Stall | None = None
     io_stall: Stall | None = None
     pids: int | None = None
+    pages_by_node: tuple[tuple[int, int], ...] | None = None  # (NUMA node, bytes) of anon and file pages
 
     @property
     def working_set_bytes(self) -> int | None:

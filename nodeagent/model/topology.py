@@ -25,12 +25,25 @@ class NumaNode(Struct, frozen=True, array_like=True, gc=False):
     distances: tuple[int, ...] = ()
 
 
+class Device(Struct, frozen=True, array_like=True, gc=False):
+    """A NIC by its interface name, or a GPU by its PCI address; `numa_node` is None where it is not told."""
+
+    name: str
+    kind: str  # "nic" or "gpu"
+    numa_node: int | None
+
+
 class Topology(Struct, frozen=True, gc=False):
-    """All online CPUs and all NUMA nodes, ordered by id. `offline` are present but not online CPUs."""
+    """All online CPUs and all NUMA nodes, ordered by id. `offline` are present but not online CPUs.
+
+    `isolated` are online CPUs that the kernel keeps free of other work (isolcpus=, nohz_full=).
+    """
 
     cpus: tuple[Cpu, ...] = ()
     nodes: tuple[NumaNode, ...] = ()
     offline: tuple[int, ...] = ()
+    isolated: tuple[int, ...] = ()
+    devices: tuple[Device, ...] = ()
 
     @property
     def cores(self) -> int:
