@@ -57,7 +57,7 @@ class NodeReader:
         """The node and the members at `at` (monotonic seconds). `full`: the slow tier of all pods too."""
         if members is not self._members:
             self._follow(members, at)
-        topology = self._topology.read()
+        topology = self._topology.read(at)
         node = self._node.read(at, tuple(each.id for each in topology.nodes), full=full)
         self._host.gates.read()
         read = [pod.read(at, full, self._slow_tick_s) for pod in self._pods.values()]

@@ -6,6 +6,11 @@ CPUs of /proc/stat are on NUMA node 0.
 
 from __future__ import annotations
 
+import itertools
+
+from msgspec.structs import replace
+
+from nodeagent.kernel.devices import DeviceFiles
 from nodeagent.kernel.files import KeptFile, Shelf, read_whole
 from nodeagent.kernel.node import cpu_rows, meminfo
 from nodeagent.kernel.parse import number
@@ -15,40 +20,59 @@ from nodeagent.model.snapshot import NodeMemory
 from nodeagent.model.topology import Cpu, NumaNode, Topology
 
 _MAX_CACHES = 16
+_LOOK_AGAIN_S = 30.0  # for memory, devices and isolation, which may change while the CPUs stay
 
 
 class TopologyFiles:
-    """Reads the topology anew only when the list of online CPUs changes."""
+    """Reads the CPUs anew only when the list of online ones changes, what else comes and goes more often."""
 
     def __init__(self, proc: str, sys_system: str, shelf: Shelf) -> None:
         self._proc = proc
         self._sys = sys_system
+        self._devices = DeviceFiles(sys_system.removesuffix("/devices/system"))
         self._online = KeptFile(f"{sys_system}/cpu/online", _cpu_list, shelf, hot=True)
         self._seen = -1
+        self._due_at = 0.0
         self._topology = Topology()
 
     @property
     def sys_node(self) -> str:
         return f"{self._sys}/node"
 
-    def read(self) -> Topology:
-        """The machine as of now."""
+    def read(self, at: float = 0.0) -> Topology:
+        """The machine as of now, at `at` (monotonic seconds); the same object as long as nothing changed."""
         online = self._online.value()
-        if self._online.changes != self._seen or not self._topology.cpus:
-            self._seen = self._online.changes
-            self._topology = _from_proc(self._proc) if not online else _from_sys(self._sys, online)
+        anew = self._online.changes != self._seen or not self._topology.cpus
+        if anew or at >= self._due_at:
+            self._seen, self._due_at = self._online.changes, at + _LOOK_AGAIN_S
+            found = self._looked(online, anew)
+            if found != self._topology:
+                self._topology = found
         return self._topology
 
     def close(self) -> None:
         self._online.close()
 
+    def _looked(self, online: CpuSet | None, anew: bool) -> Topology:
+        """Memory nodes, devices and isolated CPUs as of now; the CPUs too if they are to be read `anew`."""
+        if not online:
+            found = _from_proc(self._proc) if anew else self._topology
+            return replace(found, devices=self._devices.read())
+        nodes = _numa_nodes(self.sys_node, online) or (NumaNode(0, tuple(sorted(online)), None, (10,)),)
+        cpus, offline = self._topology.cpus, self._topology.offline
+        if anew or nodes != self._topology.nodes:
+            home = {cpu: node.id for node in nodes for cpu in node.cpus}
+            cpus = tuple(
+                _cpu(f"{self._sys}/cpu/cpu{cpu}", cpu, home.get(cpu), online) for cpu in sorted(online)
+            )
+            offline = tuple(sorted((_list(f"{self._sys}/cpu/present") or online) - online))
+        return Topology(cpus, nodes, offline, _isolated(f"{self._sys}/cpu", online), self._devices.read())
 
-def _from_sys(root: str, online: CpuSet) -> Topology:
-    nodes = _numa_nodes(f"{root}/node", online) or (NumaNode(0, tuple(sorted(online)), None, (10,)),)
-    home = {cpu: node.id for node in nodes for cpu in node.cpus}
-    cpus = tuple(_cpu(f"{root}/cpu/cpu{cpu}", cpu, home.get(cpu), online) for cpu in sorted(online))
-    present = _list(f"{root}/cpu/present") or online
-    return Topology(cpus, nodes, tuple(sorted(present - online)))
+
+def _isolated(where: str, online: CpuSet) -> tuple[int, ...]:
+    """CPUs of isolcpus= and nohz_full=; both files have a word of their own for none ("", "(null)")."""
+    found = (_list(f"{where}/{name}") or CpuSet() for name in ("isolated", "nohz_full"))
+    return tuple(sorted(online.intersection(itertools.chain.from_iterable(found))))
 
 
 def _from_proc(proc: str) -> Topology:

@@ -17,7 +17,10 @@ class Cpu(Struct, frozen=True, array_like=True, gc=False):
 
 
 class NumaNode(Struct, frozen=True, array_like=True, gc=False):
-    """One NUMA node; `cpus` is empty for a CPU-less node, `memory_bytes` 0 for a memory-less one."""
+    """One NUMA node; `cpus` is empty for a CPU-less node, `memory_bytes` 0 for a memory-less one.
+
+    `distances` to all nodes in their order (which is not by id where ids have gaps); 10 is the node itself.
+    """
 
     id: int
     cpus: tuple[int, ...]
