@@ -1,6 +1,6 @@
 """Where pods run: what is asked, which CPUs and NUMA nodes each bound pod owns, and what the pools are.
 
-CPUs and NUMA nodes are texts in the kernel's list format, as `str(CpuSet)` gives it ("0-3,8"); "" is the empty set.
+CPUs and NUMA nodes are in the kernel's list format, as `str(CpuSet)` gives it ("0-3,8"); "" is empty.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class BindRequest(Struct, frozen=True, gc=False):
 
 
 class Placed(Struct, frozen=True, array_like=True, gc=False):
-    """A bound pod in its place: `cpus` are whole cores that it owns alone, `mems` the NUMA nodes of its memory."""
+    """A bound pod: `cpus` are whole cores that it owns alone, `mems` the NUMA nodes of its memory."""
 
     uid: str
     cpus: str
@@ -32,7 +32,7 @@ class Placed(Struct, frozen=True, array_like=True, gc=False):
 class Placement(Struct, frozen=True, gc=False):
     """All sets of one decision; bound and unplaced are ordered by uid.
 
-    `shared` is for LS without binding and, while it has no pool of its own, for MID: then `mid` equals `shared`.
+    `shared` is for LS without binding; `mid` equals it unless MID has a pool of its own.
     `batch` may overlap `shared` and `mid` (the tier's quota bounds it there), never a bound pod's core.
     `unplaced` holds (uid, reason): these pods run in the shared pool.
     """

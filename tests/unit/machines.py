@@ -1,162 +1,130 @@
-"""Large machines as sysfs shows them: `build` puts one below a host root, `set_online` plugs CPUs.
+"""Machines as the kernel tells them: real layouts by a few numbers, and what goes wrong with them.
 
-CPUs are numbered as firmware does: first one thread of every core, node by node, then their siblings.
+Numbering: "split" counts first the first threads of all cores, then the second (n and n + N/2: Intel and AMD
+servers); "adjacent" counts thread by thread (n and n + 1: POWER, some virtual machines).
 """
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
-from pathlib import Path
 
-from nodeagent.model.cpuset import CpuSet
+from msgspec.structs import replace
 
-GIB_KB = 1 << 20
+from nodeagent.model.topology import Cpu, Device, NumaNode, Topology
+
+GIB = 1 << 30
 
 
 @dataclass(frozen=True)
-class Machine:
-    """`l3_cores` share one L3. `bare_nodes` have memory and no CPU, the nodes in `empty` have no memory."""
+class Layout:
+    """A regular machine: cores are counted socket by socket, NUMA node by node, L3 by L3."""
 
-    sockets: int = 2
-    nodes_per_socket: int = 1
-    cores_per_node: int = 64
-    threads: int = 2
-    l3_cores: int = 8
-    bare_nodes: int = 0
-    empty: tuple[int, ...] = ()
-    isolated: str = ""
-    nohz_full: str = "(null)"
-    nics: tuple[tuple[str, int], ...] = (("eth0", 0), ("eth1", 1))
-    gpus: tuple[tuple[str, int], ...] = ()
+    sockets: int = 1
+    nodes: int = 1  # per socket
+    caches: int = 1  # L3 per node
+    cores: int = 2  # per L3
+    threads: int = 1
+    numbering: str = "split"
+    gib: int = 64  # per node
 
-    @property
-    def nodes(self) -> int:
-        return self.sockets * self.nodes_per_socket
+    def topology(self) -> Topology:
+        per_node = self.caches * self.cores
+        total = self.sockets * self.nodes * per_node
+        cpus = []
+        for core in range(total):
+            siblings = tuple(self._number(core, thread, total) for thread in range(self.threads))
+            node = core // per_node
+            where = (core, node // self.nodes, node, core // self.cores)
+            cpus += [Cpu(number, *where, siblings) for number in siblings]
+        cpus.sort(key=lambda cpu: cpu.id)
+        return Topology(tuple(cpus), tuple(self._node(n, cpus) for n in range(self.sockets * self.nodes)))
 
-    @property
-    def cores(self) -> int:
-        return self.nodes * self.cores_per_node
+    def _number(self, core: int, thread: int, total: int) -> int:
+        return core * self.threads + thread if self.numbering == "adjacent" else core + thread * total
 
-    @property
-    def cpus(self) -> int:
-        return self.cores * self.threads
+    def _node(self, node: int, cpus: list[Cpu]) -> NumaNode:
+        def distance(other: int) -> int:
+            return 10 if other == node else 12 if other // self.nodes == node // self.nodes else 21
 
-    def cores_of(self, first: int, count: int) -> CpuSet:
-        """All threads of `count` cores from core `first` on."""
-        return CpuSet(
-            core + thread * self.cores
-            for core in range(first, first + count)
-            for thread in range(self.threads)
-        )
-
-    def distance(self, a: int, b: int) -> int:
-        """As firmware tells it: 10 itself, 12 in the socket, 32 across, 40 to memory without CPUs."""
-        if a == b:
-            return 10
-        if max(a, b) >= self.nodes:
-            return 40
-        return 12 if a // self.nodes_per_socket == b // self.nodes_per_socket else 32
+        here = tuple(cpu.id for cpu in cpus if cpu.numa_node == node)
+        distances = tuple(distance(other) for other in range(self.sockets * self.nodes))
+        return NumaNode(node, here, self.gib * GIB, distances)
 
 
-BIG_SMT = Machine()
-FOUR_NODES = Machine(nodes_per_socket=2, cores_per_node=32)
-SUB_NUMA = Machine(nodes_per_socket=4, cores_per_node=16, l3_cores=4)  # 2 sockets, 8 nodes, 32 L3 caches
-EIGHT_SOCKETS = Machine(sockets=8, cores_per_node=8, threads=1)
-WITH_CXL = Machine(cores_per_node=8, bare_nodes=2)
-WITHOUT_LOCAL_MEMORY = Machine(nodes_per_socket=2, cores_per_node=4, l3_cores=4, empty=(1, 3))
-
-
-def build(root: Path, machine: Machine) -> str:
-    """The machine's /sys below `root`, all CPUs online; the path of that root."""
-    system = root / "sys/devices/system"
-    everything = CpuSet(range(machine.cpus))
-    put(system / "cpu/present", everything)
-    put(system / "cpu/possible", everything)
-    put(system / "cpu/isolated", machine.isolated)
-    put(system / "cpu/nohz_full", machine.nohz_full)
-    set_online(root, machine, everything)
-    _devices(root / "sys", machine)
-    return str(root)
-
-
-def set_online(root: Path, machine: Machine, online: CpuSet) -> None:
-    """As the kernel does: a CPU that is offline is in no list, and its topology and caches are gone."""
-    system = root / "sys/devices/system"
-    for cpu in range(machine.cpus):
-        _cpu(system / f"cpu/cpu{cpu}", machine, cpu, online)
-    count = machine.nodes + machine.bare_nodes
-    put(system / "node/online", CpuSet(range(count)))
-    for node in range(count):
-        _node(system / f"node/node{node}", machine, node, online)
-    put(system / "cpu/offline", CpuSet(CpuSet(range(machine.cpus)) - online))
-    put(system / "cpu/online", online)
-
-
-def put(path: Path, content: object) -> None:
-    try:
-        path.write_text(f"{content}\n")
-    except FileNotFoundError:
-        path.parent.mkdir(parents=True)
-        path.write_text(f"{content}\n")
-
-
-def _cpu(where: Path, machine: Machine, cpu: int, online: CpuSet) -> None:
-    if cpu not in online:
-        for name in ("topology", "cache"):
-            shutil.rmtree(where / name, ignore_errors=True)
-        return
-    core = cpu % machine.cores
-    pair, near = CpuSet(machine.cores_of(core, 1) & online), core - core % machine.l3_cores
-    put(where / "topology/core_id", core % (machine.cores_per_node * machine.nodes_per_socket))
-    put(where / "topology/physical_package_id", core // machine.cores_per_node // machine.nodes_per_socket)
-    put(where / "topology/thread_siblings_list", pair)
-    caches = [(1, core, pair), (1, core, pair), (2, core, pair)]
-    sharing = CpuSet(machine.cores_of(near, machine.l3_cores) & online)
-    caches.append((3, near // machine.l3_cores, sharing))
-    for index, (level, name, shared) in enumerate(caches):
-        put(where / f"cache/index{index}/level", level)
-        put(where / f"cache/index{index}/id", name)
-        put(where / f"cache/index{index}/shared_cpu_list", shared)
-
-
-def _node(where: Path, machine: Machine, node: int, online: CpuSet) -> None:
-    every = range(machine.nodes + machine.bare_nodes)
-    cpus = machine.cores_of(
-        node * machine.cores_per_node, machine.cores_per_node if node < machine.nodes else 0
+def without(topology: Topology, *offline: int) -> Topology:
+    """The same machine with these CPUs offline: the kernel then tells of them in no list but `offline`."""
+    gone = set(offline)
+    cpus = tuple(
+        replace(cpu, siblings=tuple(s for s in cpu.siblings if s not in gone))
+        for cpu in topology.cpus
+        if cpu.id not in gone
     )
-    total_kb = 0 if node in machine.empty else 256 * GIB_KB
-    put(where / "cpulist", CpuSet(cpus & online))
-    put(where / "distance", " ".join(str(machine.distance(node, other)) for other in every))
-    put(where / "meminfo", f"Node {node} MemTotal:  {total_kb} kB\nNode {node} MemFree:  {total_kb // 2} kB")
+    nodes = tuple(replace(n, cpus=tuple(c for c in n.cpus if c not in gone)) for n in topology.nodes)
+    return replace(topology, cpus=cpus, nodes=nodes, offline=tuple(sorted({*topology.offline, *gone})))
 
 
-def _devices(sys: Path, machine: Machine) -> None:
-    """eth0 hangs on its PCI device, eth1 on a virtio device below one; both as links, as in sysfs."""
-    virtual("lo", sys)
-    for number, (name, node) in enumerate(machine.nics):
-        slot = f"0000:{number:02x}:00.0"
-        device = sys / f"devices/pci0000:{number:02x}" / slot
-        put(device / "numa_node", node)
-        put(device / "class", "0x020000")
-        inner = device / f"virtio{number}" if number % 2 else device
-        link(sys / f"bus/pci/devices/{slot}", device)
-        link(sys / f"class/net/{name}", inner / f"net/{name}")
-        link(inner / f"net/{name}/device", inner)
-    for number, (slot, home) in enumerate(machine.gpus):
-        device = sys / f"devices/pci0000:a{number}" / slot
-        put(device / "numa_node", home)
-        put(device / "class", "0x030200")
-        link(sys / f"bus/pci/devices/{slot}", device)
+def with_memory(topology: Topology, node: int, memory_bytes: int) -> Topology:
+    """The same machine with so much memory on one NUMA node."""
+    nodes = tuple(replace(n, memory_bytes=memory_bytes) if n.id == node else n for n in topology.nodes)
+    return replace(topology, nodes=nodes)
 
 
-def virtual(name: str, sys: Path) -> Path:
-    """An interface without a device."""
-    link(sys / f"class/net/{name}", sys / f"devices/virtual/net/{name}")
-    return sys / f"devices/virtual/net/{name}"
+def with_cpuless_node(topology: Topology, gib: int = 256) -> Topology:
+    """The same machine with a NUMA node of memory alone (CXL), far from all."""
+    last = len(topology.nodes)
+    nodes = tuple(replace(n, distances=(*n.distances, 30)) for n in topology.nodes)
+    return replace(topology, nodes=(*nodes, NumaNode(last, (), gib * GIB, (*(30 for _ in range(last)), 10))))
 
 
-def link(path: Path, target: Path) -> None:
-    target.mkdir(parents=True, exist_ok=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.symlink_to(target)
+def unknown(topology: Topology) -> Topology:
+    """The same CPUs as /proc alone tells them: one NUMA node, no cores, caches, sockets or sizes."""
+    cpus = tuple(Cpu(cpu.id, None, None, 0, None) for cpu in topology.cpus)
+    return Topology(cpus, (NumaNode(0, tuple(cpu.id for cpu in cpus), None, (10,)),))
+
+
+TWO_CPUS = Layout().topology()
+TWO_BY_TWO = Layout(sockets=2, gib=2).topology()
+TWO_BY_TWO_SMT = Layout(sockets=2, threads=2, numbering="adjacent", gib=2).topology()
+TWO_SOCKETS = replace(
+    Layout(sockets=2, cores=64, threads=2, gib=512).topology(),
+    devices=(Device("eth0", "nic", 0), Device("eth1", "nic", 1), Device("0000:03:00.0", "gpu", None)),
+)
+FOUR_NODES = Layout(sockets=4, cores=16, threads=2, gib=192).topology()
+EIGHT_NODES = replace(
+    Layout(sockets=8, cores=8, threads=2, gib=96).topology(),
+    devices=tuple(Device(f"mlx{n}", "nic", n) for n in range(8)),
+)
+SUB_NUMA = Layout(sockets=2, nodes=4, cores=8, threads=2, numbering="adjacent", gib=64).topology()  # SNC-4
+EPYC = Layout(sockets=2, nodes=1, caches=8, cores=8, threads=2, gib=512).topology()  # NPS1, a CCX of 8 cores
+EPYC_NPS4 = Layout(sockets=2, nodes=4, caches=2, cores=8, threads=2, gib=128).topology()
+EPYC_ROME = Layout(sockets=2, nodes=4, caches=4, cores=4, threads=2, gib=64).topology()  # a CCX of 4 cores
+MANY_NODES = Layout(sockets=2, nodes=8, cores=4, threads=1, gib=32).topology()
+CPU_LESS = with_cpuless_node(Layout(sockets=2, cores=8, threads=2).topology())
+MEMORY_LESS = with_memory(Layout(sockets=2, nodes=2, cores=4, threads=2).topology(), 1, 0)
+OFFLINE = without(Layout(sockets=2, cores=8, threads=2).topology(), 3, 17, 20, 21)
+ISOLATED = replace(Layout(sockets=2, cores=8, threads=2).topology(), isolated=(6, 7, 22, 23))
+UNKNOWN = unknown(Layout(cores=8).topology())
+
+MACHINES: dict[str, Topology] = {
+    "1 node, 2 CPUs": TWO_CPUS,
+    "2 nodes of 2 CPUs": TWO_BY_TWO,
+    "2 nodes of 2 cores, siblings n, n+1": TWO_BY_TWO_SMT,
+    "2 sockets of 64 cores SMT": TWO_SOCKETS,
+    "4 sockets of 16 cores SMT": FOUR_NODES,
+    "8 sockets of 8 cores SMT": EIGHT_NODES,
+    "2 sockets in 4 sub-NUMA clusters": SUB_NUMA,
+    "2 sockets of 8 L3": EPYC,
+    "2 sockets of 4 nodes of 2 L3": EPYC_NPS4,
+    "2 sockets of 4 nodes of 4 L3": EPYC_ROME,
+    "2 sockets of 8 nodes": MANY_NODES,
+    "a CPU-less node": CPU_LESS,
+    "a memory-less node": MEMORY_LESS,
+    "offline CPUs": OFFLINE,
+    "isolated CPUs": ISOLATED,
+    "only what /proc tells": UNKNOWN,
+}
+
+
+def free_bytes(topology: Topology) -> dict[int, int]:
+    """All memory of every node, free."""
+    return {node.id: node.memory_bytes for node in topology.nodes if node.memory_bytes is not None}

@@ -1,0 +1,103 @@
+"""Where everything runs: bound pods on their own cores, LS and MID in the shared pool, Batch on what is left.
+
+    survey  ->  seat  ->  spread (MID's own pool, Batch)  ->  Placement
+    machine     bind, with nodes and room   pools
+
+Invariants: bound, shared and mid (where it is a pool of its own) are disjoint and together all online CPUs
+that are not hands-off; Batch is within shared and mid, in whole cores, so never on a core of a bound pod; no
+set is empty while the agent has a whole core; deciding again with the outcome as `current` changes nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+
+from nodeagent.core.placement.bind import Seat, Seating, seat, seats_of
+from nodeagent.core.placement.bits import Bits, parse, text, union
+from nodeagent.core.placement.machine import Machine, survey
+from nodeagent.core.placement.pools import spread
+from nodeagent.core.placement.room import Room
+from nodeagent.model.cpuset import CpuSet
+from nodeagent.model.placement import BindRequest, Placed, Placement
+from nodeagent.model.topology import Topology
+
+__all__ = ["place"]
+
+
+def place(  # noqa: PLR0913 - all that a placement depends on, and nothing else
+    topology: Topology,
+    requests: tuple[BindRequest, ...],
+    current: Placement | None,
+    free_bytes: Mapping[int, int],
+    *,
+    batch_cores: float,
+    batch_floor_cpus: int,
+    hands_off: CpuSet,
+    mid_cpus: int = 0,
+    defragment: bool = False,
+) -> Placement:
+    """The sets for now, from those until now (`current`; None = from nothing).
+
+    `free_bytes` is the free memory by NUMA node, less what pods that are placed may still claim; a node that
+    is not known is absent. `batch_cores` is Batch's capacity in CPUs, rounded up to whole cores, at least
+    `batch_floor_cpus`, which new bound pods always leave free. `hands_off` are CPUs of others. `mid_cpus` > 0
+    gives MID a pool of its own if that leaves a core to LS. `defragment` lets bound pods move if that places
+    more of them, or on fewer NUMA nodes.
+
+    ValueError when `current` is not in the kernel's list format.
+    """
+    machine = survey(topology, hands_off)
+    before = current or Placement()
+    mid_held = 0 if before.mid == before.shared else parse(before.mid)
+    batch_held = parse(before.batch)
+    held = seats_of(before.bound)
+
+    def seating(kept: Mapping[str, Seat]) -> Seating:
+        return seat(
+            requests, kept, Room(machine, free_bytes, max(1, batch_floor_cpus), mid_held | batch_held)
+        )
+
+    seated = seating(held)
+    if defragment:
+        seated = min((seated, seating({})), key=lambda s: _badness(s, machine))
+    pools = machine.usable & ~_owned(seated)
+    free = pools & machine.whole
+    mid = spread(machine, free, mid_held, mid_cpus, spared_cores=1) if mid_cpus > 0 else 0
+    wanted = max(1, batch_floor_cpus, _whole_cpus(batch_cores, machine))
+    batch = spread(machine, free, batch_held, wanted) or pools
+    shared = text(pools & ~mid)
+    mems = text(machine.memory & ~seated.closed)
+    return Placement(
+        bound=tuple(_placed(seated, before.bound, held)),
+        unplaced=tuple(sorted(seated.unplaced.items())),
+        shared=shared,
+        mid=text(mid) or shared,
+        batch=text(batch),
+        batch_mems=mems,
+        shared_mems=mems,
+    )
+
+
+def _whole_cpus(cores: float, machine: Machine) -> int:
+    most = machine.usable.bit_count()
+    return math.ceil(min(max(cores, 0.0), most) - 1e-9)
+
+
+def _owned(seated: Seating) -> Bits:
+    return union(seat.cpus for seat in seated.seats.values())
+
+
+def _placed(seated: Seating, bound: Iterable[Placed], held: Mapping[str, Seat]) -> list[Placed]:
+    """As texts, by uid; what did not move is not written anew."""
+    same = {placed.uid: placed for placed in bound if seated.seats.get(placed.uid) == held[placed.uid]}
+    return [
+        same.get(uid) or Placed(uid, text(mine.cpus), text(mine.nodes))
+        for uid, mine in sorted(seated.seats.items())
+    ]
+
+
+def _badness(seated: Seating, machine: Machine) -> tuple[int, int]:
+    """Pods without a seat, and NUMA nodes that pods are on, counted once a pod."""
+    nodes = sum(bool(s.whole & seat.cpus) for seat in seated.seats.values() for s in machine.sites)
+    return len(seated.unplaced), nodes
