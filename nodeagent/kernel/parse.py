@@ -6,6 +6,7 @@ negative or above 2**63 - 1.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from operator import itemgetter
 from typing import NamedTuple
@@ -16,6 +17,7 @@ MAX_NUMBER = (1 << 63) - 1
 _MAX_LAYOUTS = 8
 
 Numbers = tuple[int | None, ...]
+Pages = tuple[tuple[int, int], ...]  # (NUMA node, bytes), by node
 
 
 def number(raw: bytes) -> int | None:
@@ -107,6 +109,42 @@ class FlatKeyed:
             keys = words[::2]
             places = [2 * keys.index(key) + 1 for key in self._wanted]
             self._layouts[len(words)] = _Layout(keys, itemgetter(*places))
+
+
+class ByNode:
+    """Parser of memory.numa_stat: bytes per NUMA node, summed over the lines that begin with `heads`.
+
+    Each of these lines must be there and in the documented format, else it gives None. Where a line was the
+    last time is where it is looked for first. `unit_bytes` is what the file counts in.
+    """
+
+    __slots__ = ("_heads", "_places", "_unit_bytes")
+
+    def __init__(self, *heads: bytes, unit_bytes: int) -> None:
+        self._heads = heads
+        self._places = list(range(len(heads)))
+        self._unit_bytes = unit_bytes
+
+    def __call__(self, raw: bytes) -> Pages | None:
+        lines = raw.split(b"\n")
+        total: dict[int, int] = {}
+        for which, head in enumerate(self._heads):
+            place = self._places[which]
+            if place >= len(lines) or not lines[place].startswith(head):
+                place = next((n for n, line in enumerate(lines) if line.startswith(head)), -1)
+            if place < 0 or _BY_NODE.fullmatch(lines[place]) is None:
+                return None
+            self._places[which] = place
+            counts = _ON_NODE.findall(lines[place])
+            for node, count in counts:
+                total[int(node)] = total.get(int(node), 0) + int(count) * self._unit_bytes
+            if len({node for node, _ in counts}) != len(counts):
+                return None
+        return tuple(sorted(total.items())) if max(total.values()) <= MAX_NUMBER else None
+
+
+_BY_NODE = re.compile(rb"[a-z_]+(?:=\d{1,18})?(?: N(?:0|[1-9]\d{0,3})=\d{1,18})+")
+_ON_NODE = re.compile(rb" N(\d+)=(\d+)")
 
 
 class _Layout(NamedTuple):

@@ -49,7 +49,8 @@ class PodReader:
         self.psi_directory: str | None = None  # None: not known yet, or nowhere
         self._host = host
         self._member = member
-        self._cgroup = CgroupReader(host.places, CgroupDir(member.spec.cgroup, member.spec.inode), host.shelf)
+        directory = CgroupDir(member.spec.cgroup, member.spec.inode)
+        self._cgroup = CgroupReader(host.places, directory, host.shelf, numa=True)
         self._containers: dict[tuple[str, CgroupDir], _ContainerReader] = {}
         self._gate: Gate = host.gates.node
         self._delay: RunDelay | None = None

@@ -5,8 +5,10 @@ Invariant: what is returned is in us and bytes and hierarchical (a cgroup with a
 
 from __future__ import annotations
 
+import os
+
 from nodeagent.kernel.files import KeptFile, Shelf, inside
-from nodeagent.kernel.parse import FlatKeyed, Numbers, microseconds, number
+from nodeagent.kernel.parse import ByNode, FlatKeyed, Numbers, microseconds, number
 from nodeagent.model.snapshot import MemoryEvents
 
 # A throttle count can move only while a task runs or waits, or until the period timer (1 s at most) has
@@ -16,6 +18,9 @@ _SETTLED_S = 2.5
 _throttling = FlatKeyed(b"nr_periods", b"nr_throttled", b"throttled_time")
 _memory_stat = FlatKeyed(b"total_inactive_file", b"total_rss", b"total_cache")
 _oom_control = FlatKeyed(b"oom_kill_disable", b"oom_kill")  # oom_kill since Linux 4.13
+
+# Pages on the LRU lists, which are those of user space; the line is there since Linux 3.13.
+pages_by_node = ByNode(b"hierarchical_total=", unit_bytes=os.sysconf("SC_PAGE_SIZE"))
 
 Cpu = tuple[int | None, int | None, int | None, int | None]
 Details = tuple[int | None, int | None, int | None]

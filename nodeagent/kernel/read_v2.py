@@ -6,13 +6,16 @@ Invariant: what is returned is in us and bytes and hierarchical (a cgroup with a
 from __future__ import annotations
 
 from nodeagent.kernel.files import KeptFile, Shelf, inside
-from nodeagent.kernel.parse import FlatKeyed, Numbers, number
+from nodeagent.kernel.parse import ByNode, FlatKeyed, Numbers, number
 from nodeagent.kernel.read_v1 import Cpu, Details
 from nodeagent.model.snapshot import MemoryEvents
 
 _cpu_stat = FlatKeyed(b"usage_usec", b"nr_periods", b"nr_throttled", b"throttled_usec")
 _memory_stat = FlatKeyed(b"inactive_file", b"anon", b"file")
 _events = FlatKeyed(b"low", b"high", b"max", b"oom", b"oom_kill")  # oom_kill since Linux 4.13
+
+# The pages of user space: shmem and unevictable ones are in these two already. Since Linux 5.10.
+pages_by_node = ByNode(b"anon ", b"file ", unit_bytes=1)
 
 
 class CpuV2:

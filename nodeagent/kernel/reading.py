@@ -1,7 +1,8 @@
 """One cgroup's kept files -> Reading, in two tiers.
 
     each tick   cpu usage, throttling, cpu pressure, memory usage
-    slow        memory.stat, memory events, memory and io pressure, pids; carried over with their `slow_at`
+    slow        memory.stat, memory events, memory and io pressure, pids, and where a pod's pages are;
+                carried over with their `slow_at`
 
 A cgroup at rest (no task of it ran or waited) is not throttled, charges no memory and fails no charge: its
 throttling and memory events stand still, and its memory usage, which others may reclaim, is left to the slow
@@ -15,9 +16,10 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from nodeagent.kernel import read_v1, read_v2
 from nodeagent.kernel.files import KeptFile, Shelf, inside
 from nodeagent.kernel.mounts import Hierarchies
-from nodeagent.kernel.parse import number, stall
+from nodeagent.kernel.parse import Pages, number, stall
 from nodeagent.kernel.read_v1 import Cpu, CpuV1, Details, MemoryV1
 from nodeagent.kernel.read_v2 import CpuV2, MemoryV2
 from nodeagent.model.errors import Gone
@@ -26,9 +28,11 @@ from nodeagent.model.snapshot import MemoryEvents, Reading, Stall
 
 PSI_KINDS = ("cpu", "memory", "io")
 
-_Cold = tuple[float | None, *Details, MemoryEvents | None, Stall | None, Stall | None, int | None]
+_Cold = tuple[
+    float | None, *Details, MemoryEvents | None, Stall | None, Stall | None, int | None, Pages | None
+]
 _NO_CPU: Cpu = (None,) * 4
-_NO_COLD: _Cold = (None,) * 8
+_NO_COLD: _Cold = (None,) * 9
 
 
 class PsiFiles:
@@ -63,14 +67,19 @@ class PsiFiles:
 
 
 class CgroupReader:
-    """`directory` is looked for in every hierarchy; `psi` is where its pressure is told, None: nowhere."""
+    """`directory` is looked for in every hierarchy; `psi` is where its pressure is told, None: nowhere.
+
+    `numa`: also tell on which NUMA nodes its pages are.
+    """
 
     __slots__ = (
         "_cold", "_cpu", "_directory", "_events", "_files", "_last", "_last_cpu", "_memory", "_misses",
-        "_pids", "_psi", "_stirred", "_sure", "_walk_root",
+        "_pages", "_pids", "_psi", "_stirred", "_sure", "_walk_root",
     )  # fmt: skip
 
-    def __init__(self, places: Hierarchies, directory: CgroupDir, shelf: Shelf) -> None:
+    def __init__(
+        self, places: Hierarchies, directory: CgroupDir, shelf: Shelf, *, numa: bool = False
+    ) -> None:
         path = directory.path
         where = {name: f"{found.root}/{path}" for name, found in places.roots.items()}
         version = {name: found.version for name, found in places.roots.items()}
@@ -83,6 +92,11 @@ class CgroupReader:
         self._memory: MemoryV1 | MemoryV2 = dialect(where.get("memory"), shelf)
         self._pids = KeptFile(inside(where.get("pids"), "pids.current"), number, shelf)
         self._files: tuple[KeptFile[Any], ...] = (*self._cpu.files, *self._memory.files, self._pids)
+        self._pages: KeptFile[Pages] | None = None
+        if numa:
+            by_node = read_v1.pages_by_node if dialect is MemoryV1 else read_v2.pages_by_node
+            self._pages = KeptFile(inside(where.get("memory"), "memory.numa_stat"), by_node, shelf)
+            self._files = (*self._files, self._pages)
         self._psi: PsiFiles | None = None
         self._directory, self._walk_root, self._misses = directory, places.walk_root, shelf.misses
         self._sure = False  # True while a descriptor is kept that dies with the cgroup
@@ -99,7 +113,7 @@ class CgroupReader:
         if self._psi is not None:
             self._psi.close()
         self._psi = psi
-        self._cold = (*self._cold[:5], None, None, self._cold[7])
+        self._cold = (*self._cold[:5], None, None, *self._cold[7:])
 
     @property
     def files(self) -> tuple[KeptFile[Any], ...]:  # Any: each parses to something else
@@ -131,7 +145,8 @@ class CgroupReader:
             if self._stirred or not resting:
                 self._stirred, self._events = not resting, self._memory.events()
             details, pids = self._memory.detail(), self._pids.value()
-            self._cold = (at, *details, self._events, memory_stall, io_stall, pids)
+            pages = None if self._pages is None else self._pages.value()
+            self._cold = (at, *details, self._events, memory_stall, io_stall, pids, pages)
         elif not resting:
             self._stirred = True
         if not self._sure or self._misses.gone != gone_before:

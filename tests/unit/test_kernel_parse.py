@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from nodeagent.kernel import node, parse
-from nodeagent.kernel.parse import MAX_NUMBER, FlatKeyed
+from nodeagent.kernel.parse import MAX_NUMBER, ByNode, FlatKeyed
 from nodeagent.model.snapshot import Stall
 from tests.unit import trees
 
@@ -24,6 +24,8 @@ PARSERS: dict[str, Parser] = {
     "cpu_rows": node.cpu_rows,
     "meminfo": node.meminfo,
     "loadavg": node.loadavg,
+    "numa_stat of v1": ByNode(b"hierarchical_total=", unit_bytes=4096),
+    "numa_stat of v2": ByNode(b"anon ", b"file ", unit_bytes=1),
     "zoneinfo": lambda raw: node.watermarks(raw, 4096),
 }
 TEXTS = [text.encode() for text in (trees.V2 | trees.HYBRID | trees.NUMA).values()]
@@ -127,3 +129,56 @@ def test_the_node_s_texts_are_read_in_their_units() -> None:
     assert memory is not None
     assert (memory.total_bytes, memory.reclaimable_bytes) == (1000 * 1024, 30 * 1024)
     assert node.watermarks(trees.V1["proc/zoneinfo"].encode(), 4096) == 10 * 4096
+
+
+V1_PAGES = (
+    b"total=9 N0=9 N1=0\nfile=9 N0=9 N1=0\nhierarchical_total=12 N0=5 N1=7\nhierarchical_anon=0 N0=0 N1=0\n"
+)
+V2_PAGES = (
+    b"anon N0=4096 N1=8192\nfile N0=4096 N1=0\nunevictable N0=0 N1=8192\nworkingset_restore_anon N0=7 N1=7\n"
+)
+
+
+def test_pages_by_node_are_bytes_on_both_versions() -> None:
+    assert ByNode(b"hierarchical_total=", unit_bytes=4096)(V1_PAGES) == ((0, 20480), (1, 28672))
+    assert ByNode(b"anon ", b"file ", unit_bytes=1)(V2_PAGES) == ((0, 8192), (1, 8192))
+
+
+def test_lines_of_pages_are_found_wherever_they_are_and_again_when_they_move() -> None:
+    pages = ByNode(b"anon ", b"file ", unit_bytes=1)
+    for order in ((0, 1, 2, 3), (3, 2, 1, 0), (0, 1, 2, 3), (1, 3, 0, 2)):
+        lines = V2_PAGES.splitlines()
+        assert pages(b"\n".join(lines[n] for n in order)) == ((0, 8192), (1, 8192))
+
+
+def test_nodes_with_gaps_and_without_cpus_are_told_by_their_ids() -> None:
+    assert ByNode(b"anon ", unit_bytes=1)(b"anon N8=1 N1=2 N252=3\n") == ((1, 2), (8, 1), (252, 3))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"anon",
+        b"anon ",
+        b"anon 5",
+        b"anon N0=",
+        b"anon N0=-1",
+        b"anon N0=1 N0=2",
+        b"anon N0=1 N00=2",
+        b"anon N0=1  N1=2",
+        b"anon N0=1 N1=x",
+        b"anon N0=1 N12345=1",
+        b"anon N0=9999999999999999999",
+        b"anon N0=1\rN1=1",
+        b"file N0=1",
+        b"anonymous N0=1",
+    ],
+)
+def test_pages_in_another_format_are_not_known(line: bytes) -> None:
+    pages = ByNode(b"anon ", unit_bytes=1)
+    assert pages(V2_PAGES) is not None
+    assert pages(line + b"\n") is None
+
+
+def test_more_bytes_than_the_kernel_can_count_are_not_known() -> None:
+    assert ByNode(b"anon ", unit_bytes=4096)(b"anon N0=%d\n" % (1 << 58)) is None

@@ -67,6 +67,8 @@ def test_every_machine_gives_the_same_readings_of_the_same_pod(start: Start, mac
         assert reading.slow_at == 7.0
     events = MemoryEvents(0, 5, 3, 1, 1) if machine == "v2" else MemoryEvents(max=3, oom_kill=1)
     assert pod.reading.memory_events == events
+    assert pod.reading.pages_by_node == ((0, 3686400), (2, 409600))
+    assert pod.containers[0].reading.pages_by_node is None  # a pod's are enough
     assert [container.name for container in pod.containers] == ["app"]
 
 

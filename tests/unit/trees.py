@@ -82,6 +82,9 @@ def _v1_pod(cpu: str, cpuacct: str, memory: str, pids: str, path: str) -> Tree:
         f"{memory}/{path}/memory.failcnt": "3\n",
         f"{memory}/{path}/memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 1\n",
         f"{pids}/{path}/pids.current": "2\n",
+        f"{memory}/{path}/memory.numa_stat": "total=3 N0=3 N2=0\nfile=1 N0=1 N2=0\nanon=2 N0=2 N2=0\n"
+        "unevictable=0 N0=0 N2=0\nhierarchical_total=1000 N0=900 N2=100\nhierarchical_file=500 N0=500 N2=0\n"
+        "hierarchical_anon=500 N0=400 N2=100\nhierarchical_unevictable=0 N0=0 N2=0\n",
     }
 
 
@@ -135,6 +138,8 @@ def _v2_pod(path: str) -> Tree:
         f"{_CG}/{path}/memory.stat": "anon 4000000\nfile 4096000\nkernel 5\ninactive_file 1024000\n",
         f"{_CG}/{path}/memory.events": "low 0\nhigh 5\nmax 3\noom 1\noom_kill 1\noom_group_kill 0\n",
         f"{_CG}/{path}/pids.current": "2\n",
+        f"{_CG}/{path}/memory.numa_stat": "anon N0=1638400 N2=409600\nfile N0=2048000 N2=0\n"
+        "kernel_stack N0=16384 N2=0\nshmem N0=0 N2=0\nunevictable N0=0 N2=409600\n",
     }
 
 
