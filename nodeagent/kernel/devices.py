@@ -17,6 +17,7 @@ from nodeagent.model.errors import AgentError
 from nodeagent.model.topology import Device
 
 _MAX_DEVICES = 4096
+_MAX_NODES = 1024  # CONFIG_NODES_SHIFT is at most 10
 _GPUS = (b"0x03", b"0x12")  # PCI base classes: display controller, processing accelerator
 
 
@@ -79,7 +80,8 @@ def _words(path: str) -> set[str]:
 
 def _numa_node(device: str) -> int | None:
     """None too for -1, which stands for "not told"."""
-    return number(_raw(f"{device}/numa_node"))
+    found = number(_raw(f"{device}/numa_node"))
+    return found if found is not None and found < _MAX_NODES else None
 
 
 def _raw(path: str) -> bytes:

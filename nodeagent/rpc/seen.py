@@ -18,7 +18,7 @@ from nodeagent.model.snapshot import (
     Stall,
 )
 from nodeagent.model.topology import Topology
-from nodeagent.rpc.scalars import U32, counter, text, whole
+from nodeagent.rpc.scalars import U32, U64, counter, text, whole
 from nodeagent.v1 import nodeagent_pb2 as pb
 
 QOS = {Qos.LS: pb.QOS_LS, Qos.MID: pb.QOS_MID, Qos.BATCH: pb.QOS_BATCH}
@@ -27,6 +27,7 @@ PRIORITY = {
     Priority.MEDIUM: pb.PRIORITY_MEDIUM,
     Priority.HIGH: pb.PRIORITY_HIGH,
 }
+DEVICE = {"nic": pb.DEVICE_KIND_NIC, "gpu": pb.DEVICE_KIND_GPU}
 CPU_TIMES = tuple(name for name in CpuTimes.__struct_fields__ if name != "cpu")  # pb.CpuTimes has the same
 
 
@@ -58,8 +59,14 @@ def _topology(topology: Topology, memory: dict[int | None, NodeMemory]) -> pb.To
                 cpus=str(CpuSet(numa.cpus)),
                 memory_bytes=counter(numa.memory_bytes),
                 memory=_node_memory(memory.get(numa.id)),
+                distances=[whole(distance, 0, U32) for distance in numa.distances],
             )
             for numa in topology.nodes
+        ],
+        isolated_cpus=str(CpuSet(topology.isolated)),
+        devices=[
+            pb.Device(name=text(device.name), kind=DEVICE[device.kind], numa_node=device.numa_node)
+            for device in topology.devices
         ],
     )
 
@@ -109,6 +116,9 @@ def pod_message(pod: Pod, now: float) -> pb.Pod:
         reading=_reading(pod.reading, now),
         containers=[_container(container, now) for container in pod.containers],
         unsupported=pod.unsupported,
+        numa_bind=spec.numa_bind,
+        exclusive=spec.exclusive,
+        near=text(spec.near),
     )
 
 
@@ -146,6 +156,9 @@ def _exact_reading(r: Reading, now: float) -> pb.Reading:
         io_stall=_stall(r.io_stall),
         pids=r.pids,
         slow_age_s=None if r.slow_at is None else now - r.slow_at,
+        pages_by_node=[
+            pb.NodePages(numa_node=node, bytes=whole(size, 0, U64)) for node, size in r.pages_by_node or ()
+        ],
     )
 
 

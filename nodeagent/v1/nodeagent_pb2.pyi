@@ -17,6 +17,12 @@ class UpdateReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     UPDATE_REASON_CHANGE: _ClassVar[UpdateReason]
     UPDATE_REASON_HEARTBEAT: _ClassVar[UpdateReason]
 
+class DeviceKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    DEVICE_KIND_UNSPECIFIED: _ClassVar[DeviceKind]
+    DEVICE_KIND_NIC: _ClassVar[DeviceKind]
+    DEVICE_KIND_GPU: _ClassVar[DeviceKind]
+
 class Qos(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     QOS_UNSPECIFIED: _ClassVar[Qos]
@@ -40,6 +46,9 @@ UPDATE_REASON_UNSPECIFIED: UpdateReason
 UPDATE_REASON_SNAPSHOT: UpdateReason
 UPDATE_REASON_CHANGE: UpdateReason
 UPDATE_REASON_HEARTBEAT: UpdateReason
+DEVICE_KIND_UNSPECIFIED: DeviceKind
+DEVICE_KIND_NIC: DeviceKind
+DEVICE_KIND_GPU: DeviceKind
 QOS_UNSPECIFIED: Qos
 QOS_LS: Qos
 QOS_MID: Qos
@@ -242,32 +251,48 @@ class Node(_message.Message):
     def __init__(self, hostname: _Optional[str] = ..., boot_id: _Optional[str] = ..., agent_version: _Optional[str] = ..., topology: _Optional[_Union[Topology, _Mapping]] = ..., cpu: _Optional[_Union[CpuTimes, _Mapping]] = ..., memory: _Optional[_Union[NodeMemory, _Mapping]] = ..., watermark_bytes: _Optional[int] = ..., cpu_stall: _Optional[_Union[Stall, _Mapping]] = ..., memory_stall: _Optional[_Union[Stall, _Mapping]] = ..., io_stall: _Optional[_Union[Stall, _Mapping]] = ..., load: _Optional[_Union[Load, _Mapping]] = ...) -> None: ...
 
 class Topology(_message.Message):
-    __slots__ = ("online_cpus", "offline_cpus", "online_cpu_count", "physical_core_count", "socket_count", "numa_nodes")
+    __slots__ = ("online_cpus", "offline_cpus", "online_cpu_count", "physical_core_count", "socket_count", "numa_nodes", "isolated_cpus", "devices")
     ONLINE_CPUS_FIELD_NUMBER: _ClassVar[int]
     OFFLINE_CPUS_FIELD_NUMBER: _ClassVar[int]
     ONLINE_CPU_COUNT_FIELD_NUMBER: _ClassVar[int]
     PHYSICAL_CORE_COUNT_FIELD_NUMBER: _ClassVar[int]
     SOCKET_COUNT_FIELD_NUMBER: _ClassVar[int]
     NUMA_NODES_FIELD_NUMBER: _ClassVar[int]
+    ISOLATED_CPUS_FIELD_NUMBER: _ClassVar[int]
+    DEVICES_FIELD_NUMBER: _ClassVar[int]
     online_cpus: str
     offline_cpus: str
     online_cpu_count: int
     physical_core_count: int
     socket_count: int
     numa_nodes: _containers.RepeatedCompositeFieldContainer[NumaNode]
-    def __init__(self, online_cpus: _Optional[str] = ..., offline_cpus: _Optional[str] = ..., online_cpu_count: _Optional[int] = ..., physical_core_count: _Optional[int] = ..., socket_count: _Optional[int] = ..., numa_nodes: _Optional[_Iterable[_Union[NumaNode, _Mapping]]] = ...) -> None: ...
+    isolated_cpus: str
+    devices: _containers.RepeatedCompositeFieldContainer[Device]
+    def __init__(self, online_cpus: _Optional[str] = ..., offline_cpus: _Optional[str] = ..., online_cpu_count: _Optional[int] = ..., physical_core_count: _Optional[int] = ..., socket_count: _Optional[int] = ..., numa_nodes: _Optional[_Iterable[_Union[NumaNode, _Mapping]]] = ..., isolated_cpus: _Optional[str] = ..., devices: _Optional[_Iterable[_Union[Device, _Mapping]]] = ...) -> None: ...
+
+class Device(_message.Message):
+    __slots__ = ("name", "kind", "numa_node")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    NUMA_NODE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    kind: DeviceKind
+    numa_node: int
+    def __init__(self, name: _Optional[str] = ..., kind: _Optional[_Union[DeviceKind, str]] = ..., numa_node: _Optional[int] = ...) -> None: ...
 
 class NumaNode(_message.Message):
-    __slots__ = ("id", "cpus", "memory_bytes", "memory")
+    __slots__ = ("id", "cpus", "memory_bytes", "memory", "distances")
     ID_FIELD_NUMBER: _ClassVar[int]
     CPUS_FIELD_NUMBER: _ClassVar[int]
     MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
     MEMORY_FIELD_NUMBER: _ClassVar[int]
+    DISTANCES_FIELD_NUMBER: _ClassVar[int]
     id: int
     cpus: str
     memory_bytes: int
     memory: NodeMemory
-    def __init__(self, id: _Optional[int] = ..., cpus: _Optional[str] = ..., memory_bytes: _Optional[int] = ..., memory: _Optional[_Union[NodeMemory, _Mapping]] = ...) -> None: ...
+    distances: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, id: _Optional[int] = ..., cpus: _Optional[str] = ..., memory_bytes: _Optional[int] = ..., memory: _Optional[_Union[NodeMemory, _Mapping]] = ..., distances: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class CpuTimes(_message.Message):
     __slots__ = ("user_us", "nice_us", "system_us", "idle_us", "iowait_us", "irq_us", "softirq_us", "steal_us")
@@ -326,7 +351,7 @@ class Load(_message.Message):
     def __init__(self, load1: _Optional[float] = ..., load5: _Optional[float] = ..., load15: _Optional[float] = ..., runnable: _Optional[int] = ..., tasks: _Optional[int] = ...) -> None: ...
 
 class Pod(_message.Message):
-    __slots__ = ("uid", "name", "cgroup", "inode", "qos", "priority", "source", "tier", "cpu_request_cores", "memory_request_bytes", "reading", "containers", "unsupported")
+    __slots__ = ("uid", "name", "cgroup", "inode", "qos", "priority", "source", "tier", "cpu_request_cores", "memory_request_bytes", "reading", "containers", "unsupported", "numa_bind", "exclusive", "near")
     UID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     CGROUP_FIELD_NUMBER: _ClassVar[int]
@@ -340,6 +365,9 @@ class Pod(_message.Message):
     READING_FIELD_NUMBER: _ClassVar[int]
     CONTAINERS_FIELD_NUMBER: _ClassVar[int]
     UNSUPPORTED_FIELD_NUMBER: _ClassVar[int]
+    NUMA_BIND_FIELD_NUMBER: _ClassVar[int]
+    EXCLUSIVE_FIELD_NUMBER: _ClassVar[int]
+    NEAR_FIELD_NUMBER: _ClassVar[int]
     uid: str
     name: str
     cgroup: str
@@ -353,7 +381,10 @@ class Pod(_message.Message):
     reading: Reading
     containers: _containers.RepeatedCompositeFieldContainer[Container]
     unsupported: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, uid: _Optional[str] = ..., name: _Optional[str] = ..., cgroup: _Optional[str] = ..., inode: _Optional[int] = ..., qos: _Optional[_Union[Qos, str]] = ..., priority: _Optional[_Union[Priority, str]] = ..., source: _Optional[str] = ..., tier: _Optional[str] = ..., cpu_request_cores: _Optional[float] = ..., memory_request_bytes: _Optional[int] = ..., reading: _Optional[_Union[Reading, _Mapping]] = ..., containers: _Optional[_Iterable[_Union[Container, _Mapping]]] = ..., unsupported: _Optional[_Iterable[str]] = ...) -> None: ...
+    numa_bind: bool
+    exclusive: bool
+    near: str
+    def __init__(self, uid: _Optional[str] = ..., name: _Optional[str] = ..., cgroup: _Optional[str] = ..., inode: _Optional[int] = ..., qos: _Optional[_Union[Qos, str]] = ..., priority: _Optional[_Union[Priority, str]] = ..., source: _Optional[str] = ..., tier: _Optional[str] = ..., cpu_request_cores: _Optional[float] = ..., memory_request_bytes: _Optional[int] = ..., reading: _Optional[_Union[Reading, _Mapping]] = ..., containers: _Optional[_Iterable[_Union[Container, _Mapping]]] = ..., unsupported: _Optional[_Iterable[str]] = ..., numa_bind: _Optional[bool] = ..., exclusive: _Optional[bool] = ..., near: _Optional[str] = ...) -> None: ...
 
 class Container(_message.Message):
     __slots__ = ("name", "cgroup", "inode", "reading")
@@ -368,7 +399,7 @@ class Container(_message.Message):
     def __init__(self, name: _Optional[str] = ..., cgroup: _Optional[str] = ..., inode: _Optional[int] = ..., reading: _Optional[_Union[Reading, _Mapping]] = ...) -> None: ...
 
 class Reading(_message.Message):
-    __slots__ = ("cpu_us", "periods", "throttled_periods", "throttled_us", "cpu_stall", "memory_bytes", "run_delay_us", "working_set_bytes", "inactive_file_bytes", "anon_bytes", "file_bytes", "memory_events", "memory_stall", "io_stall", "pids", "slow_age_s")
+    __slots__ = ("cpu_us", "periods", "throttled_periods", "throttled_us", "cpu_stall", "memory_bytes", "run_delay_us", "working_set_bytes", "inactive_file_bytes", "anon_bytes", "file_bytes", "memory_events", "memory_stall", "io_stall", "pids", "slow_age_s", "pages_by_node")
     CPU_US_FIELD_NUMBER: _ClassVar[int]
     PERIODS_FIELD_NUMBER: _ClassVar[int]
     THROTTLED_PERIODS_FIELD_NUMBER: _ClassVar[int]
@@ -385,6 +416,7 @@ class Reading(_message.Message):
     IO_STALL_FIELD_NUMBER: _ClassVar[int]
     PIDS_FIELD_NUMBER: _ClassVar[int]
     SLOW_AGE_S_FIELD_NUMBER: _ClassVar[int]
+    PAGES_BY_NODE_FIELD_NUMBER: _ClassVar[int]
     cpu_us: int
     periods: int
     throttled_periods: int
@@ -401,7 +433,16 @@ class Reading(_message.Message):
     io_stall: Stall
     pids: int
     slow_age_s: float
-    def __init__(self, cpu_us: _Optional[int] = ..., periods: _Optional[int] = ..., throttled_periods: _Optional[int] = ..., throttled_us: _Optional[int] = ..., cpu_stall: _Optional[_Union[Stall, _Mapping]] = ..., memory_bytes: _Optional[int] = ..., run_delay_us: _Optional[int] = ..., working_set_bytes: _Optional[int] = ..., inactive_file_bytes: _Optional[int] = ..., anon_bytes: _Optional[int] = ..., file_bytes: _Optional[int] = ..., memory_events: _Optional[_Union[MemoryEvents, _Mapping]] = ..., memory_stall: _Optional[_Union[Stall, _Mapping]] = ..., io_stall: _Optional[_Union[Stall, _Mapping]] = ..., pids: _Optional[int] = ..., slow_age_s: _Optional[float] = ...) -> None: ...
+    pages_by_node: _containers.RepeatedCompositeFieldContainer[NodePages]
+    def __init__(self, cpu_us: _Optional[int] = ..., periods: _Optional[int] = ..., throttled_periods: _Optional[int] = ..., throttled_us: _Optional[int] = ..., cpu_stall: _Optional[_Union[Stall, _Mapping]] = ..., memory_bytes: _Optional[int] = ..., run_delay_us: _Optional[int] = ..., working_set_bytes: _Optional[int] = ..., inactive_file_bytes: _Optional[int] = ..., anon_bytes: _Optional[int] = ..., file_bytes: _Optional[int] = ..., memory_events: _Optional[_Union[MemoryEvents, _Mapping]] = ..., memory_stall: _Optional[_Union[Stall, _Mapping]] = ..., io_stall: _Optional[_Union[Stall, _Mapping]] = ..., pids: _Optional[int] = ..., slow_age_s: _Optional[float] = ..., pages_by_node: _Optional[_Iterable[_Union[NodePages, _Mapping]]] = ...) -> None: ...
+
+class NodePages(_message.Message):
+    __slots__ = ("numa_node", "bytes")
+    NUMA_NODE_FIELD_NUMBER: _ClassVar[int]
+    BYTES_FIELD_NUMBER: _ClassVar[int]
+    numa_node: int
+    bytes: int
+    def __init__(self, numa_node: _Optional[int] = ..., bytes: _Optional[int] = ...) -> None: ...
 
 class MemoryEvents(_message.Message):
     __slots__ = ("low", "high", "max", "oom", "oom_kill")

@@ -14,6 +14,7 @@ from nodeagent.model.capacity import Amount, Capacity, Term
 from nodeagent.model.decision import Drift, Signal, Tick
 from nodeagent.model.plan import Change, Kind, Knob, Outcome, Setting
 from nodeagent.model.snapshot import Load, MemoryEvents, Node, Reading, Stall
+from nodeagent.model.topology import Device
 from nodeagent.rpc.convert import capacity_message, report_message
 from nodeagent.rpc.posted import differs, withdraw
 from nodeagent.rpc.scalars import U64, timestamp
@@ -115,6 +116,29 @@ def test_smt_siblings_are_one_physical_core() -> None:
     assert (message.physical_core_count, message.online_cpu_count, message.offline_cpus) == (4, 8, "8-9")
 
 
+def test_the_machine_s_devices_distances_and_isolated_cpus_are_told() -> None:
+    tick = samples.tick(1)
+    devices = (Device("eth0", "nic", 0), Device("0000:3b:00.0", "gpu", None))
+    topology = replace(samples.topology(8, 2), isolated=(2, 3, 7), devices=devices)
+    told = report_message(replace(tick, snapshot=replace(tick.snapshot, topology=topology)), "").node.topology
+    assert told.isolated_cpus == "2-3,7"
+    assert [list(numa.distances) for numa in told.numa_nodes] == [[10, 21], [21, 10]]
+    assert [(each.name, each.kind) for each in told.devices] == [
+        ("eth0", pb.DEVICE_KIND_NIC),
+        ("0000:3b:00.0", pb.DEVICE_KIND_GPU),
+    ]
+    assert [each.HasField("numa_node") for each in told.devices] == [True, False]
+
+
+def test_what_a_pod_asks_of_numa_and_where_its_pages_are_is_told() -> None:
+    tick = seen(samples.tick(1), Reading(pages_by_node=((0, 4096), (2, 0))))
+    (pod, *_) = tick.snapshot.pods
+    asks = replace(pod, spec=replace(pod.spec, numa_bind=True, exclusive=True, near="eth1"))
+    told = report_message(replace(tick, snapshot=replace(tick.snapshot, pods=(asks,))), "").pods[0]
+    assert (told.numa_bind, told.exclusive, told.near) == (True, True, "eth1")
+    assert [(each.numa_node, each.bytes) for each in told.reading.pages_by_node] == [(0, 4096), (2, 0)]
+
+
 def test_what_is_not_known_is_absent_and_zero_is_not() -> None:
     reading = report_message(seen(samples.tick(1), Reading(cpu_us=0)), "").pods[0].reading
     assert reading.HasField("cpu_us")
@@ -175,6 +199,7 @@ readings = st.builds(
     memory_events=st.none() | st.builds(MemoryEvents, counters, counters, counters, counters, counters),
     io_stall=stalls,
     pids=counters,
+    pages_by_node=st.none() | st.lists(st.tuples(st.integers(0, 9999), st.integers(-1, 2**80))).map(tuple),
 )
 
 
