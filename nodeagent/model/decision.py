@@ -89,12 +89,13 @@ class BatchLimit(Struct, frozen=True, gc=False):
 
 
 class KnownUse(Struct, frozen=True, array_like=True, gc=False):
-    """A pod's last known use; `cpu_at` and `memory_at` in monotonic seconds."""
+    """A pod's last known use; `cpu_at` and `memory_at` in monotonic seconds, `pages` bytes by NUMA node."""
 
     cpu_cores: float | None = None
     cpu_at: float = 0.0
     memory_bytes: float | None = None
     memory_at: float = 0.0
+    pages: tuple[tuple[int, int], ...] | None = None
 
 
 class BusyPart(Struct, frozen=True, array_like=True, gc=False):
