@@ -4,7 +4,7 @@ A pod whose reading is missing counts with its last known use, and that use ages
 counts with its request, else everything that includes it is unknown; only in a pod's first tick it counts
 with nothing and `arriving` says that nothing may grow. /proc/stat counts in ticks of 10 ms, so the system's
 use is taken over at least half a second. Per NUMA node, a cgroup's CPU time is not told by the kernel:
-Batch's and the system's shares follow each node's measured use.
+Batch's and the system's shares follow each node's measured use. Where its pages are is told.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from msgspec import Struct
 
 from nodeagent.core.rates import PodRates, View
+from nodeagent.core.zone_memory import zone_bytes
 from nodeagent.model.decision import BusyPart, KnownUse
-from nodeagent.model.snapshot import NodeMemory
 
 SYSTEM_SPAN_S = 0.5
 NODE = ""  # the key of the node's own (system) use among the known
@@ -88,7 +88,9 @@ def usage(view: View, known: Mapping[str, KnownUse]) -> Usage:
     size, memory_age_s = _sum([_memory_or_request(p, k, now) for p, k in online], now)
     memory = view.snapshot.node.memory
     zone_online, zone_system = _zone_cores(view, batch_cores or 0.0, system.cpu_cores or 0.0)
-    zone_bytes, zone_system_bytes = _zone_bytes(view, batch_bytes, system.memory_bytes or 0.0)
+    zone_online_bytes, zone_system_bytes = zone_bytes(
+        view.snapshot.node.numa_memory, [known for _, known in online], batch, system.memory_bytes or 0.0
+    )
     return Usage(
         online_cores=told if measured and all_told else None,
         told_cores=told if measured else None,
@@ -105,7 +107,7 @@ def usage(view: View, known: Mapping[str, KnownUse]) -> Usage:
         arriving=any(k.cpu_cores is None and k.cpu_at == now for _, k in online),
         zone_online_cores=zone_online,
         zone_system_cores=zone_system,
-        zone_online_bytes=zone_bytes,
+        zone_online_bytes=zone_online_bytes,
         zone_system_bytes=zone_system_bytes,
     )
 
@@ -114,7 +116,8 @@ def _known_pod(rates: PodRates, last: KnownUse, now: float) -> KnownUse:
     cpu = (rates.cores, now) if rates.cores is not None else (last.cpu_cores, last.cpu_at)
     size = rates.pod.reading.working_set_bytes
     memory = (float(size), now) if size is not None else (last.memory_bytes, last.memory_at)
-    return KnownUse(cpu[0], cpu[1], memory[0], memory[1])
+    pages = rates.pod.reading.pages_by_node
+    return KnownUse(*cpu, *memory, last.pages if pages is None else pages)
 
 
 def _known_system(view: View, pods: Mapping[str, KnownUse], last: KnownUse, part: BusyPart) -> KnownUse:
@@ -163,20 +166,3 @@ def _zone_cores(view: View, batch: float, system: float) -> tuple[dict[int, floa
         system_of[node] = system * share
         online_of[node] = max(0.0, cores - (batch + system) * share)
     return online_of, system_of
-
-
-def _zone_bytes(view: View, batch: float, system: float) -> tuple[dict[int, float], dict[int, float]]:
-    used_of = {m.numa_node: _used(m) for m in view.snapshot.node.numa_memory if m.numa_node is not None}
-    used = sum(used_of.values())
-    online_of, system_of = {}, {}
-    for node, size in used_of.items():
-        share = size / used if used > 0.0 else 0.0
-        system_of[node] = system * share
-        online_of[node] = max(0.0, size - (batch + system) * share)
-    return online_of, system_of
-
-
-def _used(memory: NodeMemory) -> float:
-    """Bytes in use on a NUMA node, without what the kernel would drop first."""
-    droppable = (memory.inactive_file_bytes or 0) + (memory.reclaimable_bytes or 0)
-    return max(0.0, float(memory.total_bytes - memory.free_bytes - droppable))

@@ -11,6 +11,8 @@ from nodeagent.model.decision import Histogram, Offer
 from nodeagent.model.topology import NumaNode
 
 SHARED = "share of the node's, by use"
+LEFT_OVER = "use of the NUMA node minus Batch's and the system's share"
+BY_PAGES = f"working sets of online pods by memory.numa_stat; where that is not known, {LEFT_OVER}"
 
 
 class _Row(Struct, frozen=True, gc=False):
@@ -20,6 +22,7 @@ class _Row(Struct, frozen=True, gc=False):
     system: float
     online: float
     peak: float
+    source: str  # of `online`
 
 
 def split(inputs: Inputs, cpu: Amount, memory: Amount, offer: Offer, step_s: float) -> tuple[Zone, ...]:
@@ -55,6 +58,7 @@ def _cpu(node: NumaNode, inputs: Inputs) -> _Row:
         usage.zone_system_cores.get(node.id, 0.0),
         online,
         online_peak(seen, online, policy.cpu_peak_percentile, CPU, policy)[0],
+        LEFT_OVER,
     )
 
 
@@ -71,6 +75,7 @@ def _memory(node: NumaNode, inputs: Inputs) -> _Row:
         usage.zone_system_bytes.get(node.id, 0.0),
         online,
         online_peak(seen, online, policy.memory_peak_percentile, MEMORY, policy)[0],
+        BY_PAGES,
     )
 
 
@@ -101,6 +106,6 @@ def _terms(i: _Row) -> tuple[Term, ...]:
         Term("ceiling_ratio", i.ceiling_ratio, "policy", 0.0),
         Term("reserved", i.reserved, SHARED, 0.0),
         Term("system", i.system, SHARED, 0.0),
-        Term("online_now", i.online, "use of the NUMA node minus Batch's and the system's share", 0.0),
+        Term("online_now", i.online, i.source, 0.0),
         Term("online_peak", i.peak, "as the node's", 0.0),
     )
