@@ -1,5 +1,5 @@
 """Detectors: (View, Policy) -> Conditions that are true right now. Add one in its own file and here."""
 
-from nodeagent.detect import pressure
+from nodeagent.detect import numa_remote, pressure
 
-DETECTORS = (pressure.detect,)
+DETECTORS = (pressure.detect, numa_remote.detect)

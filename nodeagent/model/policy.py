@@ -1,6 +1,6 @@
 """The operator's wishes, already checked. Each field carries its bounds and the words that `check` prints.
 
-TOML sections have the names of the fields of `Policy`: [capacity], [cpu], [pressure], [drift].
+TOML sections have the names of the fields of `Policy`: [capacity], [cpu], [pressure], [numa], [drift].
 """
 
 from __future__ import annotations
@@ -101,6 +101,18 @@ class PressurePolicy(Struct, frozen=True, forbid_unknown_fields=True):
     ] = 0.0
 
 
+class NumaPolicy(Struct, frozen=True, forbid_unknown_fields=True):
+    """When an online pod's memory counts as being in the wrong place."""
+
+    remote_ratio: Annotated[
+        float,
+        Meta(ge=0.0, le=1.0, description="share of an online pod's pages that may be away from its CPUs"),
+    ] = 0.20
+    remote_min_bytes: Annotated[
+        int, Meta(ge=0, description="less than this away from a pod's CPUs does not count")
+    ] = 64 << 20
+
+
 class DriftPolicy(Struct, frozen=True, forbid_unknown_fields=True):
     """What to do when somebody else writes to a knob that the agent holds."""
 
@@ -126,4 +138,5 @@ class Policy(Struct, frozen=True, forbid_unknown_fields=True):
     capacity: CapacityPolicy = CapacityPolicy()
     cpu: CpuPolicy = CpuPolicy()
     pressure: PressurePolicy = PressurePolicy()
+    numa: NumaPolicy = NumaPolicy()
     drift: DriftPolicy = DriftPolicy()
