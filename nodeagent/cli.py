@@ -90,6 +90,15 @@ def once(path: str | None, overrides: Sequence[str], output: str) -> None:
 )
 @click.option("--cpus", metavar="N", help="CPU request in cores; the weight among batch pods.")
 @click.option("--memory", metavar="N", help='Memory request: bytes, or "512Mi", "2G".')
+@click.option(
+    "--numa",
+    type=click.Choice(["bind", "none"]),
+    default="none",
+    show_default=True,
+    help="bind: whole cores of its own on as few NUMA nodes as fit --cpus and --memory, with memory there.",
+)
+@click.option("--exclusive", is_flag=True, help="With --numa bind: whole NUMA nodes, shared with nobody.")
+@click.option("--near", default="", metavar="NIC", help="With --numa bind: close to this NIC (or GPU).")
 @click.option("--name", help="Name of the pod.  [default: the command's name and the pid]")
 @click.option("--run-dir", default=None, metavar="DIR", help="As the agent's agent.run_dir.")
 @output_option
@@ -99,6 +108,9 @@ def exec_(  # noqa: PLR0913, PLR0917  one argument per option
     priority: str,
     cpus: str | None,
     memory: str | None,
+    numa: str,
+    exclusive: bool,
+    near: str,
     name: str | None,
     run_dir: str | None,
     output: str,
@@ -112,6 +124,7 @@ def exec_(  # noqa: PLR0913, PLR0917  one argument per option
 
     \b
       nodeagent exec --qos ls -- python3 -m http.server 8000
+      nodeagent exec --qos ls --cpus 8 --memory 16Gi --numa bind --near eth1 -- ./server
       nodeagent exec --qos batch --cpus 4 --name encode -- ffmpeg -i in.mkv out.mp4
     """
     from nodeagent.model.pod import Priority, Qos
@@ -124,6 +137,9 @@ def exec_(  # noqa: PLR0913, PLR0917  one argument per option
         priority=Priority(priority),
         cpus=parsed("--cpus", cpus, cores_in),
         memory=parsed("--memory", memory, parse_bytes),
+        numa_bind=numa == "bind",
+        exclusive=exclusive,
+        near=near,
         name=name,
         run_dir=run_dir or os.environ.get("RUNTIME_DIRECTORY") or "/run/nodeagent",
     )

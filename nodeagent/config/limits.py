@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from nodeagent.config.schema import POD
 from nodeagent.model.errors import Misconfigured
 from nodeagent.model.glob import glob_regex
-from nodeagent.model.pod import PodRule
+from nodeagent.model.pod import NumaWish, PodRule, Qos, is_device_name
 from nodeagent.model.policy import Policy
 from nodeagent.model.settings import Settings
 
@@ -30,6 +30,7 @@ def check_together(
         *_paths(settings),
         *_addresses(settings),
         *_globs(policy, rules),
+        *_bindings(rules),
     ):
         raise Misconfigured(f"{origins[key]}: {key} {wrong}")
 
@@ -111,6 +112,19 @@ def _host(address: str) -> str | None:
 
 def _is_loopback(host: str) -> bool:
     return host == "localhost" or ipaddress.ip_address(host).is_loopback
+
+
+def _bindings(rules: tuple[PodRule, ...]) -> Iterator[Complaint]:
+    for number, rule in enumerate(rules):
+        key, bound = f"{POD}[{number}]", rule.numa is not NumaWish.NONE
+        if bound and rule.qos is not Qos.LS:
+            yield f"{key}.numa", f'= "{rule.numa}" is for qos = "ls", found qos = "{rule.qos}"'
+        elif rule.numa is NumaWish.BIND and rule.cpus is None:
+            yield f"{key}.numa", '= "bind" needs cpus, the number of cores to bind to'
+        elif rule.near and not bound:
+            yield f"{key}.near", 'says where to bind, which numa = "bind" or "exclusive" asks for'
+        elif rule.near and not is_device_name(rule.near):
+            yield f"{key}.near", f'takes the name of a NIC or a PCI address, found "{rule.near}"'
 
 
 def _globs(policy: Policy, rules: tuple[PodRule, ...]) -> Iterator[Complaint]:

@@ -88,6 +88,11 @@ class PodRule(Struct, frozen=True, forbid_unknown_fields=True):
     ] = ""
 
 
+def is_device_name(text: str) -> bool:
+    """True for what can name a NIC or a GPU: at most 64 printable ASCII characters, no space, no slash."""
+    return 0 < len(text) <= 64 and all("!" <= char <= "~" and char != "/" for char in text)
+
+
 class CgroupDir(Struct, frozen=True, array_like=True, gc=False):
     """One cgroup directory of the walked hierarchy: path below its root ("" is the root) and inode."""
 

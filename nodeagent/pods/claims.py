@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 import msgspec
 
 from nodeagent.model.errors import AgentError, Garbled, Refused
-from nodeagent.model.pod import OWN_ROOT, Claim
+from nodeagent.model.pod import OWN_ROOT, Claim, Qos, is_device_name
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 MAX_CORES = 65_536.0
@@ -147,8 +147,14 @@ def _check(claim: Claim, cgroup: str) -> None:
         raise Garbled("it claims another cgroup than its name says")
     if claim.cpus is not None and not 0.0 < claim.cpus <= MAX_CORES:
         raise Garbled(f"cpus is {claim.cpus}")
+    if (claim.numa_bind or claim.exclusive or claim.near) and not _binds(claim):
+        raise Garbled("what it asks of NUMA does not go together")
     if claim.memory is not None and not 0 < claim.memory < 1 << 63:
         raise Garbled(f"memory is {claim.memory}")
+
+
+def _binds(claim: Claim) -> bool:
+    return claim.numa_bind and claim.qos is Qos.LS and (not claim.near or is_device_name(claim.near))
 
 
 def _path(run_dir: str, cgroup: str) -> str:

@@ -18,11 +18,14 @@ import signal
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 
+from msgspec.structs import replace
+
+from nodeagent.kernel.devices import DeviceFiles
 from nodeagent.kernel.errno import translated
-from nodeagent.kernel.mounts import Hierarchies, find_hierarchies
+from nodeagent.kernel.mounts import Hierarchies, find_hierarchies, under
 from nodeagent.kernel.place import make_pod_cgroup, remove_if_empty, remove_pod_cgroup
 from nodeagent.model.errors import Failed, Refused
-from nodeagent.model.pod import OWN_ROOT, Claim, Priority, Qos
+from nodeagent.model.pod import OWN_ROOT, Claim, Priority, Qos, is_device_name
 from nodeagent.pods.claims import MAX_CORES, NAME, lock_dead_claims, remove_claim, write_claim
 
 NOT_FOUND, NOT_EXECUTABLE = 127, 126  # as POSIX has it for shells
@@ -58,16 +61,28 @@ def launch(  # noqa: PLR0913  # one for each option of the command line
     cpus: float | None = None,
     memory: int | None = None,
     name: str | None = None,
+    numa_bind: bool = False,
+    exclusive: bool = False,
+    near: str = "",
     run_dir: str,
     host_root: str = "/",
 ) -> int:
     """Run `command` in the cgroup nodeagent/`qos`/`name`; returns its exit status, or 128 + its signal.
 
     `cpus` (cores) and `memory` (bytes) are its request, which a running agent reads; they limit nothing by
-    themselves. 127 or 126 when the command cannot be executed. Failed for a bad or running name, Refused
-    when the cgroup cannot be made or entered.
+    themselves. With `numa_bind` it asks the agent for CPUs and memory of its own, with `exclusive` for whole
+    NUMA nodes, `near` a NIC or GPU. 127 or 126 when the command cannot be executed. Failed for a bad or
+    running name, Refused when the cgroup cannot be made or entered.
     """
-    claim = _claim(command, qos, priority, cpus, memory, name)
+    claim = replace(
+        _claim(command, qos, priority, cpus, memory, name),
+        numa_bind=numa_bind,
+        exclusive=exclusive,
+        near=near,
+    )
+    _check_numa(claim)
+    if near and near not in {device.name for device in DeviceFiles(under(host_root, "/sys")).read()}:
+        _warn([f"{near} is no NIC or GPU of this machine, so any place is near enough"])
     hierarchies = find_hierarchies(host_root)
     with _signals_held() as mask:
         remove_leftovers(run_dir, hierarchies)
@@ -139,6 +154,21 @@ def _claim(
         cpus=cpus,
         memory=memory,
     )
+
+
+def _check_numa(claim: Claim) -> None:
+    """What the options ask of NUMA must go together."""
+    if not claim.numa_bind:
+        if claim.exclusive or claim.near:
+            wrong = "--exclusive" if claim.exclusive else "--near"
+            raise _misused(f"{wrong} says how to bind, but nothing is to be bound", "add --numa bind")
+        return
+    if claim.qos is not Qos.LS:
+        raise _misused(f"a {claim.qos.value} pod cannot be bound", "--numa bind is for --qos ls")
+    if claim.cpus is None and not claim.exclusive:
+        raise _misused("bind to how many cores?", "add --cpus N, or --exclusive for a whole NUMA node")
+    if claim.near and not is_device_name(claim.near):
+        raise _misused(f"--near {claim.near[:80]!a}: not the name of a NIC", "as in `ip link`: --near eth1")
 
 
 def _default_name(program: str) -> str:

@@ -14,7 +14,7 @@ from collections.abc import KeysView, Mapping
 from typing import NamedTuple
 
 from nodeagent.model.glob import glob_regex
-from nodeagent.model.pod import CgroupDir, Claim, Member, PodRule, PodSpec, Priority, Qos
+from nodeagent.model.pod import CgroupDir, Claim, Member, NumaWish, PodRule, PodSpec, Priority, Qos
 from nodeagent.pods.paths import Kind, container_name, is_tier, is_unit, kind_of, shown
 
 _WITH_CONTAINERS = frozenset({"kubelet", "rule"})
@@ -146,11 +146,10 @@ def _member(place: _Place, claim: Claim | None, taken: KeysView[str]) -> Member:
 
 def _spec(place: _Place, claim: Claim | None, taken: KeysView[str]) -> PodSpec:
     top, kind, rule, _below, tier = place
-    priority, cpus, memory = Priority.MEDIUM, None, None
-    if rule is not None:
-        priority, cpus, memory = rule.priority, rule.cpus, rule.memory
-    elif claim is not None and kind.source == "exec" and claim.qos is kind.qos:
-        priority, cpus, memory = claim.priority, claim.cpus, claim.memory
+    asked: PodRule | Claim | None = rule
+    if rule is None and claim is not None and kind.source == "exec" and claim.qos is kind.qos:
+        asked = claim
+    bind, exclusive = _asked_of_numa(asked) if kind.qos is Qos.LS else (False, False)
     return PodSpec(
         uid=kind.uid if kind.uid not in taken else f"/{top.path}",  # which is nobody's uid
         name=shown(kind.name),
@@ -158,8 +157,18 @@ def _spec(place: _Place, claim: Claim | None, taken: KeysView[str]) -> PodSpec:
         inode=top.inode,
         qos=kind.qos,
         source=kind.source,
-        priority=priority,
+        priority=Priority.MEDIUM if asked is None else asked.priority,
         tier=tier if kind.qos is Qos.BATCH else None,
-        cpu_request_cores=cpus,
-        memory_request_bytes=memory,
+        cpu_request_cores=None if asked is None else asked.cpus,
+        memory_request_bytes=None if asked is None else asked.memory,
+        numa_bind=bind,
+        exclusive=exclusive,
+        near=asked.near if asked is not None and bind else "",
     )
+
+
+def _asked_of_numa(asked: PodRule | Claim | None) -> tuple[bool, bool]:
+    """(bind, exclusive), of which the second has the first."""
+    if isinstance(asked, PodRule):
+        return asked.numa is not NumaWish.NONE, asked.numa is NumaWish.EXCLUSIVE
+    return (False, False) if asked is None else (asked.numa_bind, asked.numa_bind and asked.exclusive)

@@ -36,6 +36,21 @@ def test_a_written_claim_is_read_until_it_is_removed(tmp_path: Path) -> None:
     os.close(lock)
 
 
+def test_what_an_ls_pod_asks_of_numa_is_read_as_it_was_written(tmp_path: Path) -> None:
+    claim = Claim(
+        cgroup="nodeagent/ls/web", name="web", qos=Qos.LS, pid=7, cpus=4.0, numa_bind=True, near="eth1"
+    )
+    os.close(write_claim(str(tmp_path), claim))
+    assert read_claims(str(tmp_path)) == {"nodeagent/ls/web": claim}
+
+
+@pytest.mark.parametrize("near", ["a b", "a/b", "\x7f", "ä", "x" * 65, "\n"])
+def test_a_claim_near_what_no_device_is_called_is_ignored(tmp_path: Path, near: str) -> None:
+    claim = Claim(cgroup="nodeagent/ls/web", name="web", qos=Qos.LS, pid=7, numa_bind=True, near=near)
+    os.close(write_claim(str(tmp_path), claim))
+    assert read_claims(str(tmp_path)) == {}
+
+
 def test_only_the_owner_may_read_claims(tmp_path: Path) -> None:
     os.close(write_claim(str(tmp_path), CLAIM))
     assert stat.S_IMODE((tmp_path / "pods").stat().st_mode) == 0o700
@@ -85,6 +100,9 @@ GOOD = b'{"cgroup":"nodeagent/batch/x","name":"x","qos":"batch","pid":1}'
         GOOD.replace(b'"pid":1', b'"pid":1,"cpus":-1'),
         GOOD.replace(b'"pid":1', b'"pid":1,"cpus":1e300'),
         GOOD.replace(b'"pid":1', b'"pid":1,"memory":0'),
+        GOOD.replace(b'"pid":1', b'"pid":1,"numa_bind":true'),
+        GOOD.replace(b'"pid":1', b'"pid":1,"exclusive":true'),
+        GOOD.replace(b'"pid":1', b'"pid":1,"near":"eth1"'),
     ],
 )
 def test_what_is_not_a_claim_is_ignored_and_told(tmp_path: Path, text: bytes) -> None:

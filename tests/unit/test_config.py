@@ -154,6 +154,13 @@ BAD = {
     "[pods]\n": "/na.toml:1: pods is a list of sections: begin each one with [[pods]]",
     "[[pods]]\nqos = 'ls'": "/na.toml:1: pods[0] has no match",
     "[[pods]]\nmatch = 'a'\nqos = 'lss'": "/na.toml:3: pods[0].qos takes ls | mid | batch, found 'lss'; did you",
+    "[[pods]]\nmatch = 'a'\nqos = 'mid'\nnuma = 'bind'": '/na.toml:4: pods[0].numa = "bind" is for qos = "ls", found',
+    "[[pods]]\nmatch = 'a'\nqos = 'ls'\nnuma = 'bind'": '/na.toml:4: pods[0].numa = "bind" needs cpus, the number of',
+    "[[pods]]\nmatch = 'a'\nqos = 'ls'\nnuma = 'on'": "/na.toml:4: pods[0].numa takes none | bind | exclusive, found 'on'",
+    "[[pods]]\nmatch = 'a'\nqos = 'ls'\nnear = 'eth1'": "/na.toml:4: pods[0].near says where to bind, which numa =",
+    "[[pods]]\nmatch = 'a'\nqos = 'ls'\nnuma = 'exclusive'\nnear = 'a b'": (
+        '/na.toml:5: pods[0].near takes the name of a NIC or a PCI address, found "a b"'
+    ),
     "[[pods]]\nmatch = 'a'\nqos = 'ls'\ncpu = 1": "/na.toml:4: unknown key pods[0].cpu; did you mean pods[0].cpus?",
     "[[pods]]\nmatch = 'a'\nqos = 'ls'\n[[pods]]\nmatch = '/'\nqos = 'ls'": "/na.toml:5: pods[1].match has an empty",
     "scope = ['../x']": 'scope takes globs of cgroup paths, which have no "..", found "../x"',

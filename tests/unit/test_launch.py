@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,4 +46,23 @@ def test_misuse_has_the_exit_code_of_usage_and_says_what_is_right(tmp_path: Path
             launch(["true"], qos=Qos.BATCH, run_dir=str(tmp_path), **options)
         assert caught.value.exit_code == 2
         assert caught.value.hint
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"exclusive": True}, "--exclusive says how to bind"),
+        ({"near": "eth0"}, "--near says how to bind"),
+        ({"numa_bind": True}, "bind to how many cores"),
+        ({"numa_bind": True, "cpus": 2.0, "near": "a b"}, "--near 'a b': not the name of a NIC"),
+        ({"numa_bind": True, "cpus": 2.0, "qos": Qos.MID}, "a mid pod cannot be bound"),
+        ({"numa_bind": True, "exclusive": True, "qos": Qos.BATCH}, "a batch pod cannot be bound"),
+    ],
+)
+def test_what_is_asked_of_numa_must_go_together(tmp_path: Path, options: dict[str, Any], said: str) -> None:
+    with pytest.raises(Failed, match=said) as caught:
+        launch(["true"], **{"qos": Qos.LS, "run_dir": str(tmp_path), **options})
+    assert caught.value.exit_code == 2
+    assert caught.value.hint
     assert list(tmp_path.iterdir()) == []

@@ -9,8 +9,9 @@ import time
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from nodeagent.model.pod import CgroupDir, Claim, Member, PodRule, Priority, Qos
+from nodeagent.model.pod import CgroupDir, Claim, Member, NumaWish, PodRule, Priority, Qos
 from nodeagent.pods.recognise import recognise, tiers
 
 UID = "5c6e2f6a-6a0b-4d3c-9d2e-0123456789ab"
@@ -315,3 +316,38 @@ def test_five_thousand_cgroups_are_sorted_out_in_linear_time() -> None:
     small, large = cost_s(500), cost_s(5000)
     sys.stdout.write(f"recognise: 500 cgroups {small * 1e3:.1f} ms, 5000: {large * 1e3:.1f} ms (10 rules)\n")
     assert large / small < 30
+
+
+def test_an_ls_rule_can_ask_for_numa_nodes() -> None:
+    rules = (
+        PodRule(match="db", qos=Qos.LS, cpus=4.0, numa=NumaWish.BIND, near="eth1"),
+        PodRule(match="kv", qos=Qos.LS, numa=NumaWish.EXCLUSIVE),
+        PodRule(match="web", qos=Qos.LS),
+    )
+    specs = [member.spec for member in recognise(tree("db", "kv", "web"), rules, {})]
+    assert [(each.numa_bind, each.exclusive, each.near) for each in specs] == [
+        (True, False, "eth1"),
+        (True, True, ""),
+        (False, False, ""),
+    ]
+
+
+@pytest.mark.parametrize("qos", [Qos.MID, Qos.BATCH])
+def test_nobody_else_is_bound_whatever_is_asked(qos: Qos) -> None:
+    rule = PodRule(match="db", qos=qos, cpus=4.0, numa=NumaWish.EXCLUSIVE, near="eth1")
+    (member,) = recognise(tree("db"), (rule,), {})
+    assert (member.spec.numa_bind, member.spec.exclusive, member.spec.near) == (False, False, "")
+    claim = Claim(cgroup=f"nodeagent/{qos}/x", name="x", qos=qos, pid=1, numa_bind=True, near="eth1")
+    (member,) = recognise(tree(claim.cgroup), (), {claim.cgroup: claim})
+    assert (member.spec.numa_bind, member.spec.near) == (False, "")
+
+
+def test_an_ls_claim_can_ask_for_numa_nodes() -> None:
+    claim = Claim(
+        cgroup="nodeagent/ls/x", name="x", qos=Qos.LS, pid=1, numa_bind=True, exclusive=True, near="eth1"
+    )
+    (member,) = recognise(tree(claim.cgroup), (), {claim.cgroup: claim})
+    assert (member.spec.numa_bind, member.spec.exclusive, member.spec.near) == (True, True, "eth1")
+    alone = replace(claim, numa_bind=False)
+    (member,) = recognise(tree(claim.cgroup), (), {claim.cgroup: alone})
+    assert (member.spec.numa_bind, member.spec.exclusive, member.spec.near) == (False, False, "")
