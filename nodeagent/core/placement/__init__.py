@@ -39,11 +39,11 @@ def place(  # noqa: PLR0913 - all that a placement depends on, and nothing else
 ) -> Placement:
     """The sets for now, from those until now (`current`; None = from nothing).
 
-    `free_bytes` is the free memory by NUMA node, less what pods that are placed may still claim; a node that
-    is not known is absent. `batch_cores` is Batch's capacity in CPUs, rounded up to whole cores, at least
-    `batch_floor_cpus`, which new bound pods always leave free. `hands_off` are CPUs of others. `mid_cpus` > 0
-    gives MID a pool of its own if that leaves a core to LS. `defragment` lets bound pods move if that places
-    more of them, or on fewer NUMA nodes.
+    `free_bytes` is the memory by NUMA node that is free or used by bound pods: what they asked for is counted
+    against it here, once; a node that is not known is absent. `batch_cores` is Batch's capacity in CPUs; it
+    is rounded up to whole cores and is at least `batch_floor_cpus`, which new bound pods always leave free.
+    `hands_off` are CPUs of others. `mid_cpus` > 0 gives MID a pool of its own if that leaves a core to LS.
+    `defragment` lets bound pods move if that places more of them, or on fewer NUMA nodes.
 
     ValueError when `current` is not in the kernel's list format.
     """
@@ -53,10 +53,10 @@ def place(  # noqa: PLR0913 - all that a placement depends on, and nothing else
     batch_held = parse(before.batch)
     held = seats_of(before.bound)
 
+    reserve = max(1, batch_floor_cpus)
+
     def seating(kept: Mapping[str, Seat]) -> Seating:
-        return seat(
-            requests, kept, Room(machine, free_bytes, max(1, batch_floor_cpus), mid_held | batch_held)
-        )
+        return seat(requests, kept, Room(machine, free_bytes, reserve, mid_held | batch_held))
 
     seated = seating(held)
     if defragment:

@@ -115,11 +115,11 @@ def _place(request: BindRequest, room: Room, seats: dict[str, Seat]) -> str:
 
 
 def _fill(request: BindRequest, sites: tuple[Site, ...], room: Room) -> Bits:
-    """Cores on every one of the nodes; what is left over is left on one, that with the most room."""
+    """Cores on each node, most where most is free: what is left over grows as the others there leave."""
     free = {site.id: (site.whole & room.free).bit_count() for site in sites}
     wanted = max(0, request.cpus - len(sites))
     mine = 0
-    for site in sorted(sites, key=lambda s: (free[s.id], s.id)):
+    for site in sorted(sites, key=lambda s: (-free[s.id], -s.id)):
         here = min(free[site.id], wanted + 1)
         wanted -= here - 1
         mine |= room.pick(site, here)

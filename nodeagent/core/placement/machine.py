@@ -28,6 +28,7 @@ class Site(NamedTuple):
     whole: Bits
     usable: Bits
     caches: tuple[Bits, ...]
+    widest: int  # CPUs behind the largest L3
     sockets: frozenset[int | None]
     store: int | None
     foreign: bool
@@ -70,21 +71,28 @@ def survey(topology: Topology, hands_off: CpuSet) -> Machine:
     here: dict[int | None, list[Cpu]] = {}
     for cpu in topology.cpus:
         here.setdefault(cpu.numa_node, []).append(cpu)
-    sites = []
-    for node in topology.nodes:
+
+    def site(node: NumaNode) -> Site:
         cpus = here.get(node.id, [])
         own = bits(cpu.id for cpu in cpus)
         caches = _by_cache(cpus, firsts, core_of)
         distances = _distances(node, topology)
-        store = min(members(memory), key=partial(_nearest, node.id, distances), default=None)
-        sockets = frozenset(cpu.socket for cpu in cpus)
-        here_foreign = bool(own & foreign)
-        sites.append(
-            Site(node.id, union(caches), own & usable, caches, sockets, store, here_foreign, distances)
+        return Site(
+            id=node.id,
+            whole=union(caches),
+            usable=own & usable,
+            caches=caches,
+            widest=max((cache.bit_count() for cache in caches), default=0),
+            sockets=frozenset(cpu.socket for cpu in cpus),
+            store=min(members(memory), key=partial(_nearest, node.id, distances), default=None),
+            foreign=bool(own & foreign),
+            distances=distances,
         )
+
+    sites = tuple(site(node) for node in topology.nodes)
     devices = {device.name: device.numa_node for device in topology.devices if device.numa_node is not None}
     thinnest = min((core.bit_count() for core in core_of.values()), default=1)
-    return Machine(usable, bits(core_of), firsts, core_of, tuple(sites), memory, devices, thinnest)
+    return Machine(usable, bits(core_of), firsts, core_of, sites, memory, devices, thinnest)
 
 
 def _whole_cores(topology: Topology, online: Bits, usable: Bits) -> dict[int, Bits]:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain, combinations
 
-from nodeagent.core.placement.bits import Bits, bits
+from nodeagent.core.placement.bits import Bits, bits, members
 from nodeagent.core.placement.machine import Site
 from nodeagent.core.placement.room import Room
 from nodeagent.model.placement import BindRequest
@@ -28,8 +28,9 @@ def stores(sites: Iterable[Site]) -> Bits:
 
 def choose(request: BindRequest, room: Room) -> _Sites | str:
     """The nodes for a pod that shares nodes with others, or the reason why there are none."""
-    closed = room.closed
-    sites = [s for s in room.machine.sites if s.whole & room.free and not stores((s,)) & closed]
+    sites = [s for s in room.machine.sites if s.whole & room.free]
+    if room.closed:
+        sites = [s for s in sites if not stores((s,)) & room.closed]
     return _fewest(request, room, sites, f"{len(sites)} NUMA nodes with free cores")
 
 
@@ -48,21 +49,19 @@ def choose_whole(request: BindRequest, room: Room) -> _Sites | str:
 
 def _fewest(request: BindRequest, room: Room, sites: Sequence[Site], where: str) -> _Sites | str:
     cpus = {site.id: (site.whole & room.free).bit_count() for site in sites}
-    if sum(cpus.values()) < request.cpus:
+    device = room.machine.devices.get(request.near)
+    fitting: list[_Sites] = [(s,) for s in sites if cpus[s.id] >= request.cpus]
+    if request.memory_bytes > 0:
+        fitting = [one for one in fitting if _has_memory(request, room, one)]
+    if not fitting and sum(cpus.values()) < request.cpus:
         return f"needs {request.cpus} CPUs in whole cores; {where} have {sum(cpus.values())}"
-    if not _has_memory(request, room, sites):
-        free = sum(room.bytes.get(site.id, 0) for site in sites)
-        return f"needs {format_bytes(request.memory_bytes)}; {where} have {format_bytes(free)} free"
-    fitting: list[_Sites] = [
-        (s,) for s in sites if cpus[s.id] >= request.cpus and _has_memory(request, room, (s,))
-    ]
-    if len(fitting) == 1:
-        return fitting[0]
+    if not fitting and not _has_memory(request, room, sites):
+        free = sum(room.bytes.get(node, 0) for node in members(stores(sites)))
+        return f"needs {format_bytes(request.memory_bytes)}; {where} have {format_bytes(max(0, free))} free"
     for size in range(2, len(sites) + 1):
         if fitting:
             break
         fitting = [s for s in _sets(sites, cpus, size) if _fits(request, room, cpus, s)]
-    device = room.machine.devices.get(request.near)
     return min(fitting, key=lambda s: _rank(s, request, room, cpus, device), default=tuple(sites))
 
 
@@ -91,23 +90,31 @@ def _distance(a: Site, b: Site) -> int:
 
 
 def _rank(sites: _Sites, request: BindRequest, room: Room, cpus: dict[int, int], device: int | None) -> _Key:
-    ids = [site.id for site in sites]
+    """The order of the docstring above, least first; compared among sets of one size."""
+    if len(sites) == 1:  # nearly always: each pod asks this of each node
+        (site,) = sites
+        borrows = site.store != site.id
+        near = 0 if device is None else site.distances.get(device, 0)
+        left = cpus[site.id] - request.cpus
+        return (borrows, near, 0, 0, _spills(site, request, room), left, (-site.id,))
     return (
         sum(site.store != site.id for site in sites),
         0 if device is None else sum(site.distances.get(device, 0) for site in sites),
-        len(frozenset().union(*(site.sockets for site in sites))),
-        sum(site.distances[other] for site in sites for other in ids),
-        _spills(sites, request, room),
-        sum(cpus[n] for n in ids) - request.cpus,
-        tuple(-n for n in ids),
+        *_extent(sites),
+        False,
+        sum(cpus[site.id] for site in sites) - request.cpus,
+        tuple(-site.id for site in sites),
     )
 
 
-def _spills(sites: _Sites, request: BindRequest, room: Room) -> bool:
+def _extent(sites: _Sites) -> tuple[int, int]:
+    """Sockets, and all distances together."""
+    sockets = frozenset().union(*(site.sockets for site in sites))
+    return len(sockets), sum(a.distances[b.id] for a in sites for b in sites)
+
+
+def _spills(site: Site, request: BindRequest, room: Room) -> bool:
     """True when a pod that could be behind one L3 would not be."""
-    if len(sites) > 1 or len(sites[0].caches) == 1:
-        return False
-    (site,) = sites
-    if request.cpus > max(cache.bit_count() for cache in site.caches):
+    if request.cpus > site.widest:
         return False
     return all((cache & room.free).bit_count() < request.cpus for cache in site.caches)

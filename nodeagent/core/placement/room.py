@@ -17,10 +17,10 @@ class Room:
     def __init__(self, machine: Machine, free_bytes: Mapping[int, int], reserve: int, avoid: Bits) -> None:
         self.machine = machine
         self.free = machine.whole
-        self.owned: Bits = 0
         self.tenants: Bits = 0  # NUMA nodes that a bound pod uses, its CPUs or its memory
         self.closed: Bits = 0  # NUMA nodes taken exclusively
         self.bytes = dict(free_bytes)
+        self._free_bytes = free_bytes
         self._reserve = reserve
         self._avoid = avoid
 
@@ -30,16 +30,16 @@ class Room:
         return max(0, self.free.bit_count() - self._reserve)
 
     def take(self, cpus: Bits, nodes: Bits, memory_bytes: int = 0, exclusive: bool = False) -> None:
-        """Give these CPUs away; their memory comes from `nodes`, as much from each as it has, in turn."""
+        """Give these CPUs away, and memory of `nodes` in proportion to what they had before anybody came."""
         self.free &= ~cpus
-        self.owned |= cpus
         used = nodes | bits(site.id for site in self.machine.sites if site.usable & cpus)
         self.tenants |= used
         self.closed |= used if exclusive else 0
-        for node in members(nodes):
-            part = min(memory_bytes, self.bytes.get(node, 0))
-            memory_bytes -= part
-            self.bytes[node] = self.bytes.get(node, 0) - part
+        if memory_bytes > 0:
+            parts = {node: self._free_bytes.get(node, 0) for node in members(nodes)}
+            whole = sum(parts.values()) or 1
+            for node, part in parts.items():
+                self.bytes[node] = self.bytes.get(node, 0) - memory_bytes * part // whole
 
     def pick(self, site: Site, cpus: int) -> Bits:
         """Whole free cores of one NUMA node with at least `cpus` CPUs, in as few L3 caches as possible.
