@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import select
 import subprocess
@@ -148,6 +149,28 @@ def test_a_hog_s_cpu_time_memory_and_pids_are_seen(pods: Pods, reader: NodeReade
         assert after.memory_bytes is not None and after.memory_bytes >= 8 << 20
         assert after.anon_bytes is not None and after.anon_bytes >= 8 << 20
         assert after.pids == 1
+
+
+def test_where_a_hog_s_pages_are_is_told_and_they_are_all_there(pods: Pods, reader: NodeReader) -> None:
+    """On cgroup v1 the pages are counted, on v2 the bytes: either way the hog's 32 MiB are on known nodes."""
+    pod = f"{pods.top}/pod"
+    pods.make(pod)
+    pods.make(f"{pod}/app")
+    if not os.path.exists(f"{reader.hierarchies.roots['memory'].root}/{pod}/memory.numa_stat"):
+        pytest.skip("this kernel has no memory.numa_stat")
+    pods.run(f"{pod}/app", f"held = bytearray(b'x') * (32 << 20)\n{HOG}")
+    members, ticks = (pods.member(pod, "app"),), itertools.count()
+
+    def pages() -> dict[int, int]:
+        (seen,) = reader.read(members, float(next(ticks)), full=True).pods
+        assert seen.reading.pages_by_node is not None
+        return dict(seen.reading.pages_by_node)
+
+    until(lambda: sum(pages().values()) >= 32 << 20)
+    seen = reader.read(members, float(next(ticks)), full=True)
+    with_memory = {node.id for node in seen.topology.nodes if node.memory_bytes}
+    assert {node for node, size in pages().items() if size} <= with_memory
+    assert sum(pages().values()) <= (seen.pods[0].reading.memory_bytes or 0) + (4 << 20)
 
 
 def test_node_and_topology_agree_with_the_kernel(reader: NodeReader) -> None:
