@@ -59,9 +59,9 @@ class TopologyFiles:
             found = _from_proc(self._proc) if anew else self._topology
             return replace(found, devices=self._devices.read())
         nodes = _numa_nodes(self.sys_node, online) or (NumaNode(0, tuple(sorted(online)), None, (10,)),)
+        home = {cpu: node.id for node in nodes for cpu in node.cpus}
         cpus, offline = self._topology.cpus, self._topology.offline
-        if anew or nodes != self._topology.nodes:
-            home = {cpu: node.id for node in nodes for cpu in node.cpus}
+        if anew or any(home.get(cpu.id) != cpu.numa_node for cpu in cpus):
             cpus = tuple(
                 _cpu(f"{self._sys}/cpu/cpu{cpu}", cpu, home.get(cpu), online) for cpu in sorted(online)
             )
