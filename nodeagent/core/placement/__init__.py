@@ -60,7 +60,9 @@ def place(  # noqa: PLR0913 - all that a placement depends on, and nothing else
 
     seated = seating(held)
     if defragment:
-        seated = min((seated, seating({})), key=lambda s: _badness(s, machine))
+        fresh = seating({})
+        fine = {uid: old for uid, old in held.items() if _fine(old, fresh.seats.get(uid), machine)}
+        seated = min((seated, seating(fine), fresh), key=lambda s: _badness(s, machine))
     pools = machine.usable & ~_owned(seated)
     free = pools & machine.whole
     mid = spread(machine, free, mid_held, mid_cpus, spared_cores=1) if mid_cpus > 0 else 0
@@ -99,5 +101,14 @@ def _placed(seated: Seating, bound: Iterable[Placed], held: Mapping[str, Seat]) 
 
 def _badness(seated: Seating, machine: Machine) -> tuple[int, int]:
     """Pods without a seat, and NUMA nodes that pods are on, counted once a pod."""
-    nodes = sum(bool(s.whole & seat.cpus) for seat in seated.seats.values() for s in machine.sites)
-    return len(seated.unplaced), nodes
+    return len(seated.unplaced), sum(_span(seat, machine) for seat in seated.seats.values())
+
+
+def _span(seat: Seat, machine: Machine) -> int:
+    """How many NUMA nodes these CPUs are on."""
+    return sum(bool(site.usable & seat.cpus) for site in machine.sites)
+
+
+def _fine(old: Seat, new: Seat | None, machine: Machine) -> bool:
+    """True when starting afresh would not put it on fewer NUMA nodes."""
+    return new is None or _span(old, machine) <= _span(new, machine)

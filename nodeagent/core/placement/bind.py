@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from nodeagent.core.placement.bits import Bits, bits, members, parse, union
 from nodeagent.core.placement.machine import Machine, Site
-from nodeagent.core.placement.nodes import choose, choose_whole, stores
+from nodeagent.core.placement.nodes import choose, choose_whole, counted, stores
 from nodeagent.core.placement.room import Room
 from nodeagent.model.placement import BindRequest, Placed
 
@@ -102,14 +102,14 @@ def _place(request: BindRequest, room: Room, seats: dict[str, Seat]) -> str:
     if request.cpus < 1:
         return "asks for no CPU"
     if request.cpus > room.spare:
-        return f"needs {request.cpus} CPUs in whole cores; {room.spare} are free, the pools keep the rest"
+        return f"needs {counted(request.cpus, 'CPU')} in whole cores; {room.spare} are left to bound pods"
     sites = choose_whole(request, room) if request.exclusive else choose(request, room)
     if isinstance(sites, str):
         return sites
     mine = union(site.usable for site in sites) if request.exclusive else _fill(request, sites, room)
     nodes = stores(sites)
     if (mine & room.free).bit_count() > room.spare or not nodes:
-        return f"needs {mine.bit_count()} CPUs to have whole cores; {room.spare} are free"
+        return f"needs {counted(mine.bit_count(), 'CPU')} as whole cores; {room.spare} are left to bound pods"
     _sit(request, Seat(mine, nodes), room, seats)
     return ""
 

@@ -21,6 +21,11 @@ _Sites = tuple[Site, ...]
 _Key = tuple[int, int, int, int, bool, int, tuple[int, ...]]
 
 
+def counted(number: int, what: str) -> str:
+    """ "1 CPU", "2 CPUs"."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
 def stores(sites: Iterable[Site]) -> Bits:
     """The NUMA nodes that the memory of pods on these nodes comes from."""
     return bits(site.store for site in sites if site.store is not None)
@@ -31,7 +36,7 @@ def choose(request: BindRequest, room: Room) -> _Sites | str:
     sites = [s for s in room.machine.sites if s.whole & room.free]
     if room.closed:
         sites = [s for s in sites if not stores((s,)) & room.closed]
-    return _fewest(request, room, sites, f"{len(sites)} NUMA nodes with free cores")
+    return _fewest(request, room, sites, f"{counted(len(sites), 'NUMA node')} with free cores")
 
 
 def choose_whole(request: BindRequest, room: Room) -> _Sites | str:
@@ -41,7 +46,7 @@ def choose_whole(request: BindRequest, room: Room) -> _Sites | str:
     """
     unused = [s for s in room.machine.sites if s.whole and s.store == s.id and not s.foreign]
     unused = [s for s in unused if not room.tenants >> s.id & 1]
-    chosen = _fewest(request, room, unused, f"{len(unused)} unused NUMA nodes")
+    chosen = _fewest(request, room, unused, counted(len(unused), "unused NUMA node"))
     if not isinstance(chosen, str) and not room.machine.memory & ~room.closed & ~stores(chosen):
         return "exclusive takes whole NUMA nodes, and none with memory would be left for the pools"
     return chosen
@@ -54,10 +59,12 @@ def _fewest(request: BindRequest, room: Room, sites: Sequence[Site], where: str)
     if request.memory_bytes > 0:
         fitting = [one for one in fitting if _has_memory(request, room, one)]
     if not fitting and sum(cpus.values()) < request.cpus:
-        return f"needs {request.cpus} CPUs in whole cores; {where} have {sum(cpus.values())}"
+        have = sum(cpus.values())
+        return f"needs {counted(request.cpus, 'CPU')} in whole cores; there are {have} on {where}"
     if not fitting and not _has_memory(request, room, sites):
         free = sum(room.bytes.get(node, 0) for node in members(stores(sites)))
-        return f"needs {format_bytes(request.memory_bytes)}; {where} have {format_bytes(max(0, free))} free"
+        have_bytes = format_bytes(max(0, free))
+        return f"needs {format_bytes(request.memory_bytes)}; there are {have_bytes} free on {where}"
     for size in range(2, len(sites) + 1):
         if fitting:
             break
