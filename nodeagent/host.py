@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from nodeagent.kernel.knobs import Knobs
 from nodeagent.kernel.mounts import find_hierarchies
 from nodeagent.kernel.reader import NodeReader, boot_id
+from nodeagent.kernel.targets import CLASS_DIRECTORIES
 from nodeagent.kernel.tree import walk
 from nodeagent.kernel.triggers import Triggers
 from nodeagent.kernel.watch import CgroupWatch
@@ -71,9 +72,9 @@ class Host:
         """Write in order, read back; never raises for a knob that is refused or gone."""
         return self.knobs.apply(changes)
 
-    def inode(self, target: str) -> int | None:
+    def inode(self, knob: Knob) -> int | None:
         """Inode of the cgroup that `apply` would write to."""
-        return self.knobs.inode(target)
+        return self.knobs.inode(knob)
 
     def vanished(self, held: Mapping[Knob, Held]) -> tuple[Knob, ...]:
         """Held knobs whose cgroup is no more, or is another one now."""
@@ -125,7 +126,8 @@ class Host:
         moved = self._watch.sync(root, _watched(dirs, members))
         self._tiers = tiers(dirs, self.rules)
         self._members = members
-        self._targets = self.knobs.targets_for(members, self._tiers)
+        homes = tuple(d.path for d in dirs if d.path in CLASS_DIRECTORIES)
+        self._targets = self.knobs.targets_for(members, self._tiers, homes)
         self._triggers.sync(self._pressed(members))
         return moved
 

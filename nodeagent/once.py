@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 
@@ -15,7 +14,7 @@ from nodeagent.core.rates import PodRates, view
 from nodeagent.host import Host
 from nodeagent.model.capacity import Amount, Term
 from nodeagent.model.decision import Memory, Tick
-from nodeagent.model.plan import Change, Kind
+from nodeagent.model.plan import Change, Kind, shown
 from nodeagent.model.units import format_bytes
 
 
@@ -111,18 +110,15 @@ def _writes(tick: Tick) -> list[str]:
         lines = [f"batch    no limit decided: {decision.limit_why}"]
     else:
         lines = [f"batch    may use {decision.batch_limit_cores:.2f} cores: {decision.limit_why}"]
-    if not tick.changes:
+    writes = [change for change in tick.changes if change.new != change.old]
+    if not writes:
         return [*lines, "writes   none: no batch pod or tier in scope, or all is as wanted"]
-    return [*lines, "writes   (not done: this is `once`)", *map(_change, tick.changes)]
+    return [*lines, "writes   (not done: this is `once`)", *map(_change, writes)]
 
 
 def _change(change: Change) -> str:
     unit = " cores" if change.knob.kind is Kind.CPU_QUOTA else ""
-    return f"  {change.knob}: {_value(change.old)} -> {_value(change.new)}{unit}  [{change.by}: {change.why}]"
-
-
-def _value(value: float) -> str:
-    return "no limit" if math.isinf(value) else f"{value:g}"
+    return f"  {change.knob}: {shown(change.old)} -> {shown(change.new)}{unit}  [{change.by}: {change.why}]"
 
 
 def _number(value: float | None, form: str) -> str:

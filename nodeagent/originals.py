@@ -4,6 +4,7 @@ Append-only lines "CRC32 JSON", each the whole state of one knob, so the last li
 
     1c291ca3 ["nodeagent originals", 1, "BOOT ID"]
     7ef0a7d1 ["cpu.quota", "nodeagent/batch", INODE, ORIGINAL, WRITTEN, PENDING]
+    5cf8a90e ["cpuset.cpus", "nodeagent/batch", INODE, "0-3", "2-3", null]
     9d2b5c11 ["cpu.quota", "nodeagent/batch"]                               given back
 
 Invariant: before a knob is written for the first time its original is on the disk (fsync of file and
@@ -20,14 +21,14 @@ import json
 import os
 import stat
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TypeGuard
 
 from msgspec.structs import replace
 
 from nodeagent.model.errors import Failed
-from nodeagent.model.plan import Change, Held, Kind, Knob, Outcome
+from nodeagent.model.plan import Change, Held, Kind, Knob, Outcome, Value, sound
 
 NAME = "originals.jsonl"
 TITLE, VERSION = "nodeagent originals", 1
@@ -64,25 +65,25 @@ class Originals:
         """Every knob that the agent has touched, or was about to, and has not given back."""
         return MappingProxyType(self._held)
 
-    def intend(self, changes: Iterable[Change], inode_of: Callable[[str], int | None]) -> tuple[Change, ...]:
+    def intend(self, changes: Sequence[Change], inode_of: Callable[[Knob], int | None]) -> tuple[Change, ...]:
         """Note the changes before they are made; answers those that may be: the cgroup is still there.
 
-        `inode_of` tells the inode of the cgroup from which `Change.old` was read. Raises Failed when an
+        `inode_of` tells the inode of the cgroup from which `Change.old` was read. Two changes of one knob are
+        noted as one: what is in between is the union, which `Held.explains` knows. Raises Failed when an
         original cannot be made durable: only knobs in `held` may be written then, and those are noted.
         """
         known: dict[Knob, Held | None] = {}
         fresh: dict[Knob, Held | None] = {}
-        noted = []
-        for change in changes:
-            inode = inode_of(change.knob.target)
-            if inode is None:
-                continue
+        inodes = {change.knob: inode for change in changes if (inode := inode_of(change.knob)) is not None}
+        noted = tuple(change for change in changes if change.knob in inodes)
+        for change in _joined(noted):
+            inode = inodes[change.knob]
             held = self._held.get(change.knob)
             if held is not None and held.inode == inode:
                 known[change.knob] = _onward(held, change)
             else:
-                fresh[change.knob] = Held(change.knob, inode, change.old, None, change.new)
-            noted.append(change)
+                original = change.old if change.inherited is None else change.inherited
+                fresh[change.knob] = Held(change.knob, inode, original, None, change.new)
         if known:
             self._try(known)
         if fresh:
@@ -92,15 +93,16 @@ class Originals:
             except OSError as error:
                 raise self._failed(error) from error
             self._take(fresh)
-        return tuple(noted)
+        return noted
 
     def confirm(self, outcomes: Iterable[Outcome]) -> None:
         """Note how the changes went: written, given back, or refused by the kernel."""
-        after = {}
+        after: dict[Knob, Held | None] = {}
         for outcome in outcomes:
-            held = self._held.get(outcome.change.knob)
+            knob = outcome.change.knob
+            held = after.get(knob) or self._held.get(knob)
             if held is not None:
-                after[held.knob] = _settled(held, outcome)
+                after[knob] = _settled(held, outcome)
         if after:
             self._try(after)
 
@@ -221,6 +223,15 @@ class Originals:
         )
 
 
+def _joined(changes: Iterable[Change]) -> Iterable[Change]:
+    """One change per knob, from the first one's old value to the last one's new one."""
+    joined: dict[Knob, Change] = {}
+    for change in changes:
+        first = joined.setdefault(change.knob, change)
+        joined[change.knob] = replace(first, new=change.new, gives_back=change.gives_back)
+    return joined.values()
+
+
 def _onward(held: Held, change: Change) -> Held:
     """`held` before a further write. A value of somebody else that is about to be replaced stays theirs."""
     written = held.written
@@ -279,7 +290,7 @@ def _replayed(lines: Iterable[bytes]) -> tuple[dict[Knob, Held], int]:
         match _parsed(line):
             case [str(kind), str(target)] if kind in _KINDS:
                 held.pop(Knob(Kind(kind), target), None)
-            case [str(kind), str(target), int(inode), *values] if kind in _KINDS and _sound(values):
+            case [str(kind), str(target), int(inode), *values] if _sound(values, kind):
                 knob = Knob(Kind(kind), target)
                 held[knob] = Held(knob, inode, *values)
             case _:
@@ -287,10 +298,11 @@ def _replayed(lines: Iterable[bytes]) -> tuple[dict[Knob, Held], int]:
     return held, bad
 
 
-def _sound(values: list[object]) -> TypeGuard[list[float]]:
-    """True for [original, written, pending]; only the original must be there."""
+def _sound(values: list[object], kind: str) -> TypeGuard[list[Value]]:
+    """True for [original, written, pending] of a knob of this kind; only the original must be there."""
     return (
-        len(values) == 3
+        kind in _KINDS
+        and len(values) == 3
         and values[0] is not None
-        and all(v is None or (isinstance(v, float) and v >= 0.0) for v in values)  # nan >= 0 is False
+        and all(value is None or sound(Kind(kind), value) for value in values)
     )

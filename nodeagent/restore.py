@@ -6,7 +6,6 @@ in the ledger, so that restoring again goes on where this ended.
 
 from __future__ import annotations
 
-import math
 import os
 
 import msgspec
@@ -18,7 +17,7 @@ from nodeagent.kernel.mounts import find_hierarchies
 from nodeagent.kernel.reader import boot_id
 from nodeagent.lock import Lock
 from nodeagent.model.errors import Failed
-from nodeagent.model.plan import Knob, KnobReading, Outcome
+from nodeagent.model.plan import Knob, KnobReading, Outcome, shown
 from nodeagent.originals import Originals
 
 PASSES = 3  # a value held up by one above it needs another pass
@@ -81,7 +80,7 @@ def give_back(originals: Originals, knobs: Knobs) -> Restored:
 def _reason(last: Outcome | None) -> str:
     if last is None:
         return "it cannot be read"
-    return last.error or f"only {last.change.new:g} fits below the quota above it"
+    return last.error or f"only {shown(last.change.new)} fits below what is above it"
 
 
 def as_json(done: Restored) -> str:
@@ -92,15 +91,11 @@ def as_json(done: Restored) -> str:
 def as_text(done: Restored) -> str:
     """One line per knob, then the totals."""
     lines = [
-        f"restored  {o.change.knob}: {_shown(o.change.old)} -> {_shown(o.change.new)}" for o in done.put_back
+        f"restored  {o.change.knob}: {shown(o.change.old)} -> {shown(o.change.new)}" for o in done.put_back
     ]
-    lines += [f"left      {r.knob}: somebody else wrote {_shown(r.actual)} since" for r in done.left]
+    lines += [f"left      {r.knob}: somebody else wrote {shown(r.actual)} since" for r in done.left]
     lines += [f"gone      {knob}" for knob in done.gone]
     lines += [f"failed    {knob}: {why}" for knob, why in done.failed]
     lines += [f"warning   {line}" for line in done.warnings]
     counts = (len(done.put_back), len(done.left), len(done.gone), len(done.failed))
     return "\n".join([*lines, "{} restored, {} left, {} gone, {} failed".format(*counts)])
-
-
-def _shown(value: float) -> str:
-    return "no limit" if math.isinf(value) else f"{value:g}"

@@ -9,7 +9,7 @@ from nodeagent.detect import DETECTORS
 from nodeagent.enforce import ENFORCERS
 from nodeagent.model.decision import BatchLimit, Decision, Memory, Signal, Spell
 from nodeagent.model.glob import glob_regex
-from nodeagent.model.plan import Kind, Knob, one_owner
+from nodeagent.model.plan import Kind, Knob, numeric, one_owner
 from nodeagent.model.policy import Policy
 from nodeagent.model.snapshot import Snapshot
 
@@ -75,7 +75,7 @@ def _in_force(last: BatchLimit, snapshot: Snapshot) -> BatchLimit:
     if last.cores is not None:
         return last
     tiers = {Knob(Kind.CPU_QUOTA, tier) for tier in snapshot.tiers}
-    written = [r.written for r in snapshot.knobs if r.knob in tiers and r.written is not None]
+    written = [numeric(r.written) for r in snapshot.knobs if r.knob in tiers and r.written is not None]
     return BatchLimit(cores=sum(written) if written else None)
 
 

@@ -4,15 +4,19 @@ A held knob that is not in the plan is given back, so stopping is the empty plan
 holds what we wrote belongs to somebody else now; it is not given back.
 
 Invariant: after every prefix of the list the hierarchy is valid for the kernel. cgroup v1 refuses a quota
-above that of the nearest limited ancestor, so: loosen from the root down, then tighten from the leaves up.
+above that of the nearest limited ancestor, and a set that its parent's does not hold, so: loosen from the
+root down, then tighten from the leaves up.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-from nodeagent.model.plan import Change, Kind, Knob, KnobReading, Setting
+from msgspec.structs import replace
+
+from nodeagent.core.sets import Related, by_way_of, fit_set, inherited, taken, valid_sets
+from nodeagent.model.plan import Change, Kind, Knob, KnobReading, Setting, Value, listed, numeric
 
 GIVEN_BACK = "no longer wanted"
 
@@ -23,6 +27,8 @@ def diff(
     """Writes that take the knobs from what they are to what `plan` says, in a valid order.
 
     Knobs in `yielded` are neither set nor given back. A setting for a knob that was not read is left out.
+    A set may take two writes: to the union of old and new, then to the new one. A change from a value to
+    itself writes nothing: it begins or ends our hold of the knob.
     """
     found = {r.knob: r for r in readings}
     wanted = {
@@ -30,19 +36,23 @@ def diff(
         for knob, reading in found.items()
         if knob not in yielded and (value := _wanted(reading, plan.get(knob))) is not None
     }
-    final = _valid(wanted, found)
-    todo = [
-        _change(found[knob], final[knob], plan.get(knob))
-        for knob in sorted(wanted, key=lambda k: (k.target.count("/"), k))
-        if final[knob] != found[knob].actual or _ends(found[knob], final[knob], plan)
-    ]
-    loosen = [c for c in todo if c.new >= c.old]
-    tighten = [c for c in todo if c.new < c.old]
-    return (*loosen, *reversed(tighten))
+    above = {knob: _ancestors(knob, found) for knob, r in found.items() if r.nested or knob.kind.is_set}
+    final = _valid(wanted, found, above)
+    todo = []
+    for knob in sorted(wanted, key=lambda k: (k.target.count("/"), k)):
+        around = [found[parent] for parent in above.get(knob, ())]
+        change = _change(found[knob], final[knob], plan.get(knob), around)
+        marks = taken(found[knob]) if knob in plan else change.gives_back
+        if change.new != change.old or marks:
+            todo.append(change)
+    return _ordered(todo, found, above)
 
 
-def fit(reading: KnobReading, value: float) -> float:
+def fit(reading: KnobReading, value: Value) -> Value:
     """The nearest value that the kernel takes for this knob; never one that it would refuse."""
+    if reading.knob.kind.is_set:
+        return fit_set(reading, listed(value))
+    value = numeric(value)
     if math.isinf(value) and reading.knob.kind is Kind.CPU_QUOTA:
         return value
     if value == 0.0 and reading.knob.kind is Kind.CPU_WEIGHT and reading.has_idle:
@@ -57,29 +67,58 @@ def left_alone(plan: Mapping[Knob, Setting], readings: Iterable[KnobReading]) ->
     return tuple(r for r in readings if r.held and r.knob not in plan and not r.restorable)
 
 
-def _wanted(reading: KnobReading, setting: Setting | None) -> float | None:
+def _wanted(reading: KnobReading, setting: Setting | None) -> Value | None:
     if setting is not None:
         return fit(reading, setting.value)
     return reading.original if reading.restorable else None
 
 
-def _ends(reading: KnobReading, final: float, plan: Mapping[Knob, Setting]) -> bool:
-    return reading.knob not in plan and final == reading.original
+def _change(
+    reading: KnobReading, new: Value, setting: Setting | None, around: Sequence[KnobReading]
+) -> Change:
+    knob, old = reading.knob, reading.actual
+    if setting is None:
+        return Change(knob, old, new, GIVEN_BACK, "", gives_back=new == reading.original)
+    return Change(knob, old, new, setting.why, setting.by, inherited=inherited(reading, around))
 
 
-def _change(reading: KnobReading, new: float, setting: Setting | None) -> Change:
-    if setting is not None:
-        return Change(reading.knob, reading.actual, new, setting.why, setting.by)
-    return Change(reading.knob, reading.actual, new, GIVEN_BACK, "", gives_back=new == reading.original)
+def _ordered(todo: Sequence[Change], found: Mapping[Knob, KnobReading], above: Related) -> tuple[Change, ...]:
+    """Loosened from the root down, then tightened from the leaves up; `todo` is from the root down."""
+    inside = _inside(above) if any(change.knob.kind.is_set for change in todo) else {}
+    loosen, tighten = [], []
+    for change in todo:
+        old, new = change.old, change.new
+        if change.knob.kind.is_set:
+            via: Value = by_way_of(
+                found[change.knob], listed(new), [found[k] for k in inside.get(change.knob, ())]
+            )
+        else:
+            via = max(numeric(old), numeric(new))
+        if via != old or new == old:
+            loosen.append(change if via == new else replace(change, new=via, gives_back=False))
+        if via != new:
+            tighten.append(change if via == old else replace(change, old=via, inherited=None))
+    return (*loosen, *reversed(tighten))
 
 
-def _valid(wanted: Mapping[Knob, float], found: Mapping[Knob, KnobReading]) -> dict[Knob, float]:
-    """The nearest final state that the kernel accepts: no nested quota above a limited ancestor's."""
+def _valid(
+    wanted: Mapping[Knob, Value], found: Mapping[Knob, KnobReading], above: Related
+) -> dict[Knob, Value]:
+    """The nearest final state that the kernel accepts."""
+    numbers = {knob: value for knob, value in wanted.items() if not isinstance(value, str)}
+    sets = {knob: value for knob, value in wanted.items() if isinstance(value, str)}
+    return {**_valid_quotas(numbers, found, above), **valid_sets(sets, found, above)}
+
+
+def _valid_quotas(
+    wanted: Mapping[Knob, float], found: Mapping[Knob, KnobReading], above: Related
+) -> dict[Knob, float]:
+    """No nested quota above a limited ancestor's."""
     final, least = dict(wanted), dict.fromkeys(wanted, 0.0)
-    nested = sorted((k for k, r in found.items() if r.nested), key=lambda k: k.target.count("/"))
-    above = {k: _ancestors(k, found) for k in nested}
+    quotas = {k: numeric(r.actual) for k, r in found.items() if r.nested and not k.kind.is_set}
+    nested = sorted(quotas, key=lambda k: k.target.count("/"))
     for knob in nested:  # a value that is not ours to change holds its ancestors up
-        value = found[knob].actual
+        value = quotas[knob]
         if knob not in wanted and not math.isinf(value):
             for parent in above[knob]:
                 if parent in final:
@@ -87,7 +126,7 @@ def _valid(wanted: Mapping[Knob, float], found: Mapping[Knob, KnobReading]) -> d
                     final[parent] = max(final[parent], _grid(found[parent], value, math.ceil))
     for knob in nested:  # a value that is ours stays within its ancestors
         if knob in final and not math.isinf(final[knob]):
-            roof = min((final.get(p, found[p].actual) for p in above[knob]), default=math.inf)
+            roof = min((final.get(p, quotas[p]) for p in above[knob]), default=math.inf)
             if final[knob] > roof:
                 within = _grid(found[knob], roof, math.floor)
                 fits = within >= max(found[knob].low, least[knob])
@@ -108,3 +147,11 @@ def _ancestors(knob: Knob, found: Mapping[Knob, KnobReading]) -> tuple[Knob, ...
     parts = knob.target.split("/")
     parents = (Knob(knob.kind, "/".join(parts[:n])) for n in range(1, len(parts)))
     return tuple(p for p in parents if p in found)
+
+
+def _inside(above: Related) -> dict[Knob, list[Knob]]:
+    inside: dict[Knob, list[Knob]] = {}
+    for knob, parents in above.items():
+        for parent in parents:
+            inside.setdefault(parent, []).append(knob)
+    return inside

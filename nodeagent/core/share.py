@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from nodeagent.core.fair import max_min
 from nodeagent.core.rates import PodRates, View
-from nodeagent.model.plan import Kind, Knob, KnobReading
+from nodeagent.model.plan import Kind, Knob, KnobReading, numeric
 from nodeagent.model.pod import PodSpec, Priority
 
 PRIORITY_FACTOR = {Priority.HIGH: 4.0, Priority.MEDIUM: 2.0, Priority.LOW: 1.0}
@@ -39,7 +39,7 @@ def own_limit(reading: KnobReading | None) -> float:
     """The quota a cgroup has or had without us, in cores; inf when it has none."""
     if reading is None:
         return math.inf
-    return reading.actual if reading.original is None else reading.original
+    return numeric(reading.actual if reading.original is None else reading.original)
 
 
 def split(
@@ -73,7 +73,8 @@ def _demand(rates: PodRates, quota: KnobReading | None) -> float:
     roof = _roof(rates, quota)
     if rates.cores is None or quota is None or (rates.throttled_ratio or 0.0) > 0.0:
         return roof
-    if math.isinf(quota.actual) or rates.cores >= HUNGRY_RATIO * quota.actual:
+    held = numeric(quota.actual)
+    if math.isinf(held) or rates.cores >= HUNGRY_RATIO * held:
         return roof
     return min(roof, rates.cores * SPARE_FACTOR + SPARE_CORES)
 
@@ -81,7 +82,7 @@ def _demand(rates: PodRates, quota: KnobReading | None) -> float:
 def _roof(rates: PodRates, quota: KnobReading | None) -> float:
     """The most a pod may have: its own limit, and while its use is not known no more than it holds."""
     if rates.cores is None and quota is not None and quota.written is not None:
-        return min(own_limit(quota), quota.written)
+        return min(own_limit(quota), numeric(quota.written))
     return own_limit(quota)
 
 

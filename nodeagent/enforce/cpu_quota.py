@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from nodeagent.core.scene import Scene
 from nodeagent.core.share import own_limit
-from nodeagent.model.plan import Kind, Knob, KnobReading, Setting
+from nodeagent.model.plan import Kind, Knob, KnobReading, Setting, numeric
 from nodeagent.model.policy import CpuPolicy, Policy
 
 NAME = "cpu_quota"
@@ -46,7 +46,7 @@ def _quota(reading: KnobReading, cores: float, roof: float, policy: CpuPolicy) -
     """The share within its bounds; a small change of what is held is not worth a write."""
     own = own_limit(reading)
     quota = min(own, roof, max(policy.pod_floor_cores, cores))
-    held = reading.written
+    held = None if reading.written is None else numeric(reading.written)
     if held is not None and held <= min(own, roof) and abs(held - quota) <= policy.dead_band_ratio * held:
         return held
     return quota

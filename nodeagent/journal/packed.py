@@ -14,8 +14,9 @@ import msgspec
 from msgspec import Raw, Struct
 from msgspec.structs import replace
 
+from nodeagent.model.cpuset import canonical
 from nodeagent.model.decision import Decision, Memory, Tick
-from nodeagent.model.plan import Change, KnobReading, Outcome, Setting
+from nodeagent.model.plan import Change, KnobReading, Outcome, Setting, sound
 from nodeagent.model.pod import PodSpec
 from nodeagent.model.policy import Policy
 from nodeagent.model.snapshot import Container, Pod, Reading, Snapshot
@@ -128,6 +129,8 @@ class Unpacker:
         self._plan = self._plan if plan == _NIL else _decode_plan(plan)
         if self._topology is None or self._who is None or self._knobs is None or self._plan is None:
             raise ValueError("refers to a tick that is not there")
+        if knobs != _NIL and not all(map(_sound, self._knobs)):
+            raise ValueError("a knob has a value of another kind")
         news = _decode_rest(rest)
         pods = tuple(_pod(each, read) for each, read in zip(self._who, news.readings, strict=True))
         return Tick(
@@ -136,6 +139,14 @@ class Unpacker:
             news.changes,
             news.outcomes,
         )
+
+
+def _sound(reading: KnobReading) -> bool:
+    """A number where a number belongs and a set where a set does: the codec takes both in both places."""
+    values = (reading.actual, reading.original, reading.written, reading.pending)
+    return all(value is None or sound(reading.knob.kind, value) for value in values) and all(
+        canonical(text) == text for text in (reading.effective, reading.allowed)
+    )
 
 
 def _pod(who: _Who, readings: tuple[Reading, ...]) -> Pod:

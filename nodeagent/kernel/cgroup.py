@@ -11,6 +11,7 @@ under the same name is never read or written by mistake: its old descriptors ans
 from __future__ import annotations
 
 import errno
+import math
 import os
 from typing import Generic, NamedTuple, TypeVar
 
@@ -19,8 +20,8 @@ from cgroupspy.interfaces import BaseFileInterface
 
 from nodeagent.kernel.errno import translated
 from nodeagent.model.errors import AgentError, Garbled, Gone, Unsupported
+from nodeagent.model.plan import Kind, Value
 
-MAX_BYTES = 256  # a knob's file holds one line of at most two numbers
 MAX_DIGITS = 20  # of an unsigned 64-bit number
 
 T = TypeVar("T")
@@ -34,6 +35,9 @@ class Directory(NamedTuple):
 
 class Cgroup(Controller):
     """An open cgroup directory. Raises Gone, Refused or Unsupported; `close` it."""
+
+    max_bytes = 256  # of one file: a line of at most two numbers
+    controller = "cpu"
 
     def __init__(self, path: str) -> None:
         super().__init__(Directory(os.fsencode(path)))  # type: ignore[no-untyped-call]  # cgroupspy's
@@ -56,7 +60,7 @@ class Cgroup(Controller):
             kept = self._kept.get(filename)
             if kept is None:
                 kept = self._kept[filename] = self._open(filename, os.O_RDONLY)
-            return os.pread(kept, MAX_BYTES, 0)
+            return os.pread(kept, self.max_bytes, 0)
         except OSError as error:
             if error.errno != errno.ENOENT:
                 self.drop_kept()  # ENODEV: the files may come back as others (v2 cgroup.subtree_control)
@@ -96,8 +100,33 @@ class Cgroup(Controller):
         path = self.filepath(filename)
         found = translated(error, path + what)
         if isinstance(found, Gone) and self.alive:
-            return Unsupported(f"{path} does not exist", hint="the cpu controller may be off in this cgroup")
+            hint = f"the {self.controller} controller may be off in this cgroup"
+            return Unsupported(f"{path} does not exist", hint=hint)
         return found
+
+
+class Found(NamedTuple):
+    """One knob as it is, and what the kernel takes: `KnobReading` without what the agent remembers."""
+
+    actual: Value
+    scale: int = 1
+    low: float = 0.0
+    high: float = math.inf
+    nested: bool = False
+    has_idle: bool = False
+    effective: str = ""
+
+
+class KnobCgroup(Cgroup):
+    """A cgroup in the hierarchy of one controller, with that controller's knobs."""
+
+    def read(self, kind: Kind) -> Found:
+        """Unsupported when this cgroup has no such knob, else Gone, Garbled or Refused."""
+        raise NotImplementedError
+
+    def write(self, kind: Kind, value: Value) -> None:
+        """Set it. Refused when the kernel does not take the value, else as for `read`."""
+        raise NotImplementedError
 
 
 def inode_of(path: str) -> int | None:

@@ -1,4 +1,4 @@
-"""The dialect of cgroup v2: Linux Documentation/admin-guide/cgroup-v2.rst, "CPU Interface Files".
+"""The dialect of cgroup v2: Linux Documentation/admin-guide/cgroup-v2.rst, "CPU" and "Cpuset".
 
 Invariant: the period is written back as it was found; it belongs to whoever made the cgroup.
 """
@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import math
 
-from nodeagent.kernel.cgroup import Count, Flag, Interface, count
+from nodeagent.kernel.cgroup import Count, Flag, Found, Interface, count
 from nodeagent.kernel.cpu import CpuCgroup
+from nodeagent.kernel.cpuset import CpusetCgroup, Listed
+from nodeagent.model.errors import Unsupported
+from nodeagent.model.plan import Kind
 
 
 class QuotaPair(Interface[tuple[float, int]]):
@@ -40,3 +43,23 @@ class CpuV2(CpuCgroup):
 
     def set_bandwidth(self, quota_us: float, period_us: int) -> None:
         self.max = (quota_us, period_us)
+
+
+class CpusetV2(CpusetCgroup):
+    """The cpuset controller of one v2 cgroup: any set is taken, an empty one is as the cgroup around.
+
+    A write of cpuset.mems moves the pages too: Linux kernel commit ee9707e8593d
+    ("cgroup/cpuset: Enable memory migration for cpuset v2") (in v5.15).
+    """
+
+    cpus = Listed("cpuset.cpus")
+    cpus_effective = Listed("cpuset.cpus.effective")
+    mems = Listed("cpuset.mems")
+    mems_effective = Listed("cpuset.mems.effective")
+
+    def read(self, kind: Kind) -> Found:
+        if kind is Kind.CPUS:
+            return Found(self.cpus, effective=self.cpus_effective)
+        if kind is Kind.MEMS:
+            return Found(self.mems, effective=self.mems_effective)
+        raise Unsupported(f"{self.path} has no {kind.value}", hint="v2 moves pages without being told")

@@ -7,28 +7,17 @@ written compares equal to what is found.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
-from nodeagent.kernel.cgroup import Cgroup, Count, Flag
+from nodeagent.kernel.cgroup import Count, Flag, Found, KnobCgroup
 from nodeagent.model.errors import Garbled, Refused, Unsupported
-from nodeagent.model.plan import Kind
+from nodeagent.model.plan import Kind, Value, numeric
 
 MIN_QUOTA_US = 1000  # Linux kernel/sched/core.c: min_cfs_quota_period
 # Linux kernel commit d505b8af5891 ("sched: Defend cfs and rt bandwidth quota against overflow") (in v5.8)
 MAX_QUOTA_US = (1 << 44) - 1
 
 
-class Found(NamedTuple):
-    """One knob as it is, and what the kernel takes: `KnobReading` without what the agent remembers."""
-
-    actual: float
-    scale: int
-    low: float
-    high: float
-    has_idle: bool = False
-
-
-class CpuCgroup(Cgroup):
+class CpuCgroup(KnobCgroup):
     """What the two dialects of the cpu controller share: cores and weights, and how idle hangs together.
 
     cpu.idle and the weight are one knob, because the kernel couples them: with cpu.idle=1 it refuses any
@@ -60,18 +49,19 @@ class CpuCgroup(Cgroup):
         """Unsupported when this cgroup has no such knob, else Gone, Garbled or Refused."""
         return self._quota() if kind is Kind.CPU_QUOTA else self._weight()
 
-    def write(self, kind: Kind, value: float) -> None:
+    def write(self, kind: Kind, value: Value) -> None:
         """Set it. Refused, without a try, when the value is outside of what the kernel takes."""
         if kind is Kind.CPU_QUOTA:
-            self._set_quota(value)
+            self._set_quota(numeric(value))
         else:
-            self._set_weight(value)
+            self._set_weight(numeric(value))
 
     def _quota(self) -> Found:
         quota_us, period_us = self.bandwidth()
         if period_us <= 0:
             raise Garbled(f"{self.path}: a CFS period of {period_us} us")
-        return Found(quota_us / period_us, period_us, MIN_QUOTA_US / period_us, MAX_QUOTA_US / period_us)
+        low, high = MIN_QUOTA_US / period_us, MAX_QUOTA_US / period_us
+        return Found(quota_us / period_us, period_us, low, high, nested=self.nested_quota)
 
     def _set_quota(self, cores: float) -> None:
         _, period_us = self.bandwidth()
@@ -83,7 +73,7 @@ class CpuCgroup(Cgroup):
         has_idle, idle = self._idle()
         actual = 0.0 if idle else self.weight / scale
         self._lacks_idle = not has_idle
-        return Found(actual, scale, self.min_weight / scale, self.max_weight / scale, has_idle)
+        return Found(actual, scale, self.min_weight / scale, self.max_weight / scale, has_idle=has_idle)
 
     def _set_weight(self, value: float) -> None:
         has_idle, idle = self._idle()

@@ -8,46 +8,58 @@ from __future__ import annotations
 
 import resource
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
-from nodeagent.kernel.cgroup import inode_of
-from nodeagent.kernel.cgroup_v1 import CpuV1
-from nodeagent.kernel.cgroup_v2 import CpuV2
-from nodeagent.kernel.cpu import CpuCgroup, Found
+from nodeagent.kernel.cgroup import KnobCgroup, inode_of
+from nodeagent.kernel.cgroup_v1 import CpusetV1, CpuV1
+from nodeagent.kernel.cgroup_v2 import CpusetV2, CpuV2
 from nodeagent.kernel.mounts import Hierarchies
+from nodeagent.kernel.remember import reading, same
+from nodeagent.kernel.targets import cpu_knobs, cpuset_knobs
 from nodeagent.model.errors import AgentError, Garbled, Gone, Refused, Unsupported
-from nodeagent.model.plan import Change, Held, Kind, Knob, KnobReading, Outcome
-from nodeagent.model.pod import Member, Qos
+from nodeagent.model.plan import Change, Held, Kind, Knob, KnobReading, Outcome, shown
+from nodeagent.model.pod import Member
+
+Place = tuple[str, str]  # controller and path: a cgroup in the hierarchy of that controller
+
+
+class Branch(NamedTuple):
+    """The hierarchy of one controller and how to talk to a cgroup in it."""
+
+    root: str
+    version: int
+    dialect: type[KnobCgroup]
+    walked: bool  # pods are looked for in it: a directory that is not there has just gone
 
 
 class Knobs:
-    """The cpu knobs of the host's cgroups, with their files kept open between ticks; `close` it.
+    """The knobs of the host's cgroups, with their files kept open between ticks; `close` it.
 
     `misses` counts what the last `read` could not read, by kind: "garbled", "gone", "refused". With more
     than `max_kept` cgroups (default: what a quarter of RLIMIT_NOFILE allows) only directories stay open.
     """
 
     def __init__(self, hierarchies: Hierarchies, *, max_kept: int | None = None) -> None:
-        cpu = hierarchies.roots.get("cpu")
-        self._root = None if cpu is None else cpu.root
-        self._dialect: type[CpuCgroup] = CpuV1 if cpu is None or cpu.version == 1 else CpuV2
-        self._cgroups: dict[str, CpuCgroup] = {}
+        self._branches: dict[str, Branch] = {
+            controller: _branch(hierarchies, controller)
+            for controller in ("cpu", "cpuset")
+            if controller in hierarchies.roots
+        }
+        self._cgroups: dict[Place, KnobCgroup] = {}
         self._absent: set[Knob] = set()
         self._max_kept = _affordable() if max_kept is None else max_kept
         self.misses: dict[str, int] = {}
 
-    def targets_for(self, members: Iterable[Member], tiers: Iterable[str] = ()) -> tuple[Knob, ...]:
-        """Knobs to read for these pods and tiers, parents first.
-
-        Quota and weight of Batch pods and of tiers; quota alone of what is above them and, on v1, of what
-        is inside a Batch pod: there no quota may exceed that of the nearest limited ancestor.
-        """
-        batch = [m for m in members if m.spec.qos is Qos.BATCH]
-        owned = {m.spec.cgroup for m in batch} | {m.spec.tier for m in batch if m.spec.tier} | set(tiers)
-        related = {above for path in owned for above in _ancestors(path)}
-        if self._dialect.nested_quota:
-            related.update(path for m in batch for path in m.nested)
-        knobs = {Knob(Kind.CPU_QUOTA, path) for path in owned | related}
-        knobs |= {Knob(Kind.CPU_WEIGHT, path) for path in owned}
+    def targets_for(
+        self, members: Iterable[Member], tiers: Iterable[str] = (), pools: Iterable[str] = ()
+    ) -> tuple[Knob, ...]:
+        """Knobs to read for these pods and tiers, and for `pools`, whose pods share CPUs; parents first."""
+        here, homes = tuple(members), tuple(tiers)
+        knobs: set[Knob] = set()
+        if (cpu := self._branches.get("cpu")) is not None:
+            knobs |= cpu_knobs(here, homes, nested=cpu.version == 1)
+        if (cpuset := self._branches.get("cpuset")) is not None:
+            knobs |= cpuset_knobs(here, (*homes, *pools), nested=cpuset.version == 1)
         return tuple(sorted(knobs, key=lambda k: (k.target.count("/"), k.target, k.kind)))
 
     def read(self, targets: Iterable[Knob], held: Mapping[Knob, Held]) -> tuple[KnobReading, ...]:
@@ -55,24 +67,27 @@ class Knobs:
         knobs = dict.fromkeys(targets) | dict.fromkeys(held)
         self.misses = {}
         self._absent.clear()
-        self._refresh({knob.target for knob in knobs})
-        readings = (self._read(knob, held.get(knob)) for knob in knobs)
+        self._refresh({_place(knob) for knob in knobs})
+        allowed = {kind: self._allowed(kind) for kind in (Kind.CPUS, Kind.MEMS)}
+        readings = (self._read(knob, held.get(knob), allowed.get(knob.kind, "")) for knob in knobs)
         return tuple(reading for reading in readings if reading is not None)
 
     def vanished(self, held: Mapping[Knob, Held]) -> tuple[Knob, ...]:
-        """Held knobs that are no more: the cgroup is gone, is another one now, or has lost the file."""
-        if self._root is None:
-            return ()  # blind: nothing is known to be gone
-        inodes = {target: self._inode_now(target) for target in {knob.target for knob in held}}
+        """Held knobs that are no more: the cgroup is gone, is another one now, or has lost the file.
+
+        Without the hierarchy we are blind: nothing is known to be gone.
+        """
+        places = {knob: place for knob in held if (place := _place(knob))[0] in self._branches}
+        inodes = {place: self._inode_now(place) for place in set(places.values())}
         return tuple(
             knob
-            for knob, memory in held.items()
-            if inodes[knob.target] not in (memory.inode, _UNKNOWN) or knob in self._absent
+            for knob, place in places.items()
+            if inodes[place] not in (held[knob].inode, _UNKNOWN) or knob in self._absent
         )
 
-    def inode(self, target: str) -> int | None:
+    def inode(self, knob: Knob) -> int | None:
         """Inode of the cgroup as it was when last read, which is the one that `apply` writes to."""
-        cgroup = self._cgroup(target)
+        cgroup = self._cgroup(_place(knob))
         return None if cgroup is None else cgroup.inode
 
     def apply(self, changes: Iterable[Change]) -> tuple[Outcome, ...]:
@@ -85,37 +100,57 @@ class Knobs:
             cgroup.close()
         self._cgroups.clear()
 
-    def _refresh(self, targets: set[str]) -> None:
+    def _refresh(self, places: set[Place]) -> None:
         """Forget cgroups that nobody asks for, that are gone, or that were made anew; open the new ones."""
-        for target, cgroup in [*self._cgroups.items()]:
-            if target not in targets or not self._still(cgroup):
-                self._cgroups.pop(target).close()
-        for target in targets - self._cgroups.keys():
-            self._cgroup(target)
+        for place, cgroup in [*self._cgroups.items()]:
+            if place not in places or not self._still(cgroup):
+                self._cgroups.pop(place).close()
+        for place in places - self._cgroups.keys():
+            self._cgroup(place)
 
-    def _still(self, cgroup: CpuCgroup) -> bool:
+    def _still(self, cgroup: KnobCgroup) -> bool:
         try:
             return cgroup.alive
         except AgentError as error:
             return self._missed(error)
 
-    def _cgroup(self, target: str) -> CpuCgroup | None:
-        found = self._cgroups.get(target)
-        if found is None and self._root is not None and _inside(target):
+    def _cgroup(self, place: Place) -> KnobCgroup | None:
+        found = self._cgroups.get(place)
+        branch = self._branches.get(place[0])
+        if found is None and branch is not None and _inside(place[1]):
             try:
-                found = self._cgroups[target] = self._dialect(f"{self._root}/{target}")
+                found = self._cgroups[place] = branch.dialect(f"{branch.root}/{place[1]}")
+            except Gone as error:
+                if branch.walked:
+                    self._missed(error)
             except AgentError as error:
                 self._missed(error)
         return found
 
-    def _inode_now(self, target: str) -> int | None:
+    def _inode_now(self, place: Place) -> int | None:
         try:
-            return inode_of(f"{self._root}/{target}") if _inside(target) else None
+            return inode_of(f"{self._branches[place[0]].root}/{place[1]}") if _inside(place[1]) else None
         except AgentError:
             return _UNKNOWN
 
-    def _read(self, knob: Knob, memory: Held | None) -> KnobReading | None:
-        cgroup = self._cgroups.get(knob.target)
+    def _allowed(self, kind: Kind) -> str:
+        """What no set on v1 may exceed: that of the root, which has the online CPUs and the memory nodes."""
+        branch = self._branches.get(_CONTROLLERS[kind])
+        if branch is None or branch.version != 1:
+            return ""
+        try:
+            root = branch.dialect(branch.root)
+        except AgentError:
+            return ""
+        try:
+            return root.read(kind).effective
+        except AgentError:
+            return ""
+        finally:
+            root.close()
+
+    def _read(self, knob: Knob, memory: Held | None, allowed: str) -> KnobReading | None:
+        cgroup = self._cgroups.get(_place(knob))
         if cgroup is None:
             return None
         try:
@@ -129,10 +164,10 @@ class Knobs:
         if len(self._cgroups) > self._max_kept:
             cgroup.drop_kept()
         same = memory is not None and memory.inode == cgroup.inode
-        return _reading(knob, found, self._dialect.nested_quota, memory if same else None)
+        return reading(knob, found, memory if same else None, allowed)
 
     def _apply(self, change: Change) -> Outcome:
-        cgroup = self._cgroup(change.knob.target)
+        cgroup = self._cgroup(_place(change.knob))
         if cgroup is None:
             return Outcome(change, None, f"{change.knob}: the cgroup is gone")
         error = ""
@@ -145,8 +180,8 @@ class Knobs:
             found = cgroup.read(change.knob.kind)
         except AgentError as unreadable:
             return Outcome(change, None, error or str(unreadable))
-        if not error and abs(found.actual - change.new) * found.scale >= 0.5:
-            error = f"{change.knob}: {change.new:g} was written, {found.actual:g} is found"
+        if not error and not same(found, change.new):
+            error = f"{change.knob}: {shown(change.new)} was written, {shown(found.actual)} is found"
         return Outcome(change, found.actual, error)
 
     def _missed(self, error: AgentError) -> bool:
@@ -156,40 +191,35 @@ class Knobs:
         return False
 
 
-DESCRIPTORS = 5  # of a cgroup on v1: the directory and four files
+_CONTROLLERS = {
+    Kind.CPU_QUOTA: "cpu",
+    Kind.CPU_WEIGHT: "cpu",
+    Kind.CPUS: "cpuset",
+    Kind.MEMS: "cpuset",
+    Kind.MIGRATE: "cpuset",
+}
+DESCRIPTORS = 5  # of a cgroup: the directory and four files
+_DIALECTS: dict[tuple[str, int], type[KnobCgroup]] = {
+    ("cpu", 1): CpuV1,
+    ("cpu", 2): CpuV2,
+    ("cpuset", 1): CpusetV1,
+    ("cpuset", 2): CpusetV2,
+}
 _UNKNOWN = -1  # the directory may not be looked at; no inode has this number
 _MISSES: dict[type[AgentError], str] = {Garbled: "garbled", Gone: "gone", Refused: "refused"}
 
 
-def _reading(knob: Knob, found: Found, nested_quota: bool, memory: Held | None) -> KnobReading:
-    """What the kernel says and what the agent remembers, as one value.
+def _place(knob: Knob) -> Place:
+    return _CONTROLLERS[knob.kind], knob.target
 
-    A value left by our own write that was cut short counts as written: it is where we go on from.
-    """
-    original = written = pending = None
-    if memory is not None:
-        original, written, pending = memory.original, memory.written, memory.pending
-        if found.actual != original and memory.explains(found.actual):
-            written = found.actual
-    return KnobReading(
-        knob,
-        *found[:4],
-        nested=nested_quota and knob.kind is Kind.CPU_QUOTA,
-        has_idle=found.has_idle,
-        original=original,
-        written=written,
-        pending=pending,
-    )
+
+def _branch(hierarchies: Hierarchies, controller: str) -> Branch:
+    at = hierarchies.roots[controller]
+    return Branch(at.root, at.version, _DIALECTS[controller, at.version], at == hierarchies.walk)
 
 
 def _affordable() -> int:
     return max(0, resource.getrlimit(resource.RLIMIT_NOFILE)[0]) // 4 // DESCRIPTORS
-
-
-def _ancestors(path: str) -> Iterable[str]:
-    """The cgroups above `path`, without the root."""
-    parts = path.split("/")
-    return ("/".join(parts[:n]) for n in range(1, len(parts)))
 
 
 def _inside(target: str) -> bool:

@@ -6,6 +6,7 @@ Format: Linux Documentation/admin-guide/kernel-parameters.rst, "cpu lists" ("0-3
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 
 MAX_CPUS = 1 << 16  # far above CONFIG_NR_CPUS (8192); bounds what garbage input can allocate
 
@@ -30,6 +31,42 @@ class CpuSet(frozenset[int]):
 
     def __str__(self) -> str:
         return ",".join(f"{a}-{b}" if a != b else f"{a}" for a, b in _runs(sorted(self)))
+
+
+# Sets as texts: what is asked of hundreds of knobs in each tick is about few different sets.
+
+
+@lru_cache(maxsize=256)
+def canonical(text: str) -> str | None:
+    """The text of the same set as `str(CpuSet)` gives it; None for anything but a list of numbers."""
+    try:
+        return str(CpuSet.parse(text))
+    except ValueError:
+        return None
+
+
+@lru_cache(maxsize=256)
+def size(text: str) -> int:
+    """How many numbers the list holds; ValueError when it is none, as for all below."""
+    return len(CpuSet.parse(text))
+
+
+@lru_cache(maxsize=1024)
+def within(part: str, whole: str) -> bool:
+    """True when `whole` holds all of `part`."""
+    return CpuSet.parse(part) <= CpuSet.parse(whole)
+
+
+@lru_cache(maxsize=1024)
+def union(a: str, b: str) -> str:
+    """What is in `a` or in `b`."""
+    return str(CpuSet(CpuSet.parse(a) | CpuSet.parse(b)))
+
+
+@lru_cache(maxsize=1024)
+def common(a: str, b: str) -> str:
+    """What is in both `a` and `b`."""
+    return str(CpuSet(CpuSet.parse(a) & CpuSet.parse(b)))
 
 
 def _number(text: str) -> int:

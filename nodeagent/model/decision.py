@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from nodeagent.model.capacity import Capacity, Lent
-from nodeagent.model.plan import Change, Knob, Outcome, Setting
+from nodeagent.model.plan import Change, Knob, Outcome, Setting, Value
 from nodeagent.model.snapshot import Snapshot
 
 
@@ -46,7 +46,7 @@ class Drift(Struct, frozen=True, array_like=True, gc=False):
     count: int
     last: float
     quiet_until: float
-    found: float
+    found: Value
 
 
 class Histogram(Struct, frozen=True, gc=False):

@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from msgspec import Struct
 
+from nodeagent.model.cpuset import canonical, union
+
 
 class Kind(enum.StrEnum):
     CPU_QUOTA = "cpu.quota"  # cores; inf = no limit
     CPU_WEIGHT = "cpu.weight"  # 1.0 = the kernel's default weight; 0.0 = idle (SCHED_IDLE, cpu.idle=1)
+    CPUS = "cpuset.cpus"  # a set: CPUs that tasks may run on
+    MEMS = "cpuset.mems"  # a set: NUMA nodes that memory may come from
+    MIGRATE = "cpuset.memory_migrate"  # v1: 1.0 = a change of MEMS moves the pages too (v2 always does)
+
+    @property
+    def is_set(self) -> bool:
+        return self in _SETS
 
 
+_SETS = frozenset({Kind.CPUS, Kind.MEMS})
 DEFAULT_WEIGHT = 1.0
+
+# A number, or the text of a set in the kernel's list format as `str(CpuSet)` gives it ("0-3,8").
+# The empty set holds nothing on cgroup v1; on v2 it means: as the cgroup around.
+Value = float | str
 
 
 class Knob(NamedTuple):
@@ -30,22 +45,26 @@ class Knob(NamedTuple):
 class KnobReading(Struct, frozen=True, gc=False):
     """One knob as found in this tick, what of it is ours, and what values the kernel takes.
 
-    A value is accepted when it is inf (quota), 0.0 (weight, if `has_idle`) or n/`scale` within
-    [`low`, `high`]. `nested`: the kernel refuses a value above the nearest limited ancestor's (v1 quota).
+    A number is accepted when it is inf (quota), 0.0 (weight, if `has_idle`) or n/`scale` within
+    [`low`, `high`]. A set is accepted when it lies within `allowed`, that of the hierarchy's root ("" = any
+    is); `effective` is the set that really holds. `nested` (v1): the kernel refuses a quota above the nearest
+    limited ancestor's, and a set that is not within its parent's or does not hold its children's.
     `original` and `written` are None while the agent has not touched the knob; `pending` is a value that
     was about to be written when the agent died.
     """
 
     knob: Knob
-    actual: float
-    scale: int
-    low: float
-    high: float
+    actual: Value
+    scale: int = 1
+    low: float = 0.0
+    high: float = math.inf
     nested: bool = False
     has_idle: bool = False
-    original: float | None = None
-    written: float | None = None
-    pending: float | None = None
+    original: Value | None = None
+    written: Value | None = None
+    pending: Value | None = None
+    effective: str = ""
+    allowed: str = ""
 
     @property
     def held(self) -> bool:
@@ -73,48 +92,90 @@ class Held(Struct, frozen=True, gc=False):
 
     knob: Knob
     inode: int
-    original: float
-    written: float | None = None
-    pending: float | None = None
+    original: Value
+    written: Value | None = None
+    pending: Value | None = None
 
-    def explains(self, actual: float) -> bool:
+    def explains(self, actual: Value) -> bool:
         """True when `actual` is our doing: untouched, written, or left by a write that was cut short.
 
-        A weight leaves idle in two writes, and the kernel puts the default weight in between.
+        A weight leaves idle in two writes, and the kernel puts the default weight in between. A set may go by
+        way of the union of both.
         """
         ours = self.original if self.written is None else self.written
-        torn = self.knob.kind is Kind.CPU_WEIGHT and ours == 0.0 and self.pending and actual == DEFAULT_WEIGHT
-        return actual in (ours, self.pending) or bool(torn)
+        if actual in (ours, self.pending):
+            return True
+        if isinstance(ours, str) and isinstance(self.pending, str):
+            return actual == union(ours, self.pending)
+        return (
+            self.knob.kind is Kind.CPU_WEIGHT
+            and ours == 0.0
+            and bool(self.pending)
+            and actual == DEFAULT_WEIGHT
+        )
 
 
 class Setting(Struct, frozen=True, gc=False):
     knob: Knob
-    value: float
+    value: Value
     by: str
     why: str
 
 
 class Change(Struct, frozen=True, gc=False):
-    """One write: the knob goes from `old` to `new`. `gives_back`: after it the knob is no longer ours."""
+    """One write: the knob goes from `old` to `new`. `gives_back`: after it the knob is no longer ours.
+
+    `inherited` is not None for a cgroup that was made with what we wrote to the one around it, as v1 cpusets
+    are: the value that it would have had without us, which then counts as its original.
+    """
 
     knob: Knob
-    old: float
-    new: float
+    old: Value
+    new: Value
     why: str
     by: str = ""
     gives_back: bool = False
+    inherited: Value | None = None
 
 
 class Outcome(Struct, frozen=True, gc=False):
     """How one Change went: `found` is the value read back, `error` is empty on success."""
 
     change: Change
-    found: float | None
+    found: Value | None
     error: str = ""
 
     @property
     def ok(self) -> bool:
         return not self.error
+
+
+def numeric(value: Value) -> float:
+    """The value of a quota or weight. TypeError for a set: that is a bug, never a runtime condition."""
+    if isinstance(value, str):
+        raise TypeError(f"{value!r} is a set, not a number")
+    return value
+
+
+def listed(value: Value) -> str:
+    """The text of a set. TypeError for a number: that is a bug, never a runtime condition."""
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is a number, not a set")
+    return value
+
+
+def sound(kind: Kind, value: object) -> bool:
+    """True for a value that a knob of this kind can have: for what comes from a file."""
+    if kind.is_set:
+        return isinstance(value, str) and canonical(value) == value
+    return isinstance(value, float) and value >= 0.0  # nan is not
+
+
+def shown(value: Value) -> str:
+    """For people: "no limit", "0.5", "0-3,8", "(empty)"."""
+    if isinstance(value, str):
+        return value or "(empty)"
+    return "no limit" if math.isinf(value) else f"{value:g}"
 
 
 class Conflict(Exception):

@@ -9,6 +9,13 @@ from nodeagent.model.decision import Tick
 from nodeagent.model.plan import Kind
 
 NOTABLE_FALL = 0.8  # a limit that falls below this share of the last one is worth a line
+UNITS = {
+    Kind.CPU_QUOTA: "cores",
+    Kind.CPU_WEIGHT: "weight",
+    Kind.CPUS: "cpus",
+    Kind.MEMS: "mems",
+    Kind.MIGRATE: "switch",
+}
 Value = str | int | float | bool
 
 
@@ -66,7 +73,7 @@ def _writes(before: Tick | None, now: Tick) -> Iterator[Event]:
     told = {(o.change.knob, o.error) for o in before.outcomes} if before else set()
     for outcome in now.outcomes:
         change = outcome.change
-        unit = "cores" if change.knob.kind is Kind.CPU_QUOTA else "weight"
+        unit = UNITS[change.knob.kind]
         keys: dict[str, Value] = {
             "knob": str(change.knob),
             f"old_{unit}": change.old,

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
+from nodeagent.model.cpuset import size
 from nodeagent.model.decision import Tick
-from nodeagent.model.plan import Kind
+from nodeagent.model.plan import Kind, Knob, listed, numeric
 from nodeagent.model.pod import PodSpec, Qos
 from nodeagent.model.snapshot import MemoryEvents, Pod, Reading, Stall
 from nodeagent.report.text import escape, header, number, printable
@@ -85,7 +86,10 @@ TARGET = PodFamily(
 APPLIED = PodFamily(
     "nodeagent_pod_cpu_quota_applied_cores", "gauge", "CPU quota found on the pod, +Inf for none", "%s"
 )
-FAMILIES = len(READ) + 2
+CPUS = PodFamily(
+    "nodeagent_pod_cpuset_cpus", "gauge", "CPUs that its tasks may run on, where the agent looks", "%s"
+)
+FAMILIES = len(READ) + 3
 
 
 class PodPage:
@@ -159,21 +163,19 @@ def _columns(tick: Tick, pods: Sequence[Pod]) -> Iterable[tuple[PodFamily, Colum
     readings = [pod.reading for pod in pods]
     for family, pick in READ:
         yield family, list(map(pick, readings))
-    target = {each.knob.target: each.value for each in tick.decision.plan if each.knob.kind is Kind.CPU_QUOTA}
-    applied = _applied(tick)
-    for family, cores in ((TARGET, target), (APPLIED, applied)):
-        yield family, [number(cores[path]) if (path := pod.spec.cgroup) in cores else None for pod in pods]
+    target = {s.knob.target: numeric(s.value) for s in tick.decision.plan if s.knob.kind is Kind.CPU_QUOTA}
+    found = _found(tick)
+    applied = {knob.target: numeric(v) for knob, v in found.items() if knob.kind is Kind.CPU_QUOTA}
+    cpus = {knob.target: float(size(listed(v))) for knob, v in found.items() if knob.kind is Kind.CPUS and v}
+    for family, values in ((TARGET, target), (APPLIED, applied), (CPUS, cpus)):
+        yield family, [number(values[path]) if (path := pod.spec.cgroup) in values else None for pod in pods]
 
 
-def _applied(tick: Tick) -> dict[str, float]:
-    """Quota in cores by cgroup: as found by the snapshot, or as read back after this tick's write."""
-    cores = {
-        each.knob.target: each.actual for each in tick.snapshot.knobs if each.knob.kind is Kind.CPU_QUOTA
-    }
-    for outcome in tick.outcomes:
-        if outcome.change.knob.kind is Kind.CPU_QUOTA and outcome.found is not None:
-            cores[outcome.change.knob.target] = outcome.found
-    return cores
+def _found(tick: Tick) -> dict[Knob, Value]:
+    """Quotas in cores and the CPUs that really hold: as in the snapshot, or as read back after a write."""
+    found = {each.knob: each.effective or each.actual for each in tick.snapshot.knobs}
+    written = {each.change.knob: each.found for each in tick.outcomes if each.found is not None}
+    return found | written
 
 
 def _print(family: PodFamily, value: Value) -> str:

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nodeagent.model.decision import Tick
-from nodeagent.model.plan import Kind, Knob
+from nodeagent.model.plan import Kind, Knob, Value
 from nodeagent.model.pod import Qos
 from nodeagent.model.snapshot import Pod, Stall
 from nodeagent.model.units import format_bytes
@@ -72,21 +72,22 @@ def _pods(before: Tick | None, tick: Tick) -> Table:
         table.add_column(name)
     for name in ("cores", "waits for CPU", "throttled", "working set", "quota"):
         table.add_column(name, justify="right")
+    table.add_column("CPUs")
     old = {(p.spec.uid, p.spec.inode): p for p in before.snapshot.pods} if before else {}
     dt_s = tick.snapshot.at - before.snapshot.at if before else 0.0
-    quotas = {s.knob: s.value for s in tick.decision.plan}
+    wanted = {s.knob: s.value for s in tick.decision.plan}
     for pod in sorted(tick.snapshot.pods, key=lambda p: (list(Qos).index(p.spec.qos), p.spec.name)):
-        row = _row(pod, old.get((pod.spec.uid, pod.spec.inode)), dt_s, quotas)
+        row = _row(pod, old.get((pod.spec.uid, pod.spec.inode)), dt_s, wanted)
         table.add_row(*map(Text, row), style=COLOUR[pod.spec.qos])  # Text: a name is no rich markup
     if not tick.snapshot.pods:
         table.add_row("-", "no pods yet: nodeagent exec --qos batch -- COMMAND")
     return table
 
 
-def _row(pod: Pod, old: Pod | None, dt_s: float, quotas: dict[Knob, float]) -> tuple[str, ...]:
+def _row(pod: Pod, old: Pod | None, dt_s: float, wanted: dict[Knob, Value]) -> tuple[str, ...]:
     now, was = pod.reading, old.reading if old else None
     size = now.working_set_bytes
-    quota = quotas.get(Knob(Kind.CPU_QUOTA, pod.spec.cgroup))
+    quota = wanted.get(Knob(Kind.CPU_QUOTA, pod.spec.cgroup), "")
     return (
         pod.spec.qos.value,
         pod.spec.name,
@@ -94,7 +95,8 @@ def _row(pod: Pod, old: Pod | None, dt_s: float, quotas: dict[Knob, float]) -> t
         _rate(_some(was.cpu_stall if was else None), _some(now.cpu_stall), dt_s, "{:.0%}"),
         _rate(was.throttled_us if was else None, now.throttled_us, dt_s, "{:.0%}"),
         "?" if size is None else format_bytes(size),
-        "" if quota is None else "none" if math.isinf(quota) else f"{quota:.2f}",
+        quota if isinstance(quota, str) else "none" if math.isinf(quota) else f"{quota:.2f}",
+        str(wanted.get(Knob(Kind.CPUS, pod.spec.cgroup), "")),
     )
 
 

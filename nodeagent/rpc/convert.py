@@ -9,12 +9,18 @@ from math import isinf
 
 from nodeagent.model.capacity import Amount, Capacity, Term
 from nodeagent.model.decision import Decision, Drift, Signal, Tick
-from nodeagent.model.plan import Change, Kind, Knob, Outcome, Setting
+from nodeagent.model.plan import Change, Kind, Knob, Outcome, Setting, Value
 from nodeagent.rpc.scalars import I64, U32, U64, text, timestamp, whole
 from nodeagent.rpc.seen import node_message, pod_message
 from nodeagent.v1 import nodeagent_pb2 as pb
 
-KIND = {Kind.CPU_QUOTA: pb.KNOB_KIND_CPU_QUOTA, Kind.CPU_WEIGHT: pb.KNOB_KIND_CPU_WEIGHT}
+KIND = {
+    Kind.CPU_QUOTA: pb.KNOB_KIND_CPU_QUOTA,
+    Kind.CPU_WEIGHT: pb.KNOB_KIND_CPU_WEIGHT,
+    Kind.CPUS: pb.KNOB_KIND_CPUS,
+    Kind.MEMS: pb.KNOB_KIND_MEMS,
+    Kind.MIGRATE: pb.KNOB_KIND_MEMORY_MIGRATE,
+}
 
 
 def capacity_message(capacity: Capacity) -> pb.Capacity:
@@ -115,9 +121,13 @@ def _knob(knob: Knob) -> pb.Knob:
     return pb.Knob(kind=KIND[knob.kind], target=text(knob.target))
 
 
-def _value(kind: Kind, value: float) -> pb.KnobValue:
+def _value(kind: Kind, value: Value) -> pb.KnobValue:
+    if isinstance(value, str):
+        return pb.KnobValue(cpus=value) if kind is Kind.CPUS else pb.KnobValue(mems=value)
     if isinf(value):
         return pb.KnobValue(unlimited=True)
+    if kind is Kind.MIGRATE:
+        return pb.KnobValue(on=value != 0.0)
     return pb.KnobValue(cores=value) if kind is Kind.CPU_QUOTA else pb.KnobValue(weight_ratio=value)
 
 

@@ -42,6 +42,9 @@ class KnobKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     KNOB_KIND_UNSPECIFIED: _ClassVar[KnobKind]
     KNOB_KIND_CPU_QUOTA: _ClassVar[KnobKind]
     KNOB_KIND_CPU_WEIGHT: _ClassVar[KnobKind]
+    KNOB_KIND_CPUS: _ClassVar[KnobKind]
+    KNOB_KIND_MEMS: _ClassVar[KnobKind]
+    KNOB_KIND_MEMORY_MIGRATE: _ClassVar[KnobKind]
 UPDATE_REASON_UNSPECIFIED: UpdateReason
 UPDATE_REASON_SNAPSHOT: UpdateReason
 UPDATE_REASON_CHANGE: UpdateReason
@@ -60,6 +63,9 @@ PRIORITY_HIGH: Priority
 KNOB_KIND_UNSPECIFIED: KnobKind
 KNOB_KIND_CPU_QUOTA: KnobKind
 KNOB_KIND_CPU_WEIGHT: KnobKind
+KNOB_KIND_CPUS: KnobKind
+KNOB_KIND_MEMS: KnobKind
+KNOB_KIND_MEMORY_MIGRATE: KnobKind
 
 class GetCapacityRequest(_message.Message):
     __slots__ = ()
@@ -481,14 +487,20 @@ class Knob(_message.Message):
     def __init__(self, kind: _Optional[_Union[KnobKind, str]] = ..., target: _Optional[str] = ...) -> None: ...
 
 class KnobValue(_message.Message):
-    __slots__ = ("cores", "weight_ratio", "unlimited")
+    __slots__ = ("cores", "weight_ratio", "unlimited", "cpus", "mems", "on")
     CORES_FIELD_NUMBER: _ClassVar[int]
     WEIGHT_RATIO_FIELD_NUMBER: _ClassVar[int]
     UNLIMITED_FIELD_NUMBER: _ClassVar[int]
+    CPUS_FIELD_NUMBER: _ClassVar[int]
+    MEMS_FIELD_NUMBER: _ClassVar[int]
+    ON_FIELD_NUMBER: _ClassVar[int]
     cores: float
     weight_ratio: float
     unlimited: bool
-    def __init__(self, cores: _Optional[float] = ..., weight_ratio: _Optional[float] = ..., unlimited: _Optional[bool] = ...) -> None: ...
+    cpus: str
+    mems: str
+    on: bool
+    def __init__(self, cores: _Optional[float] = ..., weight_ratio: _Optional[float] = ..., unlimited: _Optional[bool] = ..., cpus: _Optional[str] = ..., mems: _Optional[str] = ..., on: _Optional[bool] = ...) -> None: ...
 
 class Setting(_message.Message):
     __slots__ = ("knob", "value", "by", "why")

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nodeagent.core.diff import diff
-from nodeagent.model.plan import Kind, Knob, KnobReading, Setting, one_owner
+from nodeagent.model.plan import Kind, Knob, KnobReading, Setting, numeric, one_owner
 
 TARGETS = ("a", "a/b", "a/b/c", "a/d")
 PERIODS_US = st.sampled_from([1000, 3000, 33_333, 50_000, 100_000, 1_000_000])
@@ -40,7 +40,7 @@ def test_no_write_is_refused_whatever_the_periods(
     periods: tuple[int, ...], plans: list[tuple[float, ...]]
 ) -> None:
     found = {r.knob: r for r in map(reading, TARGETS, periods)}
-    values = {knob: r.actual for knob, r in found.items()}
+    values = {knob: numeric(r.actual) for knob, r in found.items()}
     for cores in plans:
         plan = one_owner(Setting(knob, value, "t", "") for knob, value in zip(found, cores, strict=True))
         readings = [
@@ -50,11 +50,11 @@ def test_no_write_is_refused_whatever_the_periods(
             for k, r in found.items()
         ]
         for change in diff(plan, readings):
-            values[change.knob] = change.new
+            new = values[change.knob] = numeric(change.new)
             assert kernel_takes(values), (change, values)
-            steps = change.new * found[change.knob].scale
+            steps = new * found[change.knob].scale
             assert math.isinf(steps) or abs(steps - round(steps)) < 1e-6
-            assert change.new >= found[change.knob].low
+            assert new >= found[change.knob].low
 
 
 def _limited(target: str, quota_us: int, period_us: int) -> KnobReading:
@@ -84,9 +84,9 @@ def test_no_write_is_refused_whatever_others_have_set_inside_and_around(
             actual = math.inf
         roof = min(roof, actual)
         readings.append(KnobReading(knob, actual, seen.scale, seen.low, seen.high, nested=True))
-    values = {r.knob: r.actual for r in readings}
+    values = {r.knob: numeric(r.actual) for r in readings}
     assert kernel_takes(values)
     ours = Knob(Kind.CPU_QUOTA, "a/b")
     for change in diff(one_owner([Setting(ours, wanted, "t", "")]), readings):
-        values[change.knob] = change.new
+        values[change.knob] = numeric(change.new)
         assert kernel_takes(values), (change, values)

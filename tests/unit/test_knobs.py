@@ -115,7 +115,7 @@ def test_without_a_cpu_hierarchy_nothing_is_read_and_nothing_counts_as_vanished(
     held = {QUOTA: Held(QUOTA, 7, 1.0)}
     assert blind.read((QUOTA,), held) == ()
     assert blind.vanished(held) == ()
-    assert blind.inode(POD) is None
+    assert blind.inode(QUOTA) is None
     assert not blind.apply([Change(QUOTA, 1.0, 0.5, "")])[0].ok
 
 
@@ -153,7 +153,7 @@ def test_a_cgroup_made_again_after_the_reading_is_not_written(tree: Tree) -> Non
     for name in FILES[tree.version]:
         (tree.root / "before" / name).unlink()
     tree.make(POD)
-    assert tree.knobs.inode(POD) == inode
+    assert tree.knobs.inode(QUOTA) == inode
     (outcome,) = tree.knobs.apply([Change(QUOTA, math.inf, 0.5, "")])
     assert not outcome.ok
     assert tree.quota_file(POD).read_text() == FILES[tree.version][tree.quota_file(POD).name] + "\n"
@@ -166,8 +166,15 @@ def test_a_cgroup_made_again_after_the_reading_is_not_written(tree: Tree) -> Non
         (Held(WEIGHT, 0, original=2.0, written=0.0, pending=3.0), 1.0),
         (Held(WEIGHT, 0, original=2.0, written=0.5, pending=1.0), 1.0),
         (Held(WEIGHT, 0, original=1.0, written=None, pending=0.0), None),
+        (Held(WEIGHT, 0, original=1.0, written=0.0, pending=3.0), None),
     ],
-    ids=["original idle, cut short", "idle, cut short", "written, not confirmed", "not written"],
+    ids=[
+        "original idle, cut short",
+        "idle, cut short",
+        "written, not confirmed",
+        "not written",
+        "idle, cut short where it began",
+    ],
 )
 def test_a_write_that_was_cut_short_is_ours(tree: Tree, memory: Held, written: float | None) -> None:
     held = Held(WEIGHT, tree.inode(POD), memory.original, memory.written, memory.pending)

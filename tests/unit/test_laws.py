@@ -16,7 +16,7 @@ from nodeagent.core.diff import diff, fit, left_alone
 from nodeagent.core.fair import max_min
 from nodeagent.model.cpuset import CpuSet
 from nodeagent.model.decision import Decision, Memory
-from nodeagent.model.plan import Conflict, Kind, Knob, KnobReading, Setting, one_owner
+from nodeagent.model.plan import Conflict, Kind, Knob, KnobReading, Setting, numeric, one_owner
 from nodeagent.model.policy import CpuPolicy, DriftPolicy, OnDrift, Policy
 from tests.unit import samples
 from tests.unit.world import TIER, Kernel, Load, World, acceptable, valid
@@ -96,7 +96,7 @@ def test_a_value_that_somebody_else_wrote_is_left_and_told(
 @given(quota, st.floats(0, 1e12), st.integers(1000, 1_000_000))
 def test_a_fitted_value_is_one_that_the_kernel_takes(actual: float, value: float, period_us: int) -> None:
     reading = KnobReading(TIER, actual, period_us, 1000 / period_us, 1e6, nested=True)
-    assert acceptable(reading, fit(reading, value))
+    assert acceptable(reading, numeric(fit(reading, value)))
 
 
 def test_two_owners_of_one_knob_is_a_bug() -> None:
@@ -202,7 +202,7 @@ def test_batch_never_falls_below_its_floor_nor_above_the_node(loads: list[Load])
         decision = world.step(load)
         assert decision.batch_limit_cores is None or 0.1 <= decision.batch_limit_cores <= 8.0
         assert valid(world.kernel.knobs)
-    pods = [r.actual for k, r in world.kernel.knobs.items() if k.kind is Kind.CPU_QUOTA]
+    pods = [numeric(r.actual) for k, r in world.kernel.knobs.items() if k.kind is Kind.CPU_QUOTA]
     assert all(actual >= 0.02 for actual in pods)
 
 

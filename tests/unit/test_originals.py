@@ -13,28 +13,35 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
+from nodeagent.model.cpuset import union
 from nodeagent.model.errors import Failed
-from nodeagent.model.plan import Change, Held, Kind, Knob, Outcome
+from nodeagent.model.plan import Change, Held, Kind, Knob, Outcome, Value
 from nodeagent.originals import COMPACT_BYTES, NAME, Originals
 
 BOOT = "2c5f0a66-93a5-4d0b-a9c8-6a8f4a1d7f10"
 A, B, C = (Knob(Kind.CPU_QUOTA, "a"), Knob(Kind.CPU_WEIGHT, "a"), Knob(Kind.CPU_QUOTA, "a/\udcff b"))
+D = Knob(Kind.CPUS, "d")
 INODES = {"a": 11, "a/\udcff b": 12, "d": 13}
 
 
-def change(knob: Knob, old: float, new: float, *, gives_back: bool = False) -> Change:
+def inode_of(knob: Knob) -> int | None:
+    return INODES.get(knob.target)
+
+
+def change(knob: Knob, old: Value, new: Value, *, gives_back: bool = False) -> Change:
     return Change(knob, old, new, "test", "test", gives_back)
 
 
-def went(done: Change, found: float | None = None, error: str = "") -> Outcome:
+def went(done: Change, found: Value | None = None, error: str = "") -> Outcome:
     return Outcome(done, done.new if found is None and not error else found, error)
 
 
 def test_a_held_knob_survives_as_it_was(tmp_path: Path) -> None:
     first = Originals(str(tmp_path / "state"), BOOT)
     changes = [change(A, math.inf, 0.5), change(B, 0.0, 2.0), change(C, 1 / 3, 0.1)]
-    assert first.intend(changes, INODES.get) == tuple(changes)
+    assert first.intend(changes, inode_of) == tuple(changes)
     first.confirm([went(changes[0]), went(changes[2])])
     again = Originals(str(tmp_path / "state"), BOOT)
     assert again.held == first.held
@@ -49,7 +56,7 @@ def test_a_held_knob_survives_as_it_was(tmp_path: Path) -> None:
 def test_originals_are_in_the_file_before_intend_returns_and_nobody_else_may_read_it(tmp_path: Path) -> None:
     state = tmp_path / "state"
     originals = Originals(str(state), BOOT)
-    originals.intend([change(A, math.inf, 0.5)], INODES.get)
+    originals.intend([change(A, math.inf, 0.5)], inode_of)
     record = (state / NAME).read_bytes().splitlines()[-1].partition(b" ")[2]
     assert json.loads(record) == ["cpu.quota", "a", 11, math.inf, None, 0.5]
     assert state.stat().st_mode & 0o777 == 0o700
@@ -58,9 +65,9 @@ def test_originals_are_in_the_file_before_intend_returns_and_nobody_else_may_rea
 
 def test_what_was_given_back_or_forgotten_is_not_held(tmp_path: Path) -> None:
     originals = Originals(str(tmp_path), BOOT)
-    originals.intend([change(A, math.inf, 0.5), change(B, 1.0, 0.0)], INODES.get)
+    originals.intend([change(A, math.inf, 0.5), change(B, 1.0, 0.0)], inode_of)
     back = change(A, 0.5, math.inf, gives_back=True)
-    originals.intend([back], INODES.get)
+    originals.intend([back], inode_of)
     originals.confirm([went(back)])
     assert set(originals.held) == {B}
     originals.forget([A, B, C])
@@ -70,7 +77,7 @@ def test_what_was_given_back_or_forgotten_is_not_held(tmp_path: Path) -> None:
 def test_a_first_write_that_the_kernel_refused_leaves_nothing_held(tmp_path: Path) -> None:
     originals = Originals(str(tmp_path), BOOT)
     refused = change(A, 2.0, 0.5)
-    originals.intend([refused], INODES.get)
+    originals.intend([refused], inode_of)
     originals.confirm([went(refused, 2.0, "EINVAL")])
     assert dict(originals.held) == {}
 
@@ -78,9 +85,9 @@ def test_a_first_write_that_the_kernel_refused_leaves_nothing_held(tmp_path: Pat
 def test_a_later_refusal_clears_what_was_pending_and_an_unreadable_knob_keeps_it(tmp_path: Path) -> None:
     originals = Originals(str(tmp_path), BOOT)
     first, second = change(A, 2.0, 0.5), change(A, 0.5, 0.25)
-    originals.intend([first], INODES.get)
+    originals.intend([first], inode_of)
     originals.confirm([went(first)])
-    originals.intend([second], INODES.get)
+    originals.intend([second], inode_of)
     originals.confirm([Outcome(second, None, "gone")])
     assert originals.held[A] == Held(A, 11, 2.0, 0.5, 0.25)
     originals.confirm([went(second, 0.5, "EINVAL")])
@@ -90,7 +97,7 @@ def test_a_later_refusal_clears_what_was_pending_and_an_unreadable_knob_keeps_it
 def test_a_cgroup_that_is_gone_is_not_noted_and_one_made_again_starts_anew(tmp_path: Path) -> None:
     originals = Originals(str(tmp_path), BOOT)
     gone = change(Knob(Kind.CPU_QUOTA, "gone"), 1.0, 0.5)
-    assert originals.intend([gone, change(A, 2.0, 0.5)], INODES.get) == (change(A, 2.0, 0.5),)
+    assert originals.intend([gone, change(A, 2.0, 0.5)], inode_of) == (change(A, 2.0, 0.5),)
     originals.intend([change(A, 4.0, 0.5)], lambda _: 99)
     assert dict(originals.held) == {A: Held(A, 99, 4.0, None, 0.5)}
 
@@ -98,15 +105,15 @@ def test_a_cgroup_that_is_gone_is_not_noted_and_one_made_again_starts_anew(tmp_p
 def test_a_value_of_another_writer_does_not_become_ours_by_intending_to_replace_it(tmp_path: Path) -> None:
     originals = Originals(str(tmp_path), BOOT)
     first = change(A, 2.0, 0.5)
-    originals.intend([first], INODES.get)
+    originals.intend([first], inode_of)
     originals.confirm([went(first)])
-    originals.intend([change(A, 7.0, 0.25)], INODES.get)
+    originals.intend([change(A, 7.0, 0.25)], inode_of)
     assert not originals.held[A].explains(7.0)
     assert originals.held[A].explains(0.25)
 
 
 def test_another_boot_starts_empty(tmp_path: Path) -> None:
-    Originals(str(tmp_path), BOOT).intend([change(A, math.inf, 0.5)], INODES.get)
+    Originals(str(tmp_path), BOOT).intend([change(A, math.inf, 0.5)], inode_of)
     assert dict(Originals(str(tmp_path), "another boot").held) == {}
     assert dict(Originals(str(tmp_path), BOOT).held) == {}
 
@@ -126,17 +133,22 @@ def test_the_file_is_compacted_when_it_has_grown_and_when_it_is_opened(tmp_path:
     assert sorted(p.name for p in tmp_path.iterdir()) == [NAME]
 
 
-Turn = dict[Knob, float]
-Watch = Callable[[dict[Knob, float]], None]
-FIRST = {A: math.inf, B: 0.0, C: 0.3}
-VALUES = {A: [math.inf, 0.5, 0.25], B: [0.0, 1.0, 2.0, 0.5], C: [0.3, 0.1, math.inf]}
+Turn = dict[Knob, Value]
+Watch = Callable[[dict[Knob, Value]], None]
+FIRST: Turn = {A: math.inf, B: 0.0, C: 0.3, D: "0-3"}
+VALUES: dict[Knob, list[Value]] = {
+    A: [math.inf, 0.5, 0.25],
+    B: [0.0, 1.0, 2.0, 0.5],
+    C: [0.3, 0.1, math.inf],
+    D: ["0-3", "2-3", "3-5", "8"],
+}
 TURNS = st.lists(
     st.fixed_dictionaries({}, optional={knob: st.sampled_from(v) for knob, v in VALUES.items()}), max_size=5
 )
 
 
 class Kernel:
-    """Two quotas and a weight that leaves idle in two steps, as the real one does."""
+    """Two quotas, a set, and a weight that leaves idle in two steps, as the real one does."""
 
     def __init__(self) -> None:
         self.values = dict(FIRST)
@@ -149,17 +161,27 @@ class Kernel:
         watch(dict(self.values))
 
 
+def parts(knob: Knob, old: Value, new: Value, gives_back: bool) -> list[Change]:
+    """A set goes by way of the union of both."""
+    whole = change(knob, old, new, gives_back=gives_back)
+    if not isinstance(old, str) or not isinstance(new, str):
+        return [whole]
+    via = union(old, new)
+    return [whole] if via in (old, new) else [change(knob, old, via), replace(whole, old=via)]
+
+
 def life(state: Path, kernel: Kernel, turns: list[Turn], watch: Watch) -> None:
     """Turns of read, intend, apply, confirm; `watch` is called at every instant with the kernel's values."""
     originals = Originals(str(state), BOOT)
     for turn in turns:
         changes = [
-            Change(knob, kernel.values[knob], new, "", "", new == FIRST[knob] and knob in originals.held)
+            part
             for knob, new in turn.items()
             if new != kernel.values[knob]
+            for part in parts(knob, kernel.values[knob], new, new == FIRST[knob] and knob in originals.held)
         ]
         watch(dict(kernel.values))
-        noted = originals.intend(changes, INODES.get)
+        noted = originals.intend(changes, inode_of)
         watch(dict(kernel.values))
         for done in noted:
             kernel.write(done, watch)
@@ -168,7 +190,7 @@ def life(state: Path, kernel: Kernel, turns: list[Turn], watch: Watch) -> None:
     originals.close()
 
 
-def assert_understood(state: Path, values: dict[Knob, float]) -> None:
+def assert_understood(state: Path, values: dict[Knob, Value]) -> None:
     """Whoever opens the ledger now knows every value that is not the first one, and its original."""
     held = Originals(str(state), BOOT).held
     for knob, value in values.items():
@@ -185,7 +207,7 @@ def test_a_kill_at_any_instant_leaves_only_values_that_the_ledger_explains(
 ) -> None:
     state, copy = tmp_path_factory.mktemp("state"), tmp_path_factory.mktemp("copy")
 
-    def killed_here(values: dict[Knob, float]) -> None:
+    def killed_here(values: dict[Knob, Value]) -> None:
         (copy / NAME).write_bytes((state / NAME).read_bytes())
         assert_understood(copy, values)
 
@@ -203,7 +225,7 @@ def test_a_life_after_each_kill_goes_on_from_what_it_finds(
     for turns, instants in lives:
         left = [instants]
 
-        def watch(values: dict[Knob, float], left: list[int] = left) -> None:
+        def watch(values: dict[Knob, Value], left: list[int] = left) -> None:
             (copy / NAME).write_bytes((state / NAME).read_bytes())
             assert_understood(copy, values)
             left[0] -= 1
@@ -220,7 +242,7 @@ def test_a_file_cut_at_any_byte_of_the_latest_append_is_understood(tmp_path: Pat
     before = [b""]
     cuts = 0
 
-    def killed_here(values: dict[Knob, float]) -> None:
+    def killed_here(values: dict[Knob, Value]) -> None:
         nonlocal cuts
         now = (state / NAME).read_bytes()
         if before[0] and now.startswith(before[0]):
@@ -230,8 +252,13 @@ def test_a_file_cut_at_any_byte_of_the_latest_append_is_understood(tmp_path: Pat
                 cuts += 1
         before[0], values_before[0] = now, values
 
-    values_before: list[dict[Knob, float]] = [dict(FIRST)]
-    turns: list[Turn] = [{A: 0.5, B: 2.0, C: 0.1}, {A: 0.25, B: 0.0}, {B: 0.5, C: 0.3}, {A: math.inf, B: 0.0}]
+    values_before: list[dict[Knob, Value]] = [dict(FIRST)]
+    turns: list[Turn] = [
+        {A: 0.5, B: 2.0, C: 0.1},
+        {A: 0.25, B: 0.0, D: "3-5"},
+        {B: 0.5, C: 0.3},
+        {A: math.inf, B: 0.0, D: "0-3"},
+    ]
     life(state, Kernel(), turns, killed_here)
     assert cuts > 500
 
@@ -271,7 +298,7 @@ def test_one_damaged_line_loses_no_other(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
     state = tmp_path_factory.mktemp("state")
-    Originals(str(state), BOOT).intend([change(k, FIRST[k], 0.5) for k in FIRST], INODES.get)
+    Originals(str(state), BOOT).intend([change(k, FIRST[k], 0.5) for k in FIRST], inode_of)
     lines = (state / NAME).read_bytes().splitlines(keepends=True)
     hit = data.draw(st.integers(1, 3))
     at = data.draw(st.integers(0, len(lines[hit]) - 2))
@@ -315,7 +342,7 @@ def test_a_directory_in_place_of_the_ledger_is_moved_aside(tmp_path: Path) -> No
     (tmp_path / NAME).mkdir()
     opened = Originals(str(tmp_path), BOOT)
     assert (tmp_path / "originals.corrupt-1").is_dir()
-    opened.intend([change(A, math.inf, 0.5)], INODES.get)
+    opened.intend([change(A, math.inf, 0.5)], inode_of)
     assert set(Originals(str(tmp_path), BOOT).held) == {A}
 
 
@@ -329,6 +356,7 @@ def test_a_state_directory_that_cannot_be_made_fails_with_a_hint(tmp_path: Path)
 FULL = f"""
 import math, resource, sys
 sys.path[:0] = {sys.path!r}
+from nodeagent.model.cpuset import union
 from nodeagent.model.errors import Failed
 from nodeagent.model.plan import Change, Kind, Knob, Outcome
 from nodeagent.originals import NAME, Originals

@@ -12,32 +12,46 @@ from nodeagent.kernel.knobs import Knobs
 from nodeagent.kernel.mounts import find_hierarchies
 from nodeagent.lock import Lock
 from nodeagent.model.errors import Failed, Unsupported
-from nodeagent.model.plan import Change, Kind, Knob
+from nodeagent.model.plan import Change, Kind, Knob, Value
 from nodeagent.originals import Originals
-from nodeagent.restore import restore
+from nodeagent.restore import as_text, restore
 
 BOOT = "0b9c8f5e-2f6e-4e0c-9d53-52a1d1a2b3c4"
 V1 = {"cpu.cfs_quota_us": "-1\n", "cpu.cfs_period_us": "100000\n", "cpu.shares": "1024\n", "cpu.idle": "0\n"}
+SETS_V1 = {"cpuset.cpus": "0-3\n", "cpuset.mems": "0-1\n", "cpuset.memory_migrate": "0\n"}
 V2 = {"cpu.max": "max 100000\n", "cpu.weight": "100\n", "cpu.idle": "0\n"}
+SETS_V2 = {
+    "cpuset.cpus": "\n",
+    "cpuset.cpus.effective": "0-3\n",
+    "cpuset.mems": "\n",
+    "cpuset.mems.effective": "0-1\n",
+}
 MOUNTS = {
-    1: "32 31 0:29 / /sys/fs/cgroup/cpu rw,relatime - cgroup cgroup rw,cpu\n",
+    1: "32 31 0:29 / /sys/fs/cgroup/cpu rw,relatime - cgroup cgroup rw,cpu\n"
+    "33 31 0:30 / /sys/fs/cgroup/cpuset rw,relatime - cgroup cgroup rw,cpuset\n",
     2: "32 31 0:29 / /sys/fs/cgroup rw,relatime - cgroup2 cgroup2 rw\n",
 }
 TIER, POD = "nodeagent/batch", "nodeagent/batch/sort"
 
 
 class CapturedHost:
-    """A host below a directory, with the agent's tier and one pod, whose quotas and weights were changed."""
+    """A host below a directory, with the agent's tier and one pod, whose knobs were changed."""
 
     def __init__(self, root: Path, version: int) -> None:
         self.root, self.state = root / "host", root / "state"
-        self.cpu = self.root / ("sys/fs/cgroup/cpu" if version == 1 else "sys/fs/cgroup")
+        self.cgroups = self.root / "sys/fs/cgroup"
+        self.cpu, self.cpuset = (self.cgroups / (name if version == 1 else "") for name in ("cpu", "cpuset"))
+        self.kinds = [kind for kind in Kind if version == 1 or kind is not Kind.MIGRATE]
         for target in (TIER, POD):
-            (self.cpu / target).mkdir(parents=True)
-            for name, text in (V1 if version == 1 else V2).items():
-                (self.cpu / target / name).write_text(text)
+            for place, files in (
+                (self.cpu, V1 if version == 1 else V2),
+                (self.cpuset, SETS_V1 if version == 1 else SETS_V2),
+            ):
+                (place / target).mkdir(parents=True, exist_ok=True)
+                for name, text in files.items():
+                    (place / target / name).write_text(text)
         if version == 2:
-            (self.cpu / "cgroup.controllers").write_text("cpu memory\n")
+            (self.cgroups / "cgroup.controllers").write_text("cpu cpuset memory\n")
         (self.root / "proc/1").mkdir(parents=True)
         (self.root / "proc/1/mountinfo").write_text(MOUNTS[version])
         (self.root / "proc/sys/kernel/random").mkdir(parents=True)
@@ -45,7 +59,7 @@ class CapturedHost:
         self.first = self.texts()
 
     def texts(self) -> dict[str, str]:
-        return {str(p): p.read_text().strip() for p in sorted(self.cpu.rglob("cpu.*"))}
+        return {str(p): p.read_text().strip() for p in sorted(self.cgroups.rglob("cpu*.*"))}
 
     def quota_file(self, target: str) -> Path:
         names = ("cpu.cfs_quota_us", "cpu.max")
@@ -53,10 +67,17 @@ class CapturedHost:
 
     def changed_and_crashed(self) -> None:
         originals, knobs = Originals(str(self.state), BOOT), Knobs(find_hierarchies(str(self.root)))
-        new = {Kind.CPU_QUOTA: (math.inf, 0.5), Kind.CPU_WEIGHT: (1.0, 0.0)}
-        targets = [Knob(kind, target) for target in (TIER, POD) for kind in Kind]
-        knobs.read(targets, {})
-        changes = originals.intend([Change(knob, *new[knob.kind], "t") for knob in targets], knobs.inode)
+        new: dict[Kind, Value] = {
+            Kind.CPU_QUOTA: 0.5,
+            Kind.CPU_WEIGHT: 0.0,
+            Kind.CPUS: "0-1",
+            Kind.MEMS: "1",
+            Kind.MIGRATE: 1.0,
+        }
+        found = knobs.read([Knob(kind, target) for target in (TIER, POD) for kind in Kind], {})
+        wanted = [Change(r.knob, r.actual, new[r.knob.kind], "t") for r in found]
+        changes = originals.intend(wanted, knobs.inode)
+        assert len(changes) == 2 * len(self.kinds)
         assert all(outcome.ok for outcome in knobs.apply(changes))
         originals.close()
         knobs.close()
@@ -73,7 +94,7 @@ def host(tmp_path: Path, request: pytest.FixtureRequest) -> CapturedHost:
 def test_everything_is_put_back_and_restoring_again_has_nothing_to_do(host: CapturedHost) -> None:
     restored = restore(str(host.state), str(host.root))
     assert host.texts() == host.first
-    assert len(restored.put_back) == 4
+    assert len(restored.put_back) == 2 * len(host.kinds)
     assert not restored.left + restored.gone + restored.warnings
     assert not restored.failed
     again = restore(str(host.state), str(host.root))
@@ -88,14 +109,15 @@ def test_what_another_writer_changed_is_left_and_told(host: CapturedHost) -> Non
         (Knob(Kind.CPU_QUOTA, POD), 0.3, math.inf)
     ]
     assert host.quota_file(POD).read_text() == text
-    assert len(restored.put_back) == 3
+    assert len(restored.put_back) == 2 * len(host.kinds) - 1
 
 
 def test_what_is_gone_is_told(host: CapturedHost) -> None:
-    (host.cpu / POD).rename(host.cpu / "elsewhere")
+    for root in {host.cpu, host.cpuset}:
+        (root / POD).rename(root / "elsewhere")
     restored = restore(str(host.state), str(host.root))
-    assert set(restored.gone) == {Knob(kind, POD) for kind in Kind}
-    assert len(restored.put_back) == 2
+    assert set(restored.gone) == {Knob(kind, POD) for kind in host.kinds}
+    assert len(restored.put_back) == len(host.kinds)
 
 
 def test_what_cannot_be_read_stays_in_the_ledger_for_the_next_time(host: CapturedHost) -> None:
@@ -132,4 +154,10 @@ def test_a_wrong_state_directory_or_host_root_is_told_and_nothing_is_forgotten(
     with pytest.raises(Unsupported):
         restore(str(host.state), str(host.root))
     (host.root / "proc/1/mountinfo").write_text(MOUNTS[1].replace("cpu", "pids"))
-    assert len(restore(str(host.state), str(host.root)).failed) == 4
+    assert len(restore(str(host.state), str(host.root)).failed) == 2 * len(host.kinds)
+
+
+def test_an_answer_shows_sets_as_the_kernel_lists_them(host: CapturedHost) -> None:
+    told = as_text(restore(str(host.state), str(host.root)))
+    before = "(empty)" if host.cpu == host.cpuset else "0-3"
+    assert f"restored  cpuset.cpus {POD}: 0-1 -> {before}\n" in told

@@ -13,8 +13,9 @@ from msgspec.structs import replace
 
 from nodeagent.core.decide import decide
 from nodeagent.core.diff import diff
+from nodeagent.model.cpuset import within
 from nodeagent.model.decision import Decision, Memory
-from nodeagent.model.plan import Change, Kind, Knob, KnobReading, Setting
+from nodeagent.model.plan import Change, Kind, Knob, KnobReading, Setting, Value, listed, numeric
 from nodeagent.model.pod import Qos
 from nodeagent.model.policy import Policy
 from nodeagent.model.snapshot import CpuTimes, Pod, Snapshot, Stall
@@ -37,11 +38,7 @@ class Kernel:
         after = replace(
             found,
             actual=change.new,
-            original=None
-            if change.gives_back
-            else found.actual
-            if found.original is None
-            else found.original,
+            original=None if change.gives_back else first(found, change),
             written=None if change.gives_back else change.new,
         )
         self.knobs[change.knob] = after
@@ -51,15 +48,24 @@ class Kernel:
         for change in changes:
             self.write(change)
 
-    def apply(self, plan: Mapping[Knob, float], yielded: tuple[Knob, ...] = ()) -> tuple[Change, ...]:
+    def apply(self, plan: Mapping[Knob, Value], yielded: tuple[Knob, ...] = ()) -> tuple[Change, ...]:
         wanted = {k: Setting(k, v, "test", "") for k, v in plan.items()}
         changes = diff(wanted, self.knobs.values(), yielded)
         self.run(changes)
         return changes
 
 
-def acceptable(knob: KnobReading, value: float) -> bool:
-    """What the kernel takes: no limit, idle where it exists, or a whole number of units in range."""
+def first(found: KnobReading, change: Change) -> Value:
+    """What the ledger keeps as the original."""
+    if found.original is not None:
+        return found.original
+    return found.actual if change.inherited is None else change.inherited
+
+
+def acceptable(knob: KnobReading, value: Value) -> bool:
+    """What the kernel takes: no limit, idle where it exists, a whole number of units in range, a set."""
+    if isinstance(value, str):
+        return not knob.nested or (value != "" and within(value, knob.allowed or value))
     if value == math.inf or (value == 0.0 and knob.has_idle):
         return True
     units = value * knob.scale
@@ -67,15 +73,21 @@ def acceptable(knob: KnobReading, value: float) -> bool:
 
 
 def valid(knobs: Mapping[Knob, KnobReading]) -> bool:
-    """cgroup v1: a limited quota is within that of its nearest limited ancestor."""
+    """cgroup v1: a limited quota is within its nearest limited ancestor's, a set within its parent's."""
     for knob, found in knobs.items():
-        if not found.nested or math.isinf(found.actual):
+        if not found.nested or found.actual == math.inf:
             continue
         parts = knob.target.split("/")
-        above = (Knob(knob.kind, "/".join(parts[:n])) for n in range(1, len(parts)))
-        if any(found.actual > knobs[p].actual + 1e-9 for p in above if p in knobs):
+        above = [Knob(knob.kind, "/".join(parts[:n])) for n in range(1, len(parts))]
+        if not all(_fits(found.actual, knobs[p].actual) for p in above if p in knobs):
             return False
     return True
+
+
+def _fits(inner: Value, outer: Value) -> bool:
+    if isinstance(inner, str):
+        return within(inner, listed(outer))
+    return inner <= numeric(outer) + 1e-9
 
 
 @dataclass
@@ -114,7 +126,7 @@ class World:
 
     @property
     def quota(self) -> float:
-        return self.kernel.knobs[TIER].actual
+        return numeric(self.kernel.knobs[TIER].actual)
 
     def snapshot(self, load: Load) -> Snapshot:
         self._advance(load)
