@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from math import floor, isfinite
 
 from nodeagent.model.capacity import Amount, Capacity
 from nodeagent.model.decision import Decision, Tick
 from nodeagent.model.pod import Qos
+from nodeagent.model.snapshot import Pod, Snapshot
 from nodeagent.report.text import Label, family
 
 CEILING = "ceiling_ratio"  # the one term without the unit of its formula
@@ -21,6 +22,7 @@ def node_text(tick: Tick) -> str:
     families = [
         *_offer(decision.capacity),
         *_zones(decision.capacity),
+        *_memory(seen),
         *_batch(decision),
         _gauge("pods", "Pods by QoS class", {("qos", qos.value): pods[qos] for qos in Qos}),
         _gauge(
@@ -63,6 +65,29 @@ def _zones(offer: Capacity) -> Iterator[str]:
     }
     yield _gauge("numa_offline_available_cores", "CPU offered to Batch per NUMA node", cpu)
     yield _gauge("numa_offline_available_bytes", "Memory offered to Batch per NUMA node", memory)
+
+
+def _memory(seen: Snapshot) -> Iterator[str]:
+    """Memory of each NUMA node; pages of pods only where memory.numa_stat tells them."""
+    rows = {("numa_node", str(row.numa_node)): row for row in seen.node.numa_memory}
+    total: dict[Label | None, float] = {label: row.total_bytes for label, row in rows.items()}
+    free: dict[Label | None, float] = {label: row.free_bytes for label, row in rows.items()}
+    dropped: dict[Label | None, float] = {
+        label: (row.inactive_file_bytes or 0) + (row.reclaimable_bytes or 0) for label, row in rows.items()
+    }
+    yield _gauge("numa_memory_total_bytes", "Memory of the NUMA node", total)
+    yield _gauge("numa_memory_free_bytes", "Free memory of the NUMA node", free)
+    yield _gauge("numa_memory_reclaimable_bytes", "Inactive file pages and slab that can be dropped", dropped)
+    online, batch = (pod for pod in seen.pods if pod.spec.online), (p for p in seen.pods if not p.spec.online)
+    yield _gauge("numa_online_pages_bytes", "Pages of LS and MID pods on the NUMA node", _pages(online))
+    yield _gauge("numa_batch_pages_bytes", "Pages of Batch pods on the NUMA node", _pages(batch))
+
+
+def _pages(pods: Iterable[Pod]) -> dict[Label | None, float]:
+    found: Counter[int] = Counter()
+    for pod in pods:
+        found.update(dict(pod.reading.pages_by_node or ()))
+    return {("numa_node", str(node)): size for node, size in sorted(found.items())}
 
 
 def _batch(decision: Decision) -> Iterator[str]:

@@ -150,6 +150,25 @@ def test_a_withdrawn_offer_and_an_unknown_limit_are_shown_as_such() -> None:
     assert "nodeagent_batch_limit_cores" not in text
 
 
+def test_the_memory_of_each_numa_node_is_shown_by_whose_it_is() -> None:
+    tick = samples.tick(1)
+    seen = samples.snapshot(1, pods=4, numa_nodes=2)
+    pages = [((0, 100), (1, 20)), ((0, 1),), None, ((1, 7), (0, 0))]  # LS, MID, LS, BATCH
+    pods = tuple(
+        replace(pod, reading=replace(pod.reading, pages_by_node=where))
+        for pod, where in zip(seen.pods, pages, strict=True)
+    )
+    text = page(replace(tick, snapshot=replace(seen, pods=pods)))
+    assert values(text, "nodeagent_numa_online_pages_bytes") == {"numa_node=0": 101, "numa_node=1": 20}
+    assert values(text, "nodeagent_numa_batch_pages_bytes") == {"numa_node=0": 0, "numa_node=1": 7}
+    free = {f"numa_node={row.numa_node}": row.free_bytes for row in seen.node.numa_memory}
+    assert values(text, "nodeagent_numa_memory_free_bytes") == free
+    row = seen.node.numa_memory[1]
+    droppable = (row.inactive_file_bytes or 0) + (row.reclaimable_bytes or 0)
+    assert values(text, "nodeagent_numa_memory_reclaimable_bytes")["numa_node=1"] == droppable
+    assert values(text, "nodeagent_numa_memory_total_bytes")["numa_node=0"] == row.total_bytes
+
+
 def test_own_counters_add_up_over_ticks() -> None:
     text = page(busy_tick(), busy_tick())
     assert values(text, "nodeagent_ticks_total")["woken_by=timer"] == 2
