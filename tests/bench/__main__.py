@@ -1,4 +1,4 @@
-"""`python -m tests.bench [NAME ...]`: every bench_*.py here in order, or those named; 1 if a target is missed."""
+"""`python -m tests.bench [NAME ...]`: every bench_*.py here, or those named; 1 if a target was missed."""
 
 from __future__ import annotations
 
