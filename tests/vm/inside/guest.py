@@ -7,13 +7,13 @@ import subprocess
 
 import pytest
 
-ONLY_HERE = (
+ONLY_HERE = [
     pytest.mark.live,
     pytest.mark.skipif(
         os.environ.get("NODEAGENT_TEST_VM") != "1",
         reason="changes the machine itself (units, CPUs): only in a throw-away one, by make vm-test",
     ),
-)
+]
 
 
 def output(*command: str) -> str:

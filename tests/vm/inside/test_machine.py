@@ -48,12 +48,15 @@ def test_every_numa_node_is_seen_with_its_cpus_memory_and_distances() -> None:
 def test_the_offer_per_numa_node_adds_up_to_no_more_than_that_of_the_node() -> None:
     told = once()
     capacity = told["decision"]["capacity"]
-    zones = capacity["numa"]
-    assert len(zones) == len(told["snapshot"]["topology"]["nodes"])
-    for resource, key in (("cpu", "cpu_cores"), ("memory", "memory_bytes")):
-        parts = [zone[key] for zone in zones]
-        assert sum(parts) <= capacity[resource]["available"] * 1.001
-        assert all(part >= 0 for part in parts)
+    zones = capacity["zones"]
+    assert [zone["numa_node"] for zone in zones] == [
+        node[0] for node in told["snapshot"]["topology"]["nodes"]
+    ]
+    for resource in ("cpu", "memory"):
+        for step in ("available", "computed"):
+            parts = [zone[resource][step] for zone in zones]
+            assert all(part >= 0 for part in parts)
+            assert 0 < sum(parts) <= capacity[resource][step] * 1.000001
 
 
 @pytest.fixture
