@@ -28,7 +28,8 @@ CPUS = len(os.sched_getaffinity(0))
 WORK_MS = 2.0
 LOAD_RATIO = 0.3  # of what the node's CPUs could serve
 WARM_S, MEASURED_S = 4.0, 15.0
-REGROWN_RATIO, REGROW_PATIENCE_S = 0.8, 60.0
+QUIET_RATIO = 0.15  # of the CPUs; the client takes some of it
+REGROWN_RATIO, REGROW_PATIENCE_S = 0.8, 45.0
 
 
 class Server(NamedTuple):
@@ -143,6 +144,8 @@ def _print_side_by_side(*phases: Phase) -> None:
     print(f"  {'':<38}" + "".join(f"{phase.name:>18}" for phase in phases))
     for name, values in rows.items():
         print(f"  {name:<38}" + "".join(f"{value:18.2f}" for value in values))
+    if max(phase.other_cores for phase in phases) > QUIET_RATIO * CPUS:
+        print("  Others were busy here: the three columns did not have the same machine. Run it again.")
 
 
 def _ratios(alone: Phase, beside: Phase, bounded: Phase) -> list[Figure]:
