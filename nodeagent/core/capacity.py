@@ -20,6 +20,8 @@ from nodeagent.model.capacity import Amount, Capacity, Lent, Term
 from nodeagent.model.decision import Histogram, Offer, OnlineHistory
 from nodeagent.model.policy import CapacityPolicy
 
+RESIZED = 1.5  # a state directory that came from a machine so much larger or smaller tells nothing here
+
 
 class Assessed(Struct, frozen=True, gc=False):
     """The capacity of this tick, and the memory that it leaves."""
@@ -41,6 +43,7 @@ def assess(
     computed = (0.0, 0.0) if withdrawn else (cpu.computed, memory.computed)
     sure = usage.sure and not view.blind
     step_s = view.snapshot.at - offer.at if sure and offer.at is not None else 0.0
+    step_s = min(step_s, policy.stale_after_s)
     cpu = _damped(cpu, computed[0], offer.cpu_cores, policy.raise_ratio_per_s * step_s * _total(cpu))
     memory = _damped(
         memory, computed[1], offer.memory_bytes, policy.raise_ratio_per_s * step_s * _total(memory)
@@ -82,7 +85,10 @@ def cpu_ceiling(view: View, usage: Usage, policy: CapacityPolicy, online_cores: 
 
 
 def _learn(view: View, usage: Usage, policy: CapacityPolicy, history: OnlineHistory) -> OnlineHistory:
-    """Add this tick's online use, if it is fresh, to the histograms."""
+    """Add this tick's online use, if it is fresh, to the histograms; another machine's begin anew."""
+    cores = view.snapshot.topology.cores
+    if history.cores and not cores / RESIZED <= history.cores <= cores * RESIZED:
+        history = OnlineHistory()
     if view.dt_s is None:
         return history
     seconds, unix = min(view.dt_s, policy.stale_after_s), view.snapshot.unix
@@ -95,13 +101,13 @@ def _learn(view: View, usage: Usage, policy: CapacityPolicy, history: OnlineHist
     zone_cpu, zone_memory = dict(history.zone_cpu), dict(history.zone_memory)
     if usage.online_cores is not None and usage.cpu_age_s < SYSTEM_SPAN_S:
         cpu = add(cpu, usage.online_cores, CPU)
-        for node, cores in usage.zone_online_cores.items():
-            zone_cpu[node] = add(zone_cpu.get(node, Histogram()), cores, CPU)
+        for node, used in usage.zone_online_cores.items():
+            zone_cpu[node] = add(zone_cpu.get(node, Histogram()), used, CPU)
     if usage.online_bytes is not None and usage.memory_age_s == 0.0:
         memory = add(memory, usage.online_bytes, MEMORY)
         for node, size in usage.zone_online_bytes.items():
             zone_memory[node] = add(zone_memory.get(node, Histogram()), size, MEMORY)
-    return OnlineHistory(cpu, memory, zone_cpu, zone_memory)
+    return OnlineHistory(cpu, memory, zone_cpu, zone_memory, cores)
 
 
 def _withdrawn(usage: Usage, policy: CapacityPolicy) -> str:

@@ -156,7 +156,7 @@ class Knobs:
         return False
 
 
-DESCRIPTORS = 5  # of a cgroup on v1: the directory and four files
+DESCRIPTORS = 6  # of a cgroup on v1: the directory and five files
 _UNKNOWN = -1  # the directory may not be looked at; no inode has this number
 _MISSES: dict[type[AgentError], str] = {Garbled: "garbled", Gone: "gone", Refused: "refused"}
 

@@ -62,12 +62,13 @@ class Histogram(Struct, frozen=True, gc=False):
 
 
 class OnlineHistory(Struct, frozen=True, gc=False):
-    """Histograms of online use: the node's and each NUMA node's (by id). Checkpointed."""
+    """Histograms of online use: the node's and each NUMA node's (by id), on so many `cores`. Checkpointed."""
 
     cpu: Histogram = Histogram()
     memory: Histogram = Histogram()
     zone_cpu: dict[int, Histogram] = {}
     zone_memory: dict[int, Histogram] = {}
+    cores: int = 0  # 0: nothing observed yet
 
 
 class Offer(Struct, frozen=True, gc=False):

@@ -117,11 +117,11 @@ class DriftPolicy(Struct, frozen=True, forbid_unknown_fields=True):
 class Policy(Struct, frozen=True, forbid_unknown_fields=True):
     """Everything that `decide` may know of the operator's wishes.
 
-    `scope` are globs of cgroup paths below which the agent may write ("**" crosses "/").
+    Only cgroups whose whole path matches a glob of `scope` may be written ("**" crosses "/").
     """
 
     scope: Annotated[
-        tuple[str, ...], Meta(description="cgroup paths (globs) below which values may be written")
+        tuple[str, ...], Meta(description="globs; only cgroups whose whole path matches one may be written")
     ] = ("nodeagent/**",)
     capacity: CapacityPolicy = CapacityPolicy()
     cpu: CpuPolicy = CpuPolicy()
