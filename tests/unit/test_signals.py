@@ -19,12 +19,14 @@ def _send(*numbers: int) -> None:
 def test_a_stop_that_comes_with_a_hangup_is_not_lost() -> None:
     with Signals() as signals:
         _send(signal.SIGHUP, signal.SIGHUP, signal.SIGTERM)
-        assert select.select([signals], [], [], 5)[0]
+        poll = select.poll()
+        poll.register(signals.fileno(), select.POLLIN)
+        assert poll.poll(5000)
         assert signals.take_hangup()
         assert not signals.take_hangup()
         assert signals.stop
         signals.drain()
-        assert not select.select([signals], [], [], 0)[0]
+        assert not poll.poll(0)
 
 
 @pytest.mark.parametrize(("for_a_terminal", "stops"), [(True, True), (False, False)])
