@@ -29,17 +29,25 @@ class Assessed(Struct, frozen=True, gc=False):
     capacity: Capacity
     history: OnlineHistory
     offer: Offer
-    lent: Lent
 
 
 def assess(
-    view: View, usage: Usage, policy: CapacityPolicy, history: OnlineHistory, offer: Offer, lent: Lent
+    view: View,
+    usage: Usage,
+    policy: CapacityPolicy,
+    history: OnlineHistory,
+    offer: Offer,
+    lent: Lent,
+    pressed_cores: float | None = None,
 ) -> Assessed:
-    """Capacity of the node and of each NUMA node in this tick."""
+    """Capacity of the node and of each NUMA node in this tick.
+
+    `pressed_cores` is what Batch is held to while it is cut for the sake of LS work: no more is offered.
+    """
     history = _learn(view, usage, policy, history)
     withdrawn = _withdrawn(usage, policy)
     inputs = Inputs(view, usage, policy, history)
-    cpu, memory = _cpu(inputs), _memory(inputs)
+    cpu, memory = _pressed(_cpu(inputs), pressed_cores), _memory(inputs)
     computed = (0.0, 0.0) if withdrawn else (cpu.computed, memory.computed)
     sure = usage.sure and not view.blind
     step_s = view.snapshot.at - offer.at if sure and offer.at is not None else 0.0
@@ -49,10 +57,6 @@ def assess(
         memory, computed[1], offer.memory_bytes, policy.raise_ratio_per_s * step_s * _total(memory)
     )
     by_zone = zones.split(inputs, cpu, memory, offer, step_s)
-    lent = Lent(
-        lent.used_core_s + (usage.batch_cores or 0.0) * (view.dt_s or 0.0),
-        lent.offered_core_s + cpu.available * (view.dt_s or 0.0),
-    )
     snapshot = view.snapshot
     capacity = Capacity(
         seq=snapshot.seq,
@@ -64,9 +68,13 @@ def assess(
         zones=by_zone,
         confidence=_confidence(usage, policy, history, withdrawn),
         withdrawn=withdrawn,
-        lent=lent,
+        lent=_integrated(lent, usage.batch_cores or 0.0, cpu.available, view.dt_s or 0.0),
     )
-    return Assessed(capacity, history, zones.remember(snapshot.at, cpu, memory, by_zone), lent)
+    return Assessed(capacity, history, zones.remember(snapshot.at, cpu, memory, by_zone))
+
+
+def _integrated(lent: Lent, used_cores: float, offered_cores: float, dt_s: float) -> Lent:
+    return Lent(lent.used_core_s + used_cores * dt_s, lent.offered_core_s + offered_cores * dt_s)
 
 
 def cpu_ceiling(view: View, usage: Usage, policy: CapacityPolicy, online_cores: float | None) -> float | None:
@@ -143,6 +151,12 @@ def _cpu(inputs: Inputs) -> Amount:
         max(0.0, total - steal), policy.cpu_ceiling_ratio, policy.reserved_cpu_cores, system, top
     )
     return Amount(0.0, value, terms)
+
+
+def _pressed(cpu: Amount, cores: float | None) -> Amount:
+    if cores is None or cores >= cpu.computed:
+        return cpu
+    return Amount(0.0, cores, (*cpu.terms, Term("batch_limit", cores, "cut: LS work waits for CPU", 0.0)))
 
 
 def _memory(inputs: Inputs) -> Amount:

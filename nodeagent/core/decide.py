@@ -21,12 +21,13 @@ def decide(snapshot: Snapshot, policy: Policy, memory: Memory) -> tuple[Decision
     busy = usage.add_up(view, memory.busy)
     known = usage.remember(view, memory.known, busy)
     use = usage.usage(view, known)
-    offered = capacity.assess(view, use, policy.capacity, memory.online, memory.offer, memory.lent)
     window = _slide(view, use.told_cores, memory.online_cores, policy.cpu.window_s)
     recent = max((cores for _, cores in window), default=None)
     ceiling = capacity.cpu_ceiling(view, use, policy.capacity, recent)
     in_force = _in_force(memory.batch, snapshot)
     batch, why = limit.next_limit(view, signals, policy.cpu, in_force, ceiling, use.cpu_sure)
+    pressed = batch.cores if batch.hurt_at is not None else None
+    offered = capacity.assess(view, use, policy.capacity, memory.online, memory.offer, memory.lent, pressed)
     scene = _scene(view, signals, policy, batch, why)
     plan = one_owner(s for enforce in ENFORCERS for s in enforce(scene, policy))
     drifts = drift.watch(snapshot.at, snapshot.knobs, memory.drifts, policy.drift)
@@ -50,7 +51,7 @@ def decide(snapshot: Snapshot, policy: Policy, memory: Memory) -> tuple[Decision
         online_cores=window,
         offer=offered.offer,
         batch=batch,
-        lent=offered.lent,
+        lent=offered.capacity.lent,
     )
 
 

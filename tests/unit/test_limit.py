@@ -80,3 +80,14 @@ def test_noise_in_what_light_pods_use_causes_few_writes() -> None:
         world.step(Load(ls_cores=luck.uniform(0.4, 0.6), batch_cores=luck.uniform(0.2, 0.4)))
         writes += sum(r.actual != before[k] for k, r in world.kernel.knobs.items() if k != TIER)
     assert writes <= 60
+
+
+def test_no_more_is_offered_than_batch_is_held_to_under_pressure() -> None:
+    world = World()
+    world.run(*[Load() for _ in range(100)])
+    assert world.memory.offer.cpu_cores > 5.0
+    for decision in world.run(*[Load(stall_ratio=0.5, batch_cores=1.0) for _ in range(3)], *[Load()] * 3):
+        offered = decision.capacity.cpu
+        assert decision.batch_limit_cores is not None
+        assert offered.available <= decision.batch_limit_cores
+        assert offered.terms[-1].name == "batch_limit"
