@@ -38,7 +38,7 @@ class Host:
         self._reader = NodeReader(settings.host_root, slow_tick_s=settings.slow_tick_s)
         self.knobs = Knobs(self.hierarchies)
         self._watch = CgroupWatch()
-        self._triggers = Triggers(settings.host_root, self.hierarchies, ls_cpu_stall_ratio)
+        self._triggers = Triggers(settings.host_root, self.hierarchies, ls_cpu_stall_ratio, settings.tick_s)
         self._members: tuple[Member, ...] = ()
         self._tiers: tuple[str, ...] = ()
         self._targets: tuple[Knob, ...] = ()

@@ -17,7 +17,7 @@ from nodeagent.core.histogram import CPU, MEMORY, Scale, observe
 from nodeagent.core.rates import View
 from nodeagent.core.usage import SYSTEM_SPAN_S, Usage
 from nodeagent.model.capacity import Amount, Capacity, Lent, Term
-from nodeagent.model.decision import Histogram, Offer, OnlineHistory
+from nodeagent.model.decision import Histogram, Memory, Offer, OnlineHistory
 from nodeagent.model.policy import CapacityPolicy
 
 RESIZED = 1.5  # a state directory that came from a machine so much larger or smaller tells nothing here
@@ -32,31 +32,24 @@ class Assessed(Struct, frozen=True, gc=False):
 
 
 def assess(
-    view: View,
-    usage: Usage,
-    policy: CapacityPolicy,
-    history: OnlineHistory,
-    offer: Offer,
-    lent: Lent,
-    pressed_cores: float | None = None,
+    view: View, usage: Usage, policy: CapacityPolicy, memory: Memory, pressed_cores: float | None = None
 ) -> Assessed:
     """Capacity of the node and of each NUMA node in this tick.
 
     `pressed_cores` is what Batch is held to while it is cut for the sake of LS work: no more is offered.
     """
-    history = _learn(view, usage, policy, history)
+    history = _learn(view, usage, policy, memory.online)
     withdrawn = _withdrawn(usage, policy)
     inputs = Inputs(view, usage, policy, history)
-    cpu, memory = _pressed(_cpu(inputs), pressed_cores), _memory(inputs)
-    computed = (0.0, 0.0) if withdrawn else (cpu.computed, memory.computed)
+    offer = memory.offer
+    cpu, size = _pressed(_cpu(inputs), pressed_cores), _memory(inputs)
+    computed = (0.0, 0.0) if withdrawn else (cpu.computed, size.computed)
     sure = usage.sure and not view.blind
     step_s = view.snapshot.at - offer.at if sure and offer.at is not None else 0.0
     step_s = min(step_s, policy.stale_after_s)
     cpu = _damped(cpu, computed[0], offer.cpu_cores, policy.raise_ratio_per_s * step_s * _total(cpu))
-    memory = _damped(
-        memory, computed[1], offer.memory_bytes, policy.raise_ratio_per_s * step_s * _total(memory)
-    )
-    by_zone = zones.split(inputs, cpu, memory, offer, step_s)
+    size = _damped(size, computed[1], offer.memory_bytes, policy.raise_ratio_per_s * step_s * _total(size))
+    by_zone = zones.split(inputs, cpu, size, offer, step_s)
     snapshot = view.snapshot
     capacity = Capacity(
         seq=snapshot.seq,
@@ -64,13 +57,13 @@ def assess(
         observed_unix=snapshot.unix,
         valid_until_unix=snapshot.unix + policy.stale_after_s,
         cpu=cpu,
-        memory=memory,
+        memory=size,
         zones=by_zone,
         confidence=_confidence(usage, policy, history, withdrawn),
         withdrawn=withdrawn,
-        lent=_integrated(lent, usage.batch_cores or 0.0, cpu.available, view.dt_s or 0.0),
+        lent=_integrated(memory.lent, usage.batch_cores or 0.0, cpu.available, view.dt_s or 0.0),
     )
-    return Assessed(capacity, history, zones.remember(snapshot.at, cpu, memory, by_zone))
+    return Assessed(capacity, history, zones.remember(snapshot.at, cpu, size, by_zone))
 
 
 def _integrated(lent: Lent, used_cores: float, offered_cores: float, dt_s: float) -> Lent:

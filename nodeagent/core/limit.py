@@ -15,6 +15,7 @@ from nodeagent.model.decision import BatchLimit, Signal
 from nodeagent.model.policy import CpuPolicy
 
 LS_PRESSURE = "ls-cpu-pressure"
+HALVE_GAP_S = 0.4  # what was cut must show before it is cut again
 LONGEST_STEP_S = 10.0  # after a machine has slept, the time that passed is no proof of calm
 
 
@@ -62,6 +63,8 @@ def _halved(
 ) -> tuple[BatchLimit, str]:
     """Half of what is in force, or of what Batch really uses if that is less: it must bite at once."""
     now = view.snapshot.at
+    if last.hurt_at is not None and last.cores is not None and now - last.hurt_at < HALVE_GAP_S:
+        return last, f"just halved: {hurt.evidence}"
     bounds = [float(view.snapshot.topology.cores)]
     bounds += [x for x in (last.cores, ceiling, _batch_cores(view)) if x is not None]
     calm_after = now + policy.recover_after_s + policy.recover_jitter_s * _jitter(view)

@@ -105,10 +105,19 @@ class BusyPart(Struct, frozen=True, array_like=True, gc=False):
     other_core_s: float = 0.0
 
 
+class Wait(Struct, frozen=True, array_like=True, gc=False):
+    """How long an LS pod waited for CPU, own throttling taken off, in the last `span_s` seconds of ticks."""
+
+    span_s: float
+    waited_s: float
+    source: str
+
+
 class Memory(Struct, frozen=True, gc=False):
     """All that outlives a tick. Owned by the engine; no detector or enforcer has any."""
 
     previous: Snapshot | None = None
+    waits: dict[str, Wait] = {}
     spells: tuple[Spell, ...] = ()
     drifts: tuple[Drift, ...] = ()
     known: dict[str, KnownUse] = {}

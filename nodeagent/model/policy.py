@@ -91,10 +91,7 @@ class PressurePolicy(Struct, frozen=True, forbid_unknown_fields=True):
 
     ls_cpu_stall_ratio: Annotated[
         float, Meta(gt=0.0, le=1.0, description="share of wall time in which an LS pod may wait for CPU")
-    ] = 0.10
-    min_usage_cores: Annotated[
-        float, Meta(ge=0.0, description="an LS pod that uses less than this does not count as hurt")
-    ] = 0.01
+    ] = 0.20
     rise_s: Annotated[float, Meta(ge=0.0, le=600.0, description="how long it must last to count")] = 0.0
     fall_s: Annotated[
         float, Meta(ge=0.0, le=600.0, description="how long it counts after the last time seen")
