@@ -14,19 +14,21 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import structlog
+from msgspec.structs import replace
 
 from nodeagent import __version__, checkpoint
 from nodeagent.config import Config
 from nodeagent.core.histogram import CPU, MEMORY
 from nodeagent.host import Host
 from nodeagent.journal import Journal
+from nodeagent.kernel.node_lock import NodeLock
 from nodeagent.kernel.own import resident_bytes
 from nodeagent.lock import Lock
 from nodeagent.loop import Loop, Writer, write_nothing
 from nodeagent.model.decision import Checkpoint, Memory, Tick
 from nodeagent.model.errors import AgentError
 from nodeagent.model.policy import Policy
-from nodeagent.model.settings import Actuator, Mode, OnExit
+from nodeagent.model.settings import Actuator, AgentSettings, Mode, OnExit
 from nodeagent.originals import Originals
 from nodeagent.report.events import events
 from nodeagent.report.http import HttpServer
@@ -50,6 +52,9 @@ class Agent:
         self._show = show
         self._before: Tick | None = None
         self._http: HttpServer | None = None
+        self._skipped_why = ""
+        agent = config.settings.agent
+        self._writes = agent.mode is Mode.ENFORCE and Actuator.CPU in agent.enforce
 
     def run(self) -> None:
         """Run until SIGTERM or SIGINT. AgentError when it cannot start; a bug crashes it."""
@@ -58,9 +63,13 @@ class Agent:
             lock = Lock(settings.agent.state_dir)
             lock.acquire()
             stack.callback(lock.release)
-            signals = stack.enter_context(Signals())
-            host = Host(settings.agent, self._config.rules, self._config.policy.pressure.ls_cpu_stall_ratio)
+            signals = stack.enter_context(Signals(hangup_stops=self._show is not None))
+            host = Host(settings.agent, self._config.rules, self._config.policy)
             stack.callback(host.close)
+            if self._writes:
+                node_lock = NodeLock(host.hierarchies.walk_root)
+                node_lock.acquire()
+                stack.callback(node_lock.release)
             originals = Originals(settings.agent.state_dir, host.boot_id)
             stack.callback(originals.close)
             self._assemble(stack, host, originals)
@@ -76,7 +85,6 @@ class Agent:
         saved, warning = checkpoint.load(state_dir, CPU.buckets, MEMORY.buckets)
         if warning:
             log.warning("checkpoint.refused", why=warning)
-        self._writes = settings.agent.mode is Mode.ENFORCE and Actuator.CPU in settings.agent.enforce
         self._metrics = Metrics(__version__, max_series=settings.http.max_series)
         self._journal = Journal(state_dir, settings.journal.max_bytes, settings.journal.segment_bytes)
         stack.callback(self._journal.close)
@@ -177,6 +185,7 @@ class Agent:
         """Record, count, tell: the journal first, so that what clients see can be replayed."""
         if self._config.settings.journal.enabled:
             self._record(tick, policy, memory_before)
+        self._skipped_why = ""
         own = OwnCost(time.process_time(), resident_bytes())
         self._metrics.observe_tick(tick, duration_s, own)
         self._metrics.journal(
@@ -209,7 +218,9 @@ class Agent:
         self._metrics.skip_tick()
         if self._http is not None:
             self._http.tick_finished(complete=False)
-        log.warning("tick.skipped", why=str(error), hint=error.hint)
+        if str(error) != self._skipped_why:
+            log.warning("tick.skipped", why=str(error), hint=error.hint)
+        self._skipped_why = str(error)
 
     def _save(self) -> None:
         memory = self._loop.memory
@@ -236,16 +247,7 @@ class Agent:
 
 
 def _fixed(config: Config) -> tuple[object, ...]:
-    """What only a restart changes."""
-    s = config.settings
-    agent = s.agent
-    return (
-        agent.mode,
-        agent.enforce,
-        agent.host_root,
-        agent.state_dir,
-        agent.run_dir,
-        s.grpc,
-        s.http,
-        s.journal,
-    )
+    """What only a restart changes: all but the policy, the rules and the pace of ticks and checkpoints."""
+    agent, default = config.settings.agent, AgentSettings()
+    paced = replace(agent, tick_s=default.tick_s, checkpoint_s=default.checkpoint_s, on_exit=default.on_exit)
+    return (replace(config.settings, agent=paced), config.policy.pressure.ls_cpu_stall_ratio)

@@ -18,6 +18,7 @@ from nodeagent.kernel.triggers import Triggers
 from nodeagent.kernel.watch import CgroupWatch
 from nodeagent.model.plan import Change, Held, Knob, Outcome
 from nodeagent.model.pod import CgroupDir, Member, PodRule, Qos
+from nodeagent.model.policy import Policy
 from nodeagent.model.settings import AgentSettings
 from nodeagent.model.snapshot import Snapshot
 from nodeagent.pods.claims import read_claims
@@ -30,16 +31,19 @@ class Host:
     """Kept-open descriptors on one node; `close` it. Raises Unsupported where there are no cgroups."""
 
     def __init__(
-        self, settings: AgentSettings, rules: tuple[PodRule, ...], ls_cpu_stall_ratio: float = 0.1
+        self, settings: AgentSettings, rules: tuple[PodRule, ...], policy: Policy | None = None
     ) -> None:
-        self.rules = rules
+        policy = policy or Policy()
+        self.rules, self.places_pods = rules, policy.numa.placement
         self.hierarchies = find_hierarchies(settings.host_root)
         self.boot_id = boot_id(settings.host_root)
         self._settings = settings
         self._reader = NodeReader(settings.host_root, slow_tick_s=settings.slow_tick_s)
         self.knobs = Knobs(self.hierarchies)
         self._watch = CgroupWatch()
-        self._triggers = Triggers(settings.host_root, self.hierarchies, ls_cpu_stall_ratio)
+        self._triggers = Triggers(
+            settings.host_root, self.hierarchies, policy.pressure.ls_cpu_stall_ratio, settings.tick_s
+        )
         self._members: tuple[Member, ...] = ()
         self._tiers: tuple[str, ...] = ()
         self._targets: tuple[Knob, ...] = ()
@@ -127,7 +131,7 @@ class Host:
         self._tiers = tiers(dirs, self.rules)
         self._members = members
         homes = tuple(d.path for d in dirs if d.path in CLASS_DIRECTORIES)
-        self._targets = self.knobs.targets_for(members, self._tiers, homes)
+        self._targets = self.knobs.targets_for(members, self._tiers, homes, sets=self.places_pods)
         self._triggers.sync(self._pressed(members))
         return moved
 

@@ -124,7 +124,7 @@ class Loop:
     def take(self, policy: Policy, rules: tuple[PodRule, ...]) -> None:
         """Go on with another policy and other pod rules from the next tick on."""
         self.policy = policy
-        self._host.rules = rules
+        self._host.rules, self._host.places_pods = rules, policy.numa.placement
         self._host.forget_scan()
 
     def _forget_vanished(self, read: set[object]) -> None:

@@ -11,6 +11,7 @@ from nodeagent.config import Config
 from nodeagent.core.decide import decide
 from nodeagent.core.diff import diff
 from nodeagent.core.rates import PodRates, view
+from nodeagent.core.usage import SYSTEM_SPAN_S
 from nodeagent.host import Host
 from nodeagent.model.capacity import Amount, Term
 from nodeagent.model.decision import Memory, Tick
@@ -26,12 +27,15 @@ class Look(msgspec.Struct, frozen=True):
 
 
 def look(config: Config) -> Look:
-    """Read twice, one tick apart, and decide; nothing is written, not even in the state directory."""
-    host = Host(config.settings.agent, config.rules)
+    """Read twice, one tick apart (or what a rate takes, if that is longer), and decide.
+
+    Nothing is written, not even in the state directory.
+    """
+    host = Host(config.settings.agent, config.rules, config.policy)
     try:
         first = host.read(0, {}, "timer", full=True)
         _, memory = decide(first, config.policy, Memory())
-        time.sleep(config.settings.agent.tick_s)
+        time.sleep(max(config.settings.agent.tick_s, SYSTEM_SPAN_S))
         snapshot = host.read(1, {}, "timer", full=True)
     finally:
         host.close()

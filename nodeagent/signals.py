@@ -13,7 +13,8 @@ TAKEN = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 class Signals:
     """Takes SIGTERM, SIGINT and SIGHUP between `__enter__` and `__exit__`; only in the main thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, hangup_stops: bool = False) -> None:
+        self._hangup_stops = hangup_stops
         self._came: list[int] = []
         self._old: dict[int, signal._HANDLER] = {}
 
@@ -39,13 +40,16 @@ class Signals:
 
     @property
     def stop(self) -> bool:
-        """True once SIGTERM or SIGINT came."""
-        return signal.SIGTERM in self._came or signal.SIGINT in self._came
+        """True once SIGTERM or SIGINT came, or SIGHUP where the terminal is what we run for."""
+        ends = {signal.SIGTERM, signal.SIGINT, *([signal.SIGHUP] if self._hangup_stops else [])}
+        return not ends.isdisjoint(self._came)
 
     def take_hangup(self) -> bool:
         """True when SIGHUP came since the last call."""
-        came = signal.SIGHUP in self._came
-        self._came[:] = [number for number in self._came if number != signal.SIGHUP]
+        came = False
+        while signal.SIGHUP in self._came:  # one by one: a signal that comes meanwhile must not be lost
+            self._came.remove(signal.SIGHUP)
+            came = True
         return came
 
     def drain(self) -> None:

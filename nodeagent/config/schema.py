@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import functools
 import math
+import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -73,9 +74,9 @@ class Leaf(Struct, frozen=True):
         return tuple(self._one(entry) for entry in raw)
 
     def read(self, text: str) -> object:
-        """The same for the text of an environment variable or of --set; lists are separated by commas."""
+        """The same for the text of an environment variable or of --set; lists as in TOML, or with commas."""
         if self.many:
-            return self.accept([part.strip() for part in text.split(",") if part.strip()])
+            return self.accept(_list(text))
         if self.kind == "boolean":
             return self.accept({"true": True, "false": False}.get(text.strip().lower(), text))
         if self.kind in ("number", "integer"):
@@ -90,6 +91,15 @@ class Leaf(Struct, frozen=True):
         if self.kind == "choice":
             return _choice(self, raw)
         return _bounded(self, _size(raw) if self.kind == "bytes" else raw)
+
+
+def _list(text: str) -> object:
+    if not text.lstrip().startswith("["):
+        return [part.strip() for part in text.split(",") if part.strip()]
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise ValueError(f'takes a list such as ["a", "b"], found {shown(text)}') from error
 
 
 def shown(raw: object) -> str:

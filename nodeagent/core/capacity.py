@@ -17,8 +17,10 @@ from nodeagent.core.histogram import CPU, MEMORY, Scale, observe
 from nodeagent.core.rates import View
 from nodeagent.core.usage import SYSTEM_SPAN_S, Usage
 from nodeagent.model.capacity import Amount, Capacity, Lent, Term
-from nodeagent.model.decision import Histogram, Offer, OnlineHistory
+from nodeagent.model.decision import Histogram, Memory, Offer, OnlineHistory
 from nodeagent.model.policy import CapacityPolicy
+
+RESIZED = 1.5  # a state directory that came from a machine so much larger or smaller tells nothing here
 
 
 class Assessed(Struct, frozen=True, gc=False):
@@ -27,29 +29,27 @@ class Assessed(Struct, frozen=True, gc=False):
     capacity: Capacity
     history: OnlineHistory
     offer: Offer
-    lent: Lent
 
 
 def assess(
-    view: View, usage: Usage, policy: CapacityPolicy, history: OnlineHistory, offer: Offer, lent: Lent
+    view: View, usage: Usage, policy: CapacityPolicy, memory: Memory, pressed_cores: float | None = None
 ) -> Assessed:
-    """Capacity of the node and of each NUMA node in this tick."""
-    history = _learn(view, usage, policy, history)
+    """Capacity of the node and of each NUMA node in this tick.
+
+    `pressed_cores` is what Batch is held to while it is cut for the sake of LS work: no more is offered.
+    """
+    history = _learn(view, usage, policy, memory.online)
     withdrawn = _withdrawn(usage, policy)
     inputs = Inputs(view, usage, policy, history)
-    cpu, memory = _cpu(inputs), _memory(inputs)
-    computed = (0.0, 0.0) if withdrawn else (cpu.computed, memory.computed)
+    offer = memory.offer
+    cpu, size = _pressed(_cpu(inputs), pressed_cores), _memory(inputs)
+    computed = (0.0, 0.0) if withdrawn else (cpu.computed, size.computed)
     sure = usage.sure and not view.blind
     step_s = view.snapshot.at - offer.at if sure and offer.at is not None else 0.0
+    step_s = min(step_s, policy.stale_after_s)
     cpu = _damped(cpu, computed[0], offer.cpu_cores, policy.raise_ratio_per_s * step_s * _total(cpu))
-    memory = _damped(
-        memory, computed[1], offer.memory_bytes, policy.raise_ratio_per_s * step_s * _total(memory)
-    )
-    by_zone = zones.split(inputs, cpu, memory, offer, step_s)
-    lent = Lent(
-        lent.used_core_s + (usage.batch_cores or 0.0) * (view.dt_s or 0.0),
-        lent.offered_core_s + cpu.available * (view.dt_s or 0.0),
-    )
+    size = _damped(size, computed[1], offer.memory_bytes, policy.raise_ratio_per_s * step_s * _total(size))
+    by_zone = zones.split(inputs, cpu, size, offer, step_s)
     snapshot = view.snapshot
     capacity = Capacity(
         seq=snapshot.seq,
@@ -57,13 +57,17 @@ def assess(
         observed_unix=snapshot.unix,
         valid_until_unix=snapshot.unix + policy.stale_after_s,
         cpu=cpu,
-        memory=memory,
+        memory=size,
         zones=by_zone,
         confidence=_confidence(usage, policy, history, withdrawn),
         withdrawn=withdrawn,
-        lent=lent,
+        lent=_integrated(memory.lent, usage.batch_cores or 0.0, cpu.available, view.dt_s or 0.0),
     )
-    return Assessed(capacity, history, zones.remember(snapshot.at, cpu, memory, by_zone), lent)
+    return Assessed(capacity, history, zones.remember(snapshot.at, cpu, size, by_zone))
+
+
+def _integrated(lent: Lent, used_cores: float, offered_cores: float, dt_s: float) -> Lent:
+    return Lent(lent.used_core_s + used_cores * dt_s, lent.offered_core_s + offered_cores * dt_s)
 
 
 def cpu_ceiling(view: View, usage: Usage, policy: CapacityPolicy, online_cores: float | None) -> float | None:
@@ -82,7 +86,10 @@ def cpu_ceiling(view: View, usage: Usage, policy: CapacityPolicy, online_cores: 
 
 
 def _learn(view: View, usage: Usage, policy: CapacityPolicy, history: OnlineHistory) -> OnlineHistory:
-    """Add this tick's online use, if it is fresh, to the histograms."""
+    """Add this tick's online use, if it is fresh, to the histograms; another machine's begin anew."""
+    cores = view.snapshot.topology.cores
+    if history.cores and not cores / RESIZED <= history.cores <= cores * RESIZED:
+        history = OnlineHistory()
     if view.dt_s is None:
         return history
     seconds, unix = min(view.dt_s, policy.stale_after_s), view.snapshot.unix
@@ -95,13 +102,13 @@ def _learn(view: View, usage: Usage, policy: CapacityPolicy, history: OnlineHist
     zone_cpu, zone_memory = dict(history.zone_cpu), dict(history.zone_memory)
     if usage.online_cores is not None and usage.cpu_age_s < SYSTEM_SPAN_S:
         cpu = add(cpu, usage.online_cores, CPU)
-        for node, cores in usage.zone_online_cores.items():
-            zone_cpu[node] = add(zone_cpu.get(node, Histogram()), cores, CPU)
+        for node, used in usage.zone_online_cores.items():
+            zone_cpu[node] = add(zone_cpu.get(node, Histogram()), used, CPU)
     if usage.online_bytes is not None and usage.memory_age_s == 0.0:
         memory = add(memory, usage.online_bytes, MEMORY)
         for node, size in usage.zone_online_bytes.items():
             zone_memory[node] = add(zone_memory.get(node, Histogram()), size, MEMORY)
-    return OnlineHistory(cpu, memory, zone_cpu, zone_memory)
+    return OnlineHistory(cpu, memory, zone_cpu, zone_memory, cores)
 
 
 def _withdrawn(usage: Usage, policy: CapacityPolicy) -> str:
@@ -137,6 +144,12 @@ def _cpu(inputs: Inputs) -> Amount:
         max(0.0, total - steal), policy.cpu_ceiling_ratio, policy.reserved_cpu_cores, system, top
     )
     return Amount(0.0, value, terms)
+
+
+def _pressed(cpu: Amount, cores: float | None) -> Amount:
+    if cores is None or cores >= cpu.computed:
+        return cpu
+    return Amount(0.0, cores, (*cpu.terms, Term("batch_limit", cores, "cut: LS work waits for CPU", 0.0)))
 
 
 def _memory(inputs: Inputs) -> Amount:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from nodeagent.core import capacity, drift, dwell, limit, rates, share, usage
+from msgspec.structs import replace
+
+from nodeagent.core import capacity, drift, dwell, limit, rates, seats, share, usage, waits
 from nodeagent.core.rates import View
-from nodeagent.core.scene import Scene
+from nodeagent.core.scene import Scene, Sight
 from nodeagent.detect import DETECTORS
 from nodeagent.enforce import ENFORCERS
 from nodeagent.model.decision import BatchLimit, Decision, Memory, Signal, Spell
@@ -17,17 +19,20 @@ from nodeagent.model.snapshot import Snapshot
 def decide(snapshot: Snapshot, policy: Policy, memory: Memory) -> tuple[Decision, Memory]:
     """One tick: signals, complete plan and capacity from `snapshot`, and the memory for the next tick."""
     view = rates.view(snapshot, memory.previous)
-    signals, spells = _signals(view, policy, memory)
+    sight = Sight(view, waits.add_up(view, memory.waits))
+    signals, spells = _signals(sight, policy, memory)
     busy = usage.add_up(view, memory.busy)
     known = usage.remember(view, memory.known, busy)
     use = usage.usage(view, known)
-    offered = capacity.assess(view, use, policy.capacity, memory.online, memory.offer, memory.lent)
     window = _slide(view, use.told_cores, memory.online_cores, policy.cpu.window_s)
-    recent = max((cores for _, cores in window), default=None)
-    ceiling = capacity.cpu_ceiling(view, use, policy.capacity, recent)
-    in_force = _in_force(memory.batch, snapshot)
-    batch, why = limit.next_limit(view, signals, policy.cpu, in_force, ceiling, use.cpu_sure)
+    ceiling = capacity.cpu_ceiling(view, use, policy.capacity, max((c for _, c in window), default=None))
+    last = _in_force(memory.batch, snapshot)
+    batch, why = limit.next_limit(view, signals, policy.cpu, last, ceiling, use.cpu_sure)
+    pressed = batch.cores if batch.hurt_at is not None else None
+    offered = capacity.assess(view, use, policy.capacity, memory, pressed)
     scene = _scene(view, signals, policy, batch, why)
+    placed, batch_cpus = seats.placement(view, policy.numa, memory, batch.cores, scene.scope)
+    scene = replace(scene, placement=placed)
     plan = one_owner(s for enforce in ENFORCERS for s in enforce(scene, policy))
     drifts = drift.watch(snapshot.at, snapshot.knobs, memory.drifts, policy.drift)
     decision = Decision(
@@ -39,9 +44,12 @@ def decide(snapshot: Snapshot, policy: Policy, memory: Memory) -> tuple[Decision
         capacity=offered.capacity,
         batch_limit_cores=batch.cores,
         limit_why=why,
+        placement=placed,
     )
-    return decision, Memory(
+    return decision, replace(
+        memory,
         previous=snapshot,
+        waits=sight.waits,
         spells=spells,
         drifts=drifts,
         known=known,
@@ -50,14 +58,16 @@ def decide(snapshot: Snapshot, policy: Policy, memory: Memory) -> tuple[Decision
         online_cores=window,
         offer=offered.offer,
         batch=batch,
-        lent=offered.lent,
+        batch_cpus=batch_cpus,
+        placement=placed,
+        lent=offered.capacity.lent,
     )
 
 
-def _signals(view: View, policy: Policy, memory: Memory) -> tuple[tuple[Signal, ...], tuple[Spell, ...]]:
-    found = [c for detect in DETECTORS for c in detect(view, policy)]
+def _signals(sight: Sight, policy: Policy, memory: Memory) -> tuple[tuple[Signal, ...], tuple[Spell, ...]]:
+    found = [c for detect in DETECTORS for c in detect(sight, policy)]
     return dwell.settle(
-        view.snapshot.at, found, memory.spells, policy.pressure.rise_s, policy.pressure.fall_s
+        sight.view.snapshot.at, found, memory.spells, policy.pressure.rise_s, policy.pressure.fall_s
     )
 
 

@@ -15,6 +15,8 @@ from nodeagent.model.decision import BatchLimit, Signal
 from nodeagent.model.policy import CpuPolicy
 
 LS_PRESSURE = "ls-cpu-pressure"
+HALVE_GAP_S = 0.4  # what was cut must show before it is cut again
+LONGEST_STEP_S = 10.0  # after a machine has slept, the time that passed is no proof of calm
 
 
 def next_limit(
@@ -47,8 +49,8 @@ def next_limit(
 
 
 def grid(cores: float, total: float) -> float:
-    """Round down to 1/200 of the node, at least 0.01 core, so that noise causes no writes."""
-    step = max(0.01, total / 200)
+    """Round down to 1/200 of the node, within 0.01 and 0.1 core, so that noise causes no writes."""
+    step = max(0.01, min(total / 200, 0.1))
     return max(step, math.floor(cores / step + 1e-9) * step)
 
 
@@ -61,6 +63,8 @@ def _halved(
 ) -> tuple[BatchLimit, str]:
     """Half of what is in force, or of what Batch really uses if that is less: it must bite at once."""
     now = view.snapshot.at
+    if last.hurt_at is not None and last.cores is not None and now - last.hurt_at < HALVE_GAP_S:
+        return last, f"just halved: {hurt.evidence}"
     bounds = [float(view.snapshot.topology.cores)]
     bounds += [x for x in (last.cores, ceiling, _batch_cores(view)) if x is not None]
     calm_after = now + policy.recover_after_s + policy.recover_jitter_s * _jitter(view)
@@ -74,7 +78,7 @@ def _grown(view: View, policy: CpuPolicy, last: BatchLimit, ceiling: float) -> t
     recovering = last.hurt_at is not None
     if not recovering and ceiling < cores * (1 + policy.dead_band_ratio):
         return last, "within the dead band"
-    step = policy.recover_ratio_per_s * view.snapshot.topology.cores * (view.dt_s or 0.0)
+    step = policy.recover_ratio_per_s * view.snapshot.topology.cores * min(view.dt_s or 0.0, LONGEST_STEP_S)
     grown = min(ceiling, cores + step)
     hurt_at = None if grown == ceiling else last.hurt_at
     why = "recovers: no LS pressure" if recovering else "grows: online work leaves more"

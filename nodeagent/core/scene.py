@@ -1,4 +1,4 @@
-"""What an enforcer sees: rates, signals, knobs as found, what is in scope, and the Batch limit split."""
+"""What detectors and enforcers see."""
 
 from __future__ import annotations
 
@@ -6,12 +6,23 @@ from msgspec import Struct
 
 from nodeagent.core.rates import View
 from nodeagent.core.share import Shares
-from nodeagent.model.decision import Signal
+from nodeagent.model.decision import Signal, Wait
+from nodeagent.model.placement import Placement
 from nodeagent.model.plan import Knob, KnobReading
 
 
+class Sight(Struct, frozen=True, gc=False):
+    """What a detector sees: the rates of this tick, and how long each LS pod has waited (by uid)."""
+
+    view: View
+    waits: dict[str, Wait]
+
+
 class Scene(Struct, frozen=True, gc=False):
-    """`scope` holds the cgroups that may be written; `shares` is None while the limit is not known."""
+    """What an enforcer sees: rates, signals, knobs as found, what is in scope, and the Batch limit split.
+
+    `scope` holds the cgroups that may be written; `shares` is None while the limit is not known.
+    """
 
     view: View
     signals: tuple[Signal, ...]
@@ -19,3 +30,4 @@ class Scene(Struct, frozen=True, gc=False):
     scope: frozenset[str]
     shares: Shares | None
     why: str
+    placement: Placement | None = None

@@ -21,6 +21,7 @@ PRIORITY_FACTOR = {Priority.HIGH: 4.0, Priority.MEDIUM: 2.0, Priority.LOW: 1.0}
 DEFAULT_REQUEST_CORES = 1.0
 HUNGRY_RATIO = 0.8  # a pod that uses this much of its quota wants more
 SPARE_FACTOR, SPARE_CORES = 1.5, 0.05  # room left to a pod that does not
+SETTLED_FACTOR = 2.0  # what such a pod holds is left alone up to this share of what it wants
 
 
 class Shares(Struct, frozen=True, gc=False):
@@ -58,7 +59,9 @@ def split(
     quotas = [knobs.get(Knob(Kind.CPU_QUOTA, p.pod.spec.cgroup)) for p in bounded]
     demands = [_demand(p, q) for p, q in zip(bounded, quotas, strict=True)]
     roofs = [_roof(p, q) for p, q in zip(bounded, quotas, strict=True)]
-    shares = _spread(left, weights, max_min(left, weights, demands), roofs)
+    shares = max_min(left, weights, roofs)
+    if any(wanted > fair for wanted, fair in zip(demands, shares, strict=True)):
+        shares = _spread(left, weights, max_min(left, weights, demands), roofs)
     pods = {p.pod.spec.cgroup: s for p, s in zip(bounded, shares, strict=True)}
     tiers = _tiers(view, bounded, pods, left, scope)
     return Shares({cgroup: cores for cgroup, cores in pods.items() if cgroup in scope}, tiers)
@@ -73,10 +76,14 @@ def _demand(rates: PodRates, quota: KnobReading | None) -> float:
     roof = _roof(rates, quota)
     if rates.cores is None or quota is None or (rates.throttled_ratio or 0.0) > 0.0:
         return roof
-    held = numeric(quota.actual)
-    if math.isinf(held) or rates.cores >= HUNGRY_RATIO * held:
+    found = numeric(quota.actual)
+    if math.isinf(found) or rates.cores >= HUNGRY_RATIO * found:
         return roof
-    return min(roof, rates.cores * SPARE_FACTOR + SPARE_CORES)
+    wanted = min(roof, rates.cores * SPARE_FACTOR + SPARE_CORES)
+    held = math.inf if quota.written is None else numeric(quota.written)
+    if wanted < roof and wanted / SPARE_FACTOR <= held <= wanted * SETTLED_FACTOR:
+        return min(roof, held)
+    return wanted
 
 
 def _roof(rates: PodRates, quota: KnobReading | None) -> float:

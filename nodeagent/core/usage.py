@@ -141,6 +141,8 @@ def _cpu_or_request(rates: PodRates, known: KnownUse, now: float) -> tuple[float
 
 
 def _memory_or_request(rates: PodRates, known: KnownUse, now: float) -> tuple[float | None, float]:
+    if "memory" in rates.pod.unsupported:
+        return 0.0, now  # nothing tells it apart from the system's
     if known.memory_bytes is None:
         request = rates.pod.spec.memory_request_bytes
         return (None if request is None else float(request)), now

@@ -64,7 +64,9 @@ def _cpu(node: NumaNode, inputs: Inputs) -> _Row:
 
 def _memory(node: NumaNode, inputs: Inputs) -> _Row:
     view, usage, policy = inputs.view, inputs.usage, inputs.policy
-    total, whole = float(node.memory_bytes or 0), max(1.0, usage.memory_total_bytes or 1.0)
+    now = {m.numa_node: m.total_bytes for m in view.snapshot.node.numa_memory}
+    total = float(now.get(node.id, node.memory_bytes or 0))  # memory comes and goes without the topology
+    whole = max(1.0, usage.memory_total_bytes or 1.0)
     watermark = (view.snapshot.node.watermark_bytes or 0) * total / whole
     online = usage.zone_online_bytes.get(node.id, 0.0)
     seen = inputs.history.zone_memory.get(node.id, Histogram())

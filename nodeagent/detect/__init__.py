@@ -1,4 +1,4 @@
-"""Detectors: (View, Policy) -> Conditions that are true right now. Add one in its own file and here."""
+"""Detectors: (Sight, Policy) -> Conditions that are true right now. Add one in its own file and here."""
 
 from nodeagent.detect import numa_remote, pressure
 

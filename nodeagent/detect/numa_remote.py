@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from nodeagent.core.rates import View
+from nodeagent.core.scene import Sight
 from nodeagent.model.cpuset import CpuSet
 from nodeagent.model.decision import Condition
 from nodeagent.model.plan import Kind, KnobReading
@@ -22,9 +22,9 @@ from nodeagent.model.units import format_bytes
 NUMA_REMOTE = "numa-remote"
 
 
-def detect(view: View, policy: Policy) -> Iterator[Condition]:
+def detect(sight: Sight, policy: Policy) -> Iterator[Condition]:
     """Yield one condition per online pod with too much memory elsewhere; level = share of its pages."""
-    topology = view.snapshot.topology
+    view, topology = sight.view, sight.view.snapshot.topology
     if len(topology.nodes) < 2:
         return
     cpus_of = {r.knob.target: _cpus(r) for r in view.snapshot.knobs if r.knob.kind is Kind.CPUS}

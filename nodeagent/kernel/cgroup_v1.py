@@ -43,6 +43,7 @@ class CpuV1(CpuCgroup):
     cfs_period_us = Count("cpu.cfs_period_us")
     weight = Count("cpu.shares")
     idle = Flag("cpu.idle")
+    burst_us = Count("cpu.cfs_burst_us")
 
     def bandwidth(self) -> tuple[float, int]:
         return self.cfs_quota_us, self.cfs_period_us

@@ -37,6 +37,7 @@ class CpuV2(CpuCgroup):
     max = QuotaPair("cpu.max")
     weight = Count("cpu.weight")
     idle = Flag("cpu.idle")
+    burst_us = Count("cpu.max.burst")
 
     def bandwidth(self) -> tuple[float, int]:
         return self.max

@@ -32,6 +32,7 @@ class CpuCgroup(KnobCgroup):
 
     weight: Count
     idle: Flag
+    burst_us: Count
     _lacks_idle = False  # seen while the weight was there: then it is the kernel that has no cpu.idle
 
     def bandwidth(self) -> tuple[float, int]:
@@ -60,12 +61,21 @@ class CpuCgroup(KnobCgroup):
         quota_us, period_us = self.bandwidth()
         if period_us <= 0:
             raise Garbled(f"{self.path}: a CFS period of {period_us} us")
-        low, high = MIN_QUOTA_US / period_us, MAX_QUOTA_US / period_us
+        low_us = max(MIN_QUOTA_US, self._burst_us())
+        low, high = low_us / period_us, MAX_QUOTA_US / period_us
         return Found(quota_us / period_us, period_us, low, high, nested=self.nested_quota)
+
+    def _burst_us(self) -> int:
+        """The kernel refuses a quota below the burst: Linux kernel/sched/core.c, tg_set_cfs_bandwidth."""
+        try:
+            return self.burst_us
+        except Unsupported:
+            return 0
 
     def _set_quota(self, cores: float) -> None:
         _, period_us = self.bandwidth()
-        quota_us = cores if math.isinf(cores) else self._steps(cores, period_us, MIN_QUOTA_US, MAX_QUOTA_US)
+        low_us = max(MIN_QUOTA_US, self._burst_us())
+        quota_us = cores if math.isinf(cores) else self._steps(cores, period_us, low_us, MAX_QUOTA_US)
         self.set_bandwidth(quota_us, period_us)
 
     def _weight(self) -> Found:

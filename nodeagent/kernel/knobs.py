@@ -51,14 +51,22 @@ class Knobs:
         self.misses: dict[str, int] = {}
 
     def targets_for(
-        self, members: Iterable[Member], tiers: Iterable[str] = (), pools: Iterable[str] = ()
+        self,
+        members: Iterable[Member],
+        tiers: Iterable[str] = (),
+        pools: Iterable[str] = (),
+        *,
+        sets: bool = True,
     ) -> tuple[Knob, ...]:
-        """Knobs to read for these pods and tiers, and for `pools`, whose pods share CPUs; parents first."""
+        """Knobs to read for these pods and tiers, and for `pools`, whose pods share CPUs; parents first.
+
+        `sets`: those of the cpuset controller too.
+        """
         here, homes = tuple(members), tuple(tiers)
         knobs: set[Knob] = set()
         if (cpu := self._branches.get("cpu")) is not None:
             knobs |= cpu_knobs(here, homes, nested=cpu.version == 1)
-        if (cpuset := self._branches.get("cpuset")) is not None:
+        if sets and (cpuset := self._branches.get("cpuset")) is not None:
             knobs |= cpuset_knobs(here, (*homes, *pools), nested=cpuset.version == 1)
         return tuple(sorted(knobs, key=lambda k: (k.target.count("/"), k.target, k.kind)))
 
@@ -198,7 +206,7 @@ _CONTROLLERS = {
     Kind.MEMS: "cpuset",
     Kind.MIGRATE: "cpuset",
 }
-DESCRIPTORS = 5  # of a cgroup: the directory and four files
+DESCRIPTORS = 6  # of a cgroup: the directory and five files
 _DIALECTS: dict[tuple[str, int], type[KnobCgroup]] = {
     ("cpu", 1): CpuV1,
     ("cpu", 2): CpuV2,

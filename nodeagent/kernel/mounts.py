@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 
 from msgspec import Struct
 
-from nodeagent.kernel.errno import translated
+from nodeagent.kernel.files import read_whole
 from nodeagent.model.errors import Gone, Unsupported
 
 MAX_MOUNTINFO_BYTES = 16 << 20
@@ -59,7 +59,7 @@ class Hierarchies(Struct, frozen=True):
             raise Unsupported(
                 "no cgroup hierarchy is mounted",
                 hint="mount one: mount -t cgroup2 none /sys/fs/cgroup, or in a container mount the host's "
-                "/sys and /proc and give --host-root",
+                "/sys and /proc and set agent.host_root",
             )
         return next((h for h in self.all if h.version == 2), self.all[0])
 
@@ -165,10 +165,6 @@ def _hierarchy(mount: _Mount, host_root: str) -> Hierarchy:
 
 def _text(path: str) -> str:
     try:
-        with open(path, "rb", buffering=0) as file:
-            return (file.read(MAX_MOUNTINFO_BYTES) or b"").decode("utf-8", "surrogateescape")
-    except OSError as error:
-        found = translated(error, path)
-        if isinstance(found, Gone):
-            raise Unsupported(str(found), hint="is this a Linux host, and is --host-root right?") from error
-        raise found from error
+        return read_whole(path, MAX_MOUNTINFO_BYTES).decode("utf-8", "surrogateescape")
+    except Gone as error:
+        raise Unsupported(str(error), hint="is this a Linux host, and is agent.host_root right?") from error

@@ -123,8 +123,9 @@ class PodReader:
     def _renewed(self, reading: Reading, containers: tuple[Container, ...]) -> Pod:
         pod = self._pod
         self._busy = pod is None or reading is not pod.reading
-        if pod is None or self._busy or (containers, self._unsupported) != (pod.containers, pod.unsupported):
-            self._pod = pod = Pod(self._member.spec, reading, containers, self._unsupported)
+        unsupported = self._unsupported + self._cgroup.lacks
+        if pod is None or self._busy or (containers, unsupported) != (pod.containers, pod.unsupported):
+            self._pod = pod = Pod(self._member.spec, reading, containers, unsupported)
         return pod
 
     def _find_psi(self) -> None:

@@ -17,14 +17,14 @@ _UNPRIVILEGED_US = 2_000_000
 _LONGEST_US = 10_000_000
 
 
-def open_trigger(path: str, stall_us: int = 50_000, window_us: int = 500_000) -> int:
+def open_trigger(path: str, stall_us: int = 50_000, window_us: int = 500_000, *, longer: bool = True) -> int:
     """A descriptor for poll(POLLPRI): `path` (a pressure file) had `some` stall of `stall_us` in a window.
 
-    Where the window is refused, the next multiple of 2 s is taken with the same `stall_us`: later, but not
-    less sensitive. Gone, Refused or Unsupported when there can be no trigger.
+    Where the window is refused, the next multiple of 2 s is taken with the same share of stall, if `longer`
+    ones will do. Gone, Refused or Unsupported when there can be no trigger.
     """
     longer_us = -(-window_us // _UNPRIVILEGED_US) * _UNPRIVILEGED_US
-    windows = [window_us, longer_us] if window_us < longer_us <= _LONGEST_US else [window_us]
+    windows = [window_us, longer_us] if longer and window_us < longer_us <= _LONGEST_US else [window_us]
     for window in windows[:-1]:
         try:
             return _opened(path, stall_us, window)
@@ -32,7 +32,7 @@ def open_trigger(path: str, stall_us: int = 50_000, window_us: int = 500_000) ->
             if error.errno not in (errno.EPERM, errno.EINVAL):
                 break
     try:
-        return _opened(path, stall_us, windows[-1])
+        return _opened(path, stall_us * windows[-1] // window_us, windows[-1])
     except OSError as error:
         raise _explained(error, path) from error
 

@@ -119,6 +119,11 @@ class CgroupReader:
     def files(self) -> tuple[KeptFile[Any], ...]:  # Any: each parses to something else
         return self._files if self._psi is None else (*self._files, *self._psi.files)
 
+    @property
+    def lacks(self) -> tuple[str, ...]:
+        """What no file of this cgroup tells: ("memory",) where it is in no memory hierarchy."""
+        return ("memory",) if self._memory.usage.absent else ()
+
     def read(
         self, at: float, slow: bool, full: bool, parent_moved: bool, run_delay_us: int | None = None
     ) -> Reading:

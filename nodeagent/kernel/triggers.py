@@ -1,6 +1,7 @@
 """PSI triggers on the LS pods, and on the node where a pod has no pressure of its own (psi.rst).
 
 Only online work that waits shall wake the agent: Batch waiting for CPU is what a full node looks like.
+Without CAP_SYS_RESOURCE the kernel takes windows of 2 s only; a tick no longer than that sees it sooner.
 """
 
 from __future__ import annotations
@@ -13,16 +14,18 @@ from nodeagent.kernel.psi_trigger import open_trigger
 from nodeagent.model.errors import AgentError
 
 WINDOW_US = 500_000
-MAX_TRIGGERS = 64  # each costs a kernel thread's attention
+MAX_TRIGGERS = 32  # each costs a kernel thread, and 14 ms to close
+UNPRIVILEGED_WINDOW_S = 2.0
 NODE = ""
 
 
 class Triggers:
     """One descriptor per watched pressure file; where none can be had the timer alone drives the ticks."""
 
-    def __init__(self, host_root: str, hierarchies: Hierarchies, stall_ratio: float) -> None:
+    def __init__(self, host_root: str, hierarchies: Hierarchies, stall_ratio: float, tick_s: float) -> None:
         self._node = os.path.join(host_root, "proc/pressure/cpu")
         self._unified = hierarchies.unified
+        self._longer = tick_s > UNPRIVILEGED_WINDOW_S
         self._stall_us = max(1, round(stall_ratio * WINDOW_US))
         self._open: dict[str, int] = {}
         self._failed: set[str] = set()
@@ -40,8 +43,9 @@ class Triggers:
             os.close(self._open.pop(gone))
         self._failed &= set(wanted)
         for cgroup in wanted:
-            if cgroup not in self._open and cgroup not in self._failed:
-                self._add(cgroup)
+            self._add(cgroup)
+        if self._failed - {NODE}:
+            self._add(NODE)
 
     def fired(self, fd: int, events: int) -> bool:
         """True for a stall; a descriptor whose cgroup is gone (POLLERR) is closed."""
@@ -63,7 +67,11 @@ class Triggers:
         return self._unified is not None and os.access(self._path(cgroup), os.R_OK | os.W_OK)
 
     def _add(self, cgroup: str) -> None:
+        if cgroup in self._open or cgroup in self._failed:
+            return
         try:
-            self._open[cgroup] = open_trigger(self._path(cgroup), self._stall_us, WINDOW_US)
+            self._open[cgroup] = open_trigger(
+                self._path(cgroup), self._stall_us, WINDOW_US, longer=self._longer
+            )
         except AgentError:
             self._failed.add(cgroup)

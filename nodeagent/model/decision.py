@@ -5,6 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from nodeagent.model.capacity import Capacity, Lent
+from nodeagent.model.placement import Placement
 from nodeagent.model.plan import Change, Knob, Outcome, Setting, Value
 from nodeagent.model.snapshot import Snapshot
 
@@ -62,12 +63,13 @@ class Histogram(Struct, frozen=True, gc=False):
 
 
 class OnlineHistory(Struct, frozen=True, gc=False):
-    """Histograms of online use: the node's and each NUMA node's (by id). Checkpointed."""
+    """Histograms of online use: the node's and each NUMA node's (by id), on so many `cores`. Checkpointed."""
 
     cpu: Histogram = Histogram()
     memory: Histogram = Histogram()
     zone_cpu: dict[int, Histogram] = {}
     zone_memory: dict[int, Histogram] = {}
+    cores: int = 0  # 0: nothing observed yet
 
 
 class Offer(Struct, frozen=True, gc=False):
@@ -105,10 +107,26 @@ class BusyPart(Struct, frozen=True, array_like=True, gc=False):
     other_core_s: float = 0.0
 
 
+class Wait(Struct, frozen=True, array_like=True, gc=False):
+    """How long an LS pod waited for CPU, own throttling taken off, in the last `span_s` seconds of ticks."""
+
+    span_s: float
+    waited_s: float
+    source: str
+
+
+class BatchCpus(Struct, frozen=True, array_like=True, gc=False):
+    """How many CPUs Batch was given, and when that was changed last (monotonic seconds)."""
+
+    cpus: int
+    at: float
+
+
 class Memory(Struct, frozen=True, gc=False):
     """All that outlives a tick. Owned by the engine; no detector or enforcer has any."""
 
     previous: Snapshot | None = None
+    waits: dict[str, Wait] = {}
     spells: tuple[Spell, ...] = ()
     drifts: tuple[Drift, ...] = ()
     known: dict[str, KnownUse] = {}
@@ -117,6 +135,8 @@ class Memory(Struct, frozen=True, gc=False):
     online_cores: tuple[tuple[float, float], ...] = ()  # (monotonic, cores), for the enforcement window
     offer: Offer = Offer()
     batch: BatchLimit = BatchLimit()
+    batch_cpus: BatchCpus | None = None
+    placement: Placement | None = None
     lent: Lent = Lent()
 
 
@@ -131,6 +151,7 @@ class Decision(Struct, frozen=True, gc=False, kw_only=True):
     """`plan` is complete: a knob of ours that is neither in it nor in `yielded` is given back.
 
     `yielded` knobs are not written in this tick: somebody else holds them, for now or for good.
+    `placement` is where everything shall run, None while the agent does not place pods.
     `batch_limit_cores` is what Batch as a whole may use, None while not known.
     """
 
@@ -142,6 +163,7 @@ class Decision(Struct, frozen=True, gc=False, kw_only=True):
     capacity: Capacity
     batch_limit_cores: float | None
     limit_why: str
+    placement: Placement | None = None
 
 
 class Tick(Struct, frozen=True, gc=False):

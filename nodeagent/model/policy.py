@@ -91,10 +91,7 @@ class PressurePolicy(Struct, frozen=True, forbid_unknown_fields=True):
 
     ls_cpu_stall_ratio: Annotated[
         float, Meta(gt=0.0, le=1.0, description="share of wall time in which an LS pod may wait for CPU")
-    ] = 0.10
-    min_usage_cores: Annotated[
-        float, Meta(ge=0.0, description="an LS pod that uses less than this does not count as hurt")
-    ] = 0.01
+    ] = 0.20
     rise_s: Annotated[float, Meta(ge=0.0, le=600.0, description="how long it must last to count")] = 0.0
     fall_s: Annotated[
         float, Meta(ge=0.0, le=600.0, description="how long it counts after the last time seen")
@@ -102,7 +99,18 @@ class PressurePolicy(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class NumaPolicy(Struct, frozen=True, forbid_unknown_fields=True):
-    """When an online pod's memory counts as being in the wrong place."""
+    """Where pods run, and when an online pod's memory counts as being in the wrong place."""
+
+    placement: Annotated[
+        bool,
+        Meta(description="give LS pods that ask whole cores of their own, and Batch whole cores of the rest"),
+    ] = False
+    mid_cpus: Annotated[
+        int, Meta(ge=0, le=65536, description="CPUs of a pool of MID's own; 0 = MID shares one with LS")
+    ] = 0
+    move_after_s: Annotated[
+        float, Meta(ge=0.0, le=3600.0, description="shortest time between two changes of Batch's CPUs")
+    ] = 10.0
 
     remote_ratio: Annotated[
         float,
@@ -129,11 +137,11 @@ class DriftPolicy(Struct, frozen=True, forbid_unknown_fields=True):
 class Policy(Struct, frozen=True, forbid_unknown_fields=True):
     """Everything that `decide` may know of the operator's wishes.
 
-    `scope` are globs of cgroup paths below which the agent may write ("**" crosses "/").
+    Only cgroups whose whole path matches a glob of `scope` may be written ("**" crosses "/").
     """
 
     scope: Annotated[
-        tuple[str, ...], Meta(description="cgroup paths (globs) below which values may be written")
+        tuple[str, ...], Meta(description="globs; only cgroups whose whole path matches one may be written")
     ] = ("nodeagent/**",)
     capacity: CapacityPolicy = CapacityPolicy()
     cpu: CpuPolicy = CpuPolicy()

@@ -32,6 +32,7 @@ def events(before: Tick | None, now: Tick) -> Iterator[Event]:
     yield from _pods(before, now)
     yield from _signals(before, now)
     yield from _limit(before, now)
+    yield from _unplaced(before, now)
     yield from _writes(before, now)
     yield from _drifts(before, now)
     yield from _offer(before, now)
@@ -67,6 +68,15 @@ def _limit(before: Tick | None, now: Tick) -> Iterator[Event]:
             keys["was_cores"] = round(old, 3)
         notable = old is None or new < NOTABLE_FALL * old
         yield Event("info" if notable else "debug", "batch.limit", keys)
+
+
+def _unplaced(before: Tick | None, now: Tick) -> Iterator[Event]:
+    old = before.decision.placement if before else None
+    told = dict(old.unplaced) if old else {}
+    found = now.decision.placement
+    for uid, why in found.unplaced if found else ():
+        if told.get(uid) != why:
+            yield Event("warning", "pod.unplaced", {"pod": uid, "why": why})
 
 
 def _writes(before: Tick | None, now: Tick) -> Iterator[Event]:

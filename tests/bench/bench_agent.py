@@ -62,7 +62,7 @@ def cost(home: Path) -> bool:
         memory = process.memory_info()
         kernel = int(kernel_file.read_text()) / MIB if kernel_file is not None else None
         figures = [
-            Figure("ticks", ticks, "ticks"),
+            Figure("ticks, early ones (PSI, cgroup) too", ticks, "ticks"),
             Figure("CPU share of one core", spent_s / passed_s * 100, "%", 1.0),
             Figure("CPU time per tick, all threads", spent_s / ticks * 1e3, "ms"),
             Figure("resident memory", memory.rss / MIB, "MiB", 64.0),

@@ -99,7 +99,7 @@ def main() -> bool:
             Figure("C: pread of the kept files", ms["floor"], "ms"),
             Figure("full tick", ms["full"], "ms"),
             Figure("open-read-dict Python", ms["naive"], "ms"),
-            Figure("tiered tick (mean)", statistics.mean(costs["tiered"]) * 1e3, "ms"),
+            Figure("tiered tick (mean of the middle 80 %)", _mean(costs["tiered"]) * 1e3, "ms"),
             Figure("full tick / C", ms["full"] / ms["floor"], "x", 1.6),
             Figure("full tick / open-read-dict", ms["full"] / ms["naive"], "x", 0.25),
             Figure("tiered tick / full tick", _tiered_ratio(costs), "x", 0.4),
@@ -115,7 +115,13 @@ def _all_active() -> float:
 
 
 def _tiered_ratio(costs: dict[str, list[float]]) -> float:
-    return statistics.mean(costs["tiered"]) / statistics.mean(costs["full"])
+    return _mean(costs["tiered"]) / _mean(costs["full"])
+
+
+def _mean(each: list[float]) -> float:
+    """Mean of the middle 80 %: ticks differ by which pods' slow tier is due, and by what disturbs them."""
+    tenth = len(each) // 10
+    return statistics.mean(sorted(each)[tenth : len(each) - tenth])
 
 
 def _costs(

@@ -88,12 +88,13 @@ def test_ls_pressure_cuts_batch_and_batch_grows_back_when_ls_is_calm(tmp_path: P
     hog = executed(tmp_path / "run", "batch", batch, _spin(CPUS))
     with running(tmp_path, cpu__recover_ratio_per_s=0.2) as agent, hog:
         until(lambda: quota_cores(OWN_TIER) is not None, "a quota on the tier")
+        full = quota_cores(OWN_TIER) or 0.0
         with executed(agent.runtime, "ls", ls, _spin(2 * CPUS)):  # more threads than CPUs: some must wait
             until(lambda: bool(agent.named("ls-cpu-pressure.began")), "pressure is seen")
             until(lambda: (quota_cores(OWN_TIER) or 9.0) <= 0.2, "Batch is cut to its floor")
         low = quota_cores(OWN_TIER)
         assert low is not None and low >= 0.1
-        until(lambda: (quota_cores(OWN_TIER) or 0.0) >= CPUS * 0.5, "Batch grows back", 30.0)
+        until(lambda: (quota_cores(OWN_TIER) or 0.0) >= full / 2, "Batch grows back", 30.0)
 
 
 def test_a_new_pod_is_noticed_long_before_the_next_tick(tmp_path: Path) -> None:
@@ -127,6 +128,17 @@ def test_a_second_agent_on_the_same_state_is_refused_and_told_who_holds_it(tmp_p
         )
         assert refused.returncode == 1
         assert f"pid {first.process.pid}" in refused.stderr.decode()
+
+
+def test_a_second_agent_with_another_state_does_not_enforce_on_the_same_node(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    with running(tmp_path) as first:
+        second = RunningAgent(tmp_path / "other")
+        assert second.process.wait(20) == 1
+        said = second.log_path.read_text().strip().splitlines()[-1]
+        assert f"another agent enforces on this node: pid {first.process.pid} " in said
+        with running(tmp_path / "other", agent__mode="observe") as watching:
+            assert watching.process.poll() is None
 
 
 def test_fifty_kills_at_random_instants_then_restore_gives_every_file_its_original(tmp_path: Path) -> None:

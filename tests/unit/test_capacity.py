@@ -6,6 +6,8 @@ import math
 
 from msgspec.structs import replace
 
+from nodeagent.core.decide import decide
+from nodeagent.model.decision import Memory
 from nodeagent.model.snapshot import Snapshot
 from tests.unit.world import Load, World
 
@@ -53,3 +55,25 @@ def test_that_bound_falls_at_once_and_does_not_rise_while_the_use_is_not_told() 
     assert low <= before - 3.5
     world.run(*[Load(ls_cores=1.0, batch_cores=1.0)] * 30)
     assert world.quota == low
+
+
+def test_the_history_of_a_much_larger_machine_is_not_believed() -> None:
+    large = World(cores=64)
+    large.run(*[Load(ls_cores=40.0) for _ in range(20)])
+    small = World(cores=2)
+    small.memory = Memory(online=large.memory.online)
+    last = small.run(*[Load(ls_cores=0.2, batch_cores=0.1) for _ in range(4)])[-1]
+    assert last.capacity.cpu.computed > 1.0
+
+
+def test_a_pod_in_no_memory_hierarchy_counts_as_the_system_and_does_not_withdraw_the_offer() -> None:
+    world, offers = World(), []
+    for _ in range(4):
+        seen = world.snapshot(Load())
+        ls, *rest = seen.pods
+        blank = replace(ls.reading, memory_bytes=None, inactive_file_bytes=None)
+        untold = replace(ls, unsupported=("memory",), reading=blank)
+        decision, world.memory = decide(replace(seen, pods=(untold, *rest)), world.policy, world.memory)
+        offers.append(decision.capacity)
+    assert offers[-1].withdrawn == ""
+    assert offers[-1].memory.computed > 0.0

@@ -338,3 +338,10 @@ def test_what_is_no_size_is_refused(text: str) -> None:
 @given(st.integers(0, 1 << 53))
 def test_a_printed_size_reads_back_within_its_precision(size: int) -> None:
     assert parse_bytes(format_bytes(size)) == pytest.approx(size, rel=0.051, abs=0.5)
+
+
+def test_a_list_on_the_command_line_may_be_written_as_check_prints_it() -> None:
+    as_toml = load(None, env={}, overrides={"scope": '["a/**", "b/**"]'}).policy.scope
+    assert as_toml == load(None, env={}, overrides={"scope": "a/**, b/**"}).policy.scope == ("a/**", "b/**")
+    with pytest.raises(Misconfigured, match=r"scope takes a list such as"):
+        load(None, env={}, overrides={"scope": '["a/**"'})

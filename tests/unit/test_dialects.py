@@ -251,3 +251,18 @@ def test_links_are_not_followed_and_a_missing_directory_is_gone(tmp_path: Path) 
         CpuV2(str(directory)).read(Kind.CPU_QUOTA)
     with pytest.raises(Gone):
         Cgroup(str(tmp_path / "nowhere"))
+
+
+@DIALECTS
+def test_a_quota_never_goes_below_the_burst_which_the_kernel_would_refuse(
+    dialect: type[CpuCgroup], files: dict[str, str], tmp_path: Path
+) -> None:
+    for name, text in {**files, "cpu.cfs_burst_us": "50000", "cpu.max.burst": "50000"}.items():
+        (tmp_path / name).write_text(f"{text}\n")
+    with contextlib.closing(dialect(str(tmp_path))) as cgroup:
+        found = cgroup.read(Kind.CPU_QUOTA)
+        assert (found.low, found.scale) == (0.5, 100_000)
+        with pytest.raises(Refused, match=r"0\.1 is outside of 0\.5"):
+            cgroup.write(Kind.CPU_QUOTA, 0.1)
+        cgroup.write(Kind.CPU_QUOTA, 0.5)
+        assert cgroup.read(Kind.CPU_QUOTA).actual == 0.5

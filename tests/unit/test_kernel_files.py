@@ -121,3 +121,7 @@ def test_read_whole_is_bounded_and_says_gone(tmp_path: Path) -> None:
     assert len(read_whole(str(tmp_path / "procs"))) == 200_000
     with pytest.raises(Gone):
         read_whole(str(tmp_path / "none"))
+
+
+def test_read_whole_goes_on_where_the_kernel_gives_pieces() -> None:
+    assert b"[stack]" in read_whole("/proc/self/smaps")  # its last lines; one read gives a page at most

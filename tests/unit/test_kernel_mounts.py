@@ -73,7 +73,7 @@ def test_without_any_hierarchy_it_says_what_to_mount(tmp_path: Path) -> None:
     root = trees.plant(tmp_path, {"proc/1/mountinfo": "21 1 8:1 / / rw - ext4 /dev/sda1 rw\n"})
     with pytest.raises(Unsupported) as failure:
         find_hierarchies(root)
-    assert "--host-root" in failure.value.hint
+    assert "agent.host_root" in failure.value.hint
 
 
 def test_without_proc_it_says_which_file_is_missing(tmp_path: Path) -> None:
@@ -86,3 +86,11 @@ def test_garbage_between_the_lines_takes_nothing_away(garbage: str, at: int) -> 
     lines = trees.HYBRID["proc/1/mountinfo"].splitlines(keepends=True)
     lines.insert(at % (len(lines) + 1), "".join(c for c in garbage if c.isprintable()) + "\n")
     assert parse_mountinfo("".join(lines)).roots.keys() >= {"cpu", "cpuacct", "memory", "pids"}
+
+
+def test_a_mountinfo_with_thousands_of_other_mounts_is_read_whole(tmp_path: Path) -> None:
+    pods = "".join(
+        f"{order} 21 0:9 / /var/lib/pod{order} rw - tmpfs tmpfs rw\n" for order in range(1000, 9000)
+    )
+    tree = trees.HYBRID | {"proc/1/mountinfo": pods + trees.HYBRID["proc/1/mountinfo"]}
+    assert find_hierarchies(trees.plant(tmp_path, tree)).mode == "hybrid"

@@ -48,6 +48,12 @@ def start(tmp_path: Path) -> Iterator[Start]:
         assert reader.kept == 0
 
 
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One hybrid machine for many examples, each of which puts back the file that it spoils."""
+    return Path(trees.plant(tmp_path_factory.mktemp("host"), {**trees.HYBRID, **trees.NUMA}))
+
+
 def only(reader: NodeReader, members: tuple[Member, ...], at: float, *, full: bool = False) -> Pod:
     seen = reader.read(members, at, full=full)
     assert not seen.vanished
@@ -286,21 +292,19 @@ def test_garbled_files_give_none_and_are_counted(tmp_path: Path, machine: str, c
         st.binary(max_size=200), st.builds(lambda n: b"%d\n" % n, st.integers(-(2**66), 2**66))
     ),
 )
-def test_whatever_one_file_holds_a_tick_is_read(
-    tmp_path_factory: pytest.TempPathFactory, path: str, content: bytes
-) -> None:
-    root = tmp_path_factory.mktemp("host")
-    trees.plant(root, {**trees.HYBRID, **trees.NUMA, path: content})
-    members = (trees.member(root, f"{CG}/cpu"),)
+def test_whatever_one_file_holds_a_tick_is_read(host: Path, path: str, content: bytes) -> None:
+    members = (trees.member(host, f"{CG}/cpu"),)
+    trees.plant(host, {path: content})
     try:
-        reader = NodeReader(str(root))
+        reader = NodeReader(str(host))
     except AgentError:
         assert path == "proc/1/mountinfo"
     else:
         for at in (7.0, 8.0):
             reader.read(members, at)
         reader.close()
-    shutil.rmtree(root)
+    finally:
+        trees.plant(host, {path: {**trees.HYBRID, **trees.NUMA}[path]})
 
 
 def test_boot_id_is_read_and_checked(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from nodeagent.core.rates import view
+from nodeagent.core.scene import Sight
 from nodeagent.detect.numa_remote import detect
 from nodeagent.model.decision import Condition
 from nodeagent.model.plan import Kind, Knob, KnobReading
@@ -35,7 +36,7 @@ def found(
         Knob(Kind.CPUS, CGROUP), "" if effective else cpus, effective=cpus if effective else ""
     )
     seen = replace(samples.snapshot(1, pods=(pod,), knobs=(told,)), topology=topology)
-    return list(detect(view(seen, None), Policy(numa=policy or NumaPolicy())))
+    return list(detect(Sight(view(seen, None), {}), Policy(numa=policy or NumaPolicy())))
 
 
 def test_memory_on_another_node_than_the_cpus_is_told_with_its_share() -> None:

@@ -29,7 +29,7 @@ BUILD_TOOLS = re.compile(
 )
 INSTALL = f"""set -e
 cd {SOURCE_DIR}
-python3 -m pip install --quiet --no-index --no-deps --no-compile --break-system-packages \
+python3 -m pip install --quiet --no-index --no-deps --break-system-packages \
     --root-user-action ignore --disable-pip-version-check dist/*.whl
 install -D -m 644 systemd/nodeagent.service /etc/systemd/system/nodeagent.service
 """

@@ -1,6 +1,6 @@
 """`make vm-test`: the live tests inside a guest, one boot for each cgroup mode, and what came out.
 
-The v2 boot runs all of tests/live and what makes sense only in a guest (tests/vm/inside), the others CORE.
+All run what makes sense only in a guest (tests/vm/inside), v2 also all of tests/live, the others their core.
 """
 
 from __future__ import annotations
@@ -20,10 +20,8 @@ from tests.vm.machine import Machine
 
 MODES = ("v2", "v1", "hybrid")
 CORE = (
-    "tests/live/test_agent.py",
-    "tests/live/test_knobs.py",
-    "tests/live/test_place.py",
-    "tests/live/test_reading.py",
+    *(f"tests/live/test_{part}.py" for part in ("agent", "host", "knobs", "place", "reading")),
+    "tests/vm/inside",
 )
 FULL = ("tests/live", "tests/vm/inside")
 # Repetition: what it adds to the core does not depend on the mode.
@@ -69,7 +67,7 @@ class LastLine:
         return next((line.strip("= \r") for line in reversed(lines) if line.strip()), "said nothing")
 
 
-def pytest_argv(mode: str, core: bool, more: Sequence[str]) -> list[str]:
+def pytest_argv(core: bool, more: Sequence[str]) -> list[str]:
     """The command in the guest; `more` is for pytest."""
     chosen = [*CORE, "-k", NOT_IN_CORE] if core else [*FULL]
     fixed = [
@@ -81,7 +79,7 @@ def pytest_argv(mode: str, core: bool, more: Sequence[str]) -> list[str]:
         f"--timeout={TEST_TIMEOUT_S}",
         "--durations=10",
     ]
-    return [*fixed, "-o", f"junit_suite_name={mode}", *chosen, *more]
+    return [*fixed, *chosen, *more]
 
 
 def run(machine: Machine, modes: Sequence[str], short: bool, more: Sequence[str]) -> int:
@@ -101,7 +99,7 @@ def _one(machine: Machine, core: bool, more: Sequence[str]) -> Result:
             up = time.monotonic()
             project.install(guest)
             installed = time.monotonic()
-            argv = pytest_argv(machine.cgroup, core, more)
+            argv = pytest_argv(core, more)
             code = guest.run(argv, BOOT_LIMIT_S, ENVIRONMENT, project.SOURCE_DIR, output)
     done = time.monotonic()
     return Result(machine.cgroup, code, output.text, up - begin, installed - up, done - installed)

@@ -1,0 +1,83 @@
+"""What the placement is asked in this tick: who wants cores of its own, what is there now, what is free.
+
+After a restart the sets that the last run wrote are what is there now, so nothing moves.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from nodeagent.core.placement import place
+from nodeagent.core.rates import View
+from nodeagent.model.cpuset import CpuSet
+from nodeagent.model.decision import BatchCpus, Memory
+from nodeagent.model.placement import BindRequest, Placed, Placement
+from nodeagent.model.plan import Kind, Knob, KnobReading
+from nodeagent.model.pod import OWN_TIER, PodSpec, Qos
+from nodeagent.model.policy import NumaPolicy
+
+
+def placement(
+    view: View, policy: NumaPolicy, memory: Memory, batch_cores: float | None, scope: frozenset[str]
+) -> tuple[Placement | None, BatchCpus | None]:
+    """Where everything runs from now on; None while pods are not placed or the Batch limit is not known."""
+    if not policy.placement or batch_cores is None:
+        return None, None
+    wanted = _batch_cpus(view, policy, memory.batch_cpus, batch_cores)
+    bound = [p.pod.spec for p in view.pods if p.pod.spec.cgroup in scope and _binds(p.pod.spec)]
+    knobs = {r.knob: r for r in view.snapshot.knobs}
+    found = place(
+        view.snapshot.topology,
+        tuple(_request(spec) for spec in bound),
+        memory.placement or _held(bound, knobs),
+        _free_bytes(view, {spec.uid for spec in bound}),
+        batch_cores=float(wanted.cpus),
+        batch_floor_cpus=1,
+        hands_off=CpuSet(view.snapshot.topology.isolated),
+        mid_cpus=policy.mid_cpus,
+    )
+    return found, wanted
+
+
+def _binds(spec: PodSpec) -> bool:
+    return spec.qos is Qos.LS and spec.numa_bind
+
+
+def _request(spec: PodSpec) -> BindRequest:
+    cpus = max(1, math.ceil(spec.cpu_request_cores or 1.0))
+    return BindRequest(spec.uid, cpus, spec.memory_request_bytes or 0, spec.exclusive, spec.near)
+
+
+def _batch_cpus(view: View, policy: NumaPolicy, last: BatchCpus | None, cores: float) -> BatchCpus:
+    """The limit in whole CPUs, changed no more often than the policy says: quota is the fine adjustment."""
+    now, cpus = view.snapshot.at, max(1, math.ceil(cores - 1e-6))
+    if last is None or (cpus != last.cpus and now - last.at >= policy.move_after_s):
+        return BatchCpus(cpus, now)
+    return last
+
+
+def _held(bound: list[PodSpec], knobs: Mapping[Knob, KnobReading]) -> Placement:
+    """What the last run wrote."""
+
+    def written(kind: Kind, cgroup: str) -> str:
+        reading = knobs.get(Knob(kind, cgroup))
+        return reading.written if reading is not None and isinstance(reading.written, str) else ""
+
+    seats = (Placed(s.uid, written(Kind.CPUS, s.cgroup), written(Kind.MEMS, s.cgroup)) for s in bound)
+    return Placement(bound=tuple(s for s in seats if s.cpus), batch=written(Kind.CPUS, OWN_TIER))
+
+
+def _free_bytes(view: View, bound: set[str]) -> dict[int, int]:
+    """By NUMA node: free, cheap to drop, or used by a bound pod, whose request is counted instead."""
+    free = {
+        m.numa_node: m.free_bytes + (m.inactive_file_bytes or 0) + (m.reclaimable_bytes or 0)
+        for m in view.snapshot.node.numa_memory
+        if m.numa_node is not None
+    }
+    for p in view.pods:
+        if p.pod.spec.uid in bound:
+            for node, size in p.pod.reading.pages_by_node or ():
+                if node in free:
+                    free[node] += size
+    return free

@@ -1,0 +1,86 @@
+"""systemd/nodeagent.service as systemd runs it: hardened, reloaded, stopped, killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from nodeagent.model.pod import OWN_TIER
+from tests.live.running import SPIN, cpu_file, executed, quota_cores, unique, until
+from tests.vm.inside.guest import ONLY_HERE, output
+
+pytestmark = ONLY_HERE
+RUN_DIR = Path("/run/nodeagent")
+CONFIG = Path("/etc/nodeagent/nodeagent.toml")
+
+
+def shown(name: str) -> str:
+    return output("systemctl", "show", "--property", name, "--value", "nodeagent")
+
+
+def said() -> str:
+    """The journal of this start and of those before it."""
+    return output("journalctl", "--unit", "nodeagent", "--output", "cat", "--no-pager")
+
+
+def idle() -> str:
+    file = cpu_file(f"{OWN_TIER}/cpu.idle")
+    return file.read_text() if file.exists() else "none"
+
+
+@pytest.fixture
+def pod() -> Iterator[str]:
+    """A Batch pod under the unit, which was started before it."""
+    output("systemctl", "daemon-reload")
+    output("systemctl", "start", "nodeagent")
+    name = unique("unit")
+    try:
+        with executed(RUN_DIR, "batch", name, SPIN):
+            until(lambda: quota_cores(f"{OWN_TIER}/{name}") is not None, "a quota on the pod")
+            yield name
+    finally:
+        output("systemctl", "stop", "nodeagent")
+        CONFIG.unlink(missing_ok=True)
+
+
+def test_it_bounds_batch_with_the_capabilities_of_the_unit_and_gives_all_back_when_stopped(pod: str) -> None:
+    assert shown("ActiveState") == "active"
+    assert quota_cores(OWN_TIER) is not None
+    assert idle() in ("1\n", "none")
+    output("systemctl", "stop", "nodeagent")
+    assert quota_cores(OWN_TIER) is None
+    assert quota_cores(f"{OWN_TIER}/{pod}") is None
+    assert idle() in ("0\n", "none")
+    assert (shown("Result"), shown("ExecMainStatus")) == ("success", "0")
+
+
+def test_daemon_reload_undoes_nothing(pod: str) -> None:
+    assert idle() in ("1\n", "none")
+    output("systemctl", "daemon-reload")
+    assert quota_cores(OWN_TIER) is not None
+    assert quota_cores(f"{OWN_TIER}/{pod}") is not None
+    assert idle() in ("1\n", "none")
+
+
+def test_reload_takes_the_file_that_was_written_meanwhile(pod: str) -> None:
+    CONFIG.write_text("[cpu]\nfloor_cores = 0.25\n")
+    output("systemctl", "reload", "nodeagent")
+    until(lambda: f'"path": "{CONFIG}"' in said(), "the file is read")
+    CONFIG.write_text("[cpu]\nflor_cores = 0.25\n")
+    output("systemctl", "reload", "nodeagent")
+    until(lambda: "config.refused" in said(), "the bad file is refused")
+    assert shown("ActiveState") == "active"
+
+
+def test_after_kill_9_systemd_gives_back_first_and_then_starts_it_again(pod: str) -> None:
+    before, main = int(shown("NRestarts")), int(shown("MainPID"))
+    told = said().count("restored  cpu.quota")
+    os.kill(main, signal.SIGKILL)
+    until(lambda: int(shown("NRestarts")) == before + 1, "the restart")
+    assert said().count("restored  cpu.quota") == told + 2  # the tier and the pod
+    until(lambda: quota_cores(f"{OWN_TIER}/{pod}") is not None, "a quota again")
+    assert int(shown("MainPID")) != main
