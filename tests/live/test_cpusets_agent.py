@@ -38,7 +38,7 @@ def test_a_bound_pod_gets_cores_that_batch_leaves_and_everything_is_given_back(t
         until(lambda: not _cpus(own) & _cpus(others), "own cores")
         assert _cpus(own) and _cpus(others) and _cpus(OWN_TIER) >= _cpus(others)
         child = int(Path(f"/proc/{pod.pid}/task/{pod.pid}/children").read_text().split()[0])
-        assert os.sched_getaffinity(child) == _cpus(own)
+        assert CpuSet(os.sched_getaffinity(child)) == _cpus(own)
         time.sleep(1.0)
         agent.stop()
         assert agent.named("giveback.done")[0]["left"] == 0
