@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
@@ -118,12 +118,10 @@ def exec_(  # noqa: PLR0913, PLR0917  one argument per option
 ) -> None:
     """Run COMMAND in a pod cgroup of its own: nodeagent/<qos>/<name> in every hierarchy.
 
-    Signals are forwarded, the exit status is COMMAND's (128+N when signal N ended it, 127 when it is not
-    found). When COMMAND ends, what it left running is ended too and the cgroup is removed. Works beside a
-    running agent, which then sees the pod at once, and without one.
+    Signals are forwarded, the exit status is COMMAND's (128+N for signal N, 127 when it is not found). What
+    COMMAND leaves running is ended, and the cgroup removed. Works with a running agent and without.
 
     \b
-      nodeagent exec --qos ls -- python3 -m http.server 8000
       nodeagent exec --qos ls --cpus 8 --memory 16Gi --numa bind --near eth1 -- ./server
       nodeagent exec --qos batch --cpus 4 --name encode -- ffmpeg -i in.mkv out.mp4
     """
@@ -143,9 +141,7 @@ def exec_(  # noqa: PLR0913, PLR0917  one argument per option
         name=name,
         run_dir=run_dir or os.environ.get("RUNTIME_DIRECTORY") or "/run/nodeagent",
     )
-    if output == "json":
-        click.echo(f'{{"exit_status": {status}}}', err=True)
-    sys.exit(status)
+    _leave(status, output)
 
 
 @cli.command()
@@ -231,6 +227,13 @@ def main() -> None:
         where = f"{error.filename}: " if error.filename else ""
         _fail(f"{where}{error.strerror or error}", "", 1)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _leave(status: int, output: str) -> NoReturn:
+    """Exit as a command did; as JSON it is said too, where its own output is not."""
+    if output == "json":
+        click.echo(f'{{"exit_status": {status}}}', err=True)
+    sys.exit(status)
 
 
 def _say_no_more() -> None:

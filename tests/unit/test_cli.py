@@ -105,3 +105,22 @@ def test_a_run_directory_that_cannot_be_made_is_one_line_and_exit_1(tmp_path: Pa
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert done.stderr.splitlines()[-1] == f"nodeagent: {tmp_path}/file/run: Not a directory"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--qos", "ls", "--exclusive"), "--exclusive says how to bind, but nothing is to be bound"),
+        (("--qos", "ls", "--numa", "bind"), "bind to how many cores? (add --cpus N, or --exclusive"),
+        (("--qos", "mid", "--numa", "bind", "--cpus", "2"), "a mid pod cannot be bound"),
+        (("--qos", "ls", "--numa", "on"), "'on' is not one of 'bind', 'none'"),
+    ],
+)
+def test_exec_says_what_does_not_go_together_of_numa(
+    tmp_path: Path, words: tuple[str, ...], said: str
+) -> None:
+    done = nodeagent("exec", "--run-dir", str(tmp_path), *words, "--", "true")
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
