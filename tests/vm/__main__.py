@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import tests.vm
@@ -98,10 +99,9 @@ def _content_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--project", action="store_true", help="install this checkout: nodeagent, its unit, its tests"
     )
-    more = {"type": str, "action": "append", "default": []}
-    sub.add_argument("--copy", metavar="DIR:GUESTDIR", help="bring a folder in", **more)  # type: ignore[arg-type]
     text = "have a folder live in the guest (GUESTDIR: /host)"
-    sub.add_argument("--share", metavar="DIR[:GUESTDIR[:ro]]", help=text, **more)  # type: ignore[arg-type]
+    sub.add_argument("--copy", action="append", default=[], metavar="DIR:GUESTDIR", help="bring a folder in")
+    sub.add_argument("--share", action="append", default=[], metavar="DIR[:GUESTDIR[:ro]]", help=text)
 
 
 def _command_options(sub: argparse.ArgumentParser) -> None:
@@ -145,7 +145,7 @@ def _boot(given: argparse.Namespace) -> int:
     made = machine(given)
     with tempfile.TemporaryDirectory(prefix="nodeagent-vm-") as work:
         if given.project:
-            made = Machine(**{**vars(made), "mounts": (*made.mounts, *project.mounts(Path(work)))})
+            made = replace(made, mounts=(*made.mounts, *project.mounts(Path(work))))
         if given.do == "start":
             guest = boot(made, given.name, given.lifetime)
             return _installed(guest, given)

@@ -80,15 +80,9 @@ def packages_tar() -> Path:
 
 def _fetch(entries: str, work: Path) -> None:
     (work / "requirements.txt").write_text(entries)
-    argv = [
-        *_installer(),
-        "--require-hashes",
-        "--no-deps",
-        "--target",
-        work / "packages",
-    ]
-    argv += ["--python-version", GUEST_PYTHON, "-r", work / "requirements.txt"]
-    done = subprocess.run([str(word) for word in argv], capture_output=True, text=True, check=False)
+    argv = [*_installer(), "--require-hashes", "--no-deps", "--python-version", GUEST_PYTHON]
+    argv += ["--target", str(work / "packages"), "--requirement", str(work / "requirements.txt")]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
     if done.returncode:
         raise VmError(f"cannot fetch the packages for the guest:\n{done.stderr[-3000:]}")
     _compile(work / "packages")
