@@ -7,6 +7,7 @@ from msgspec.structs import replace
 from nodeagent.core import capacity, drift, dwell, limit, rates, seats, share, usage, waits
 from nodeagent.core.rates import View
 from nodeagent.core.scene import Scene, Sight
+from nodeagent.core.usage import Usage
 from nodeagent.detect import DETECTORS
 from nodeagent.enforce import ENFORCERS
 from nodeagent.model.decision import BatchLimit, Decision, Memory, Signal, Spell
@@ -24,15 +25,13 @@ def decide(snapshot: Snapshot, policy: Policy, memory: Memory) -> tuple[Decision
     busy = usage.add_up(view, memory.busy)
     known = usage.remember(view, memory.known, busy)
     use = usage.usage(view, known)
-    window = _slide(view, use.told_cores, memory.online_cores, policy.cpu.window_s)
-    ceiling = capacity.cpu_ceiling(view, use, policy.capacity, max((c for _, c in window), default=None))
+    window, ceiling = _ceiling(view, use, policy, memory)
     last = _in_force(memory.batch, snapshot)
     batch, why = limit.next_limit(view, signals, policy.cpu, last, ceiling, use.cpu_sure)
     pressed = batch.cores if batch.hurt_at is not None else None
     offered = capacity.assess(view, use, policy.capacity, memory, pressed)
     scene = _scene(view, signals, policy, batch, why)
-    placed, batch_cpus = seats.placement(view, policy.numa, memory, batch.cores, scene.scope)
-    scene = replace(scene, placement=placed)
+    scene, batch_cpus = seats.seated(scene, policy.numa, memory, batch.cores)
     plan = one_owner(s for enforce in ENFORCERS for s in enforce(scene, policy))
     drifts = drift.watch(snapshot.at, snapshot.knobs, memory.drifts, policy.drift)
     decision = Decision(
@@ -44,7 +43,7 @@ def decide(snapshot: Snapshot, policy: Policy, memory: Memory) -> tuple[Decision
         capacity=offered.capacity,
         batch_limit_cores=batch.cores,
         limit_why=why,
-        placement=placed,
+        placement=scene.placement,
     )
     return decision, replace(
         memory,
@@ -59,7 +58,7 @@ def decide(snapshot: Snapshot, policy: Policy, memory: Memory) -> tuple[Decision
         offer=offered.offer,
         batch=batch,
         batch_cpus=batch_cpus,
-        placement=placed,
+        placement=scene.placement,
         lent=offered.capacity.lent,
     )
 
@@ -69,6 +68,15 @@ def _signals(sight: Sight, policy: Policy, memory: Memory) -> tuple[tuple[Signal
     return dwell.settle(
         sight.view.snapshot.at, found, memory.spells, policy.pressure.rise_s, policy.pressure.fall_s
     )
+
+
+def _ceiling(
+    view: View, use: Usage, policy: Policy, memory: Memory
+) -> tuple[tuple[tuple[float, float], ...], float | None]:
+    """What online work used in the window that counts, and what that leaves to Batch."""
+    window = _slide(view, use.told_cores, memory.online_cores, policy.cpu.window_s)
+    most = max((cores for _, cores in window), default=None)
+    return window, capacity.cpu_ceiling(view, use, policy.capacity, most)
 
 
 def _slide(

@@ -8,8 +8,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from msgspec.structs import replace
+
 from nodeagent.core.placement import place
 from nodeagent.core.rates import View
+from nodeagent.core.scene import Scene
 from nodeagent.model.cpuset import CpuSet
 from nodeagent.model.decision import BatchCpus, Memory
 from nodeagent.model.placement import BindRequest, Placed, Placement
@@ -18,26 +21,26 @@ from nodeagent.model.pod import OWN_TIER, PodSpec, Qos
 from nodeagent.model.policy import NumaPolicy
 
 
-def placement(
-    view: View, policy: NumaPolicy, memory: Memory, batch_cores: float | None, scope: frozenset[str]
-) -> tuple[Placement | None, BatchCpus | None]:
-    """Where everything runs from now on; None while pods are not placed or the Batch limit is not known."""
+def seated(
+    scene: Scene, policy: NumaPolicy, memory: Memory, batch_cores: float | None
+) -> tuple[Scene, BatchCpus | None]:
+    """The scene with its placement; None while pods are not placed or the Batch limit is not known."""
     if not policy.placement or batch_cores is None:
-        return None, None
+        return scene, None
+    view = scene.view
     wanted = _batch_cpus(view, policy, memory.batch_cpus, batch_cores)
-    bound = [p.pod.spec for p in view.pods if p.pod.spec.cgroup in scope and _binds(p.pod.spec)]
-    knobs = {r.knob: r for r in view.snapshot.knobs}
+    bound = [p.pod.spec for p in view.pods if p.pod.spec.cgroup in scene.scope and _binds(p.pod.spec)]
     found = place(
         view.snapshot.topology,
         tuple(_request(spec) for spec in bound),
-        memory.placement or _held(bound, knobs),
+        memory.placement or _held(bound, scene.knobs),
         _free_bytes(view, {spec.uid for spec in bound}),
         batch_cores=float(wanted.cpus),
         batch_floor_cpus=1,
         hands_off=CpuSet(view.snapshot.topology.isolated),
         mid_cpus=policy.mid_cpus,
     )
-    return found, wanted
+    return replace(scene, placement=found), wanted
 
 
 def _binds(spec: PodSpec) -> bool:
