@@ -28,7 +28,7 @@ from typing import TypeGuard
 from msgspec.structs import replace
 
 from nodeagent.model.errors import Failed
-from nodeagent.model.plan import Change, Held, Kind, Knob, Outcome, Value, sound
+from nodeagent.model.plan import Change, Held, Kind, Knob, Outcome, Value, joined, sound
 
 NAME = "originals.jsonl"
 TITLE, VERSION = "nodeagent originals", 1
@@ -76,7 +76,7 @@ class Originals:
         fresh: dict[Knob, Held | None] = {}
         inodes = {change.knob: inode for change in changes if (inode := inode_of(change.knob)) is not None}
         noted = tuple(change for change in changes if change.knob in inodes)
-        for change in _joined(noted):
+        for change in joined(noted):
             inode = inodes[change.knob]
             held = self._held.get(change.knob)
             if held is not None and held.inode == inode:
@@ -221,15 +221,6 @@ class Originals:
             f"{self._path}: {error.strerror}: original values cannot be kept, so no new knob is written",
             hint="free space in the state directory, or choose another that is writable",
         )
-
-
-def _joined(changes: Iterable[Change]) -> Iterable[Change]:
-    """One change per knob, from the first one's old value to the last one's new one."""
-    joined: dict[Knob, Change] = {}
-    for change in changes:
-        first = joined.setdefault(change.knob, change)
-        joined[change.knob] = replace(first, new=change.new, gives_back=change.gives_back)
-    return joined.values()
 
 
 def _onward(held: Held, change: Change) -> Held:

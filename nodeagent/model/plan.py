@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from nodeagent.model.cpuset import canonical, union
 
@@ -148,6 +149,15 @@ class Outcome(Struct, frozen=True, gc=False):
     @property
     def ok(self) -> bool:
         return not self.error
+
+
+def joined(changes: Iterable[Change]) -> Iterable[Change]:
+    """One change per knob, from the first one's old value to the last one's new one."""
+    whole: dict[Knob, Change] = {}
+    for change in changes:
+        first = whole.setdefault(change.knob, change)
+        whole[change.knob] = replace(first, new=change.new, gives_back=change.gives_back)
+    return whole.values()
 
 
 def numeric(value: Value) -> float:

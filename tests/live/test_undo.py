@@ -104,7 +104,8 @@ def peculiar(place: Place) -> tuple[Knob, ...]:
     (place.path / "idle" / "cpu.idle").write_text("1")
     place.dialect("heavy").weight = 3333
     names = (place.target, *(f"{place.target}/{name}" for name in ("idle", "heavy", "heavy/inner")))
-    return tuple(Knob(kind, target) for kind in Kind for target in names)
+    kinds = (Kind.CPU_QUOTA, Kind.CPU_WEIGHT)
+    return tuple(Knob(kind, target) for kind in kinds for target in names)
 
 
 def test_after_kill_9_at_random_instants_restore_puts_every_file_back(place: Place, tmp_path: Path) -> None:

@@ -276,7 +276,8 @@ def test_batch_gives_up_only_the_cores_that_a_bound_pod_takes() -> None:
 
 def test_defragmentation_puts_a_scattered_pod_on_one_node_and_moves_nobody_else() -> None:
     life = Life(FOUR_NODES)
-    life.arrive(*(BindRequest(f"pod-{n}", 20) for n in range(4)))
+    for n in range(4):
+        life.arrive(BindRequest(f"pod-{n}", 18 + 2 * n))
     assert len(cpu_ids(mems_of(life.arrive(BindRequest("wide", 24)))["wide"])) == 2
     before = life.leave("pod-0")
     assert len(cpu_ids(mems_of(before)["wide"])) == 2, "without request nobody moves"
@@ -294,3 +295,33 @@ def test_batch_is_never_empty_and_never_more_than_there_is(batch_cores: float) -
     )
     assert now.batch == same.batch
     assert len(cpu_ids(same.batch)) == (8 if batch_cores > 1 else 2)
+
+
+def test_the_largest_remainder_is_rounded_up_when_batch_is_spread() -> None:
+    life = Life(FOUR_NODES, (BindRequest("db", 16),), batch_cores=12)
+    batch = cpu_ids(life.step().batch)
+    assert [len(batch & set(node.cpus)) // 2 for node in FOUR_NODES.nodes] == [2, 2, 1, 1]
+
+
+def test_a_pod_that_becomes_exclusive_leaves_a_node_that_others_are_on() -> None:
+    life = Life(FOUR_NODES)
+    before = life.arrive(BindRequest("db", 2), BindRequest("web", 2))
+    assert mems_of(before) == {"db": "3", "web": "3"}
+    life.requests = (BindRequest("db", 2, exclusive=True), BindRequest("web", 2))
+    now = life.step()
+    assert mems_of(now) == {"db": "2", "web": "3"}
+    assert cpus_of(now)["web"] == cpus_of(before)["web"]
+
+
+def test_a_bound_pod_takes_cores_beside_batch_where_there_are_any() -> None:
+    life = Life(TWO_BY_TWO, batch_cores=2)
+    life.placement = Placement(shared="0-3", mid="0-3", batch="1,3", batch_mems="0-1", shared_mems="0-1")
+    now = life.arrive(BindRequest("db", 1))
+    assert cpus_of(now) == {"db": "2"} and now.batch == "1,3"
+
+
+def test_what_a_wide_pod_leaves_over_is_beside_others() -> None:
+    life = Life(FOUR_NODES)
+    life.arrive(BindRequest("db", 20))
+    wide = cpu_ids(cpus_of(life.arrive(BindRequest("wide", 40)))["wide"])
+    assert [len(wide & set(node.cpus)) for node in FOUR_NODES.nodes] == [0, 0, 32, 8]
