@@ -17,25 +17,22 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import os
 import stat
-import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import TypeGuard
 
 from msgspec.structs import replace
 
+from nodeagent.ledger import fields, line, parsed, replayed
 from nodeagent.model.errors import Failed
-from nodeagent.model.plan import Change, Held, Kind, Knob, Outcome, Value, joined, sound
+from nodeagent.model.plan import Change, Held, Knob, Outcome, joined
 
 NAME = "originals.jsonl"
 TITLE, VERSION = "nodeagent originals", 1
 COMPACT_BYTES = 1 << 20
 MAX_BYTES = 64 << 20  # far above what compaction leaves; bounds what garbage can allocate
 MAX_CORRUPT = 100
-_KINDS = frozenset(kind.value for kind in Kind)
 
 
 class Originals:
@@ -142,7 +139,7 @@ class Originals:
             self._rewrite(update)
             return
         try:
-            self._size += _append(self._file, b"".join(_line(_fields(k, h)) for k, h in update.items()))
+            self._size += _append(self._file, b"".join(line(fields(k, h)) for k, h in update.items()))
             if durable:
                 os.fsync(self._file)
                 self._sync_dir()
@@ -153,12 +150,12 @@ class Originals:
     def _rewrite(self, update: Mapping[Knob, Held | None]) -> None:
         self.close()
         after = {**self._held, **update}
-        records = b"".join(_line(_fields(knob, held)) for knob, held in after.items() if held is not None)
+        records = b"".join(line(fields(knob, held)) for knob, held in after.items() if held is not None)
         new = self._path + ".new"
         _unlink(new)
         file = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
-            self._size = _append(file, _line([TITLE, VERSION, self._boot_id]) + records)
+            self._size = _append(file, line([TITLE, VERSION, self._boot_id]) + records)
             os.fsync(file)
             os.rename(new, self._path)
             self._sync_dir()
@@ -187,7 +184,7 @@ class Originals:
         with open(self._path, "rb", buffering=0) as file:
             lines = file.read().split(b"\n")
         torn = lines.pop()
-        header = _parsed(lines[0]) if lines else None
+        header = parsed(lines[0]) if lines else None
         match header:
             case [str(title), int(version), str(boot_id)] if (title, version) == (TITLE, VERSION):
                 if boot_id != self._boot_id:
@@ -196,7 +193,7 @@ class Originals:
                 if lines or torn:
                     self._set_aside("is no ledger of this version")
                 return {}
-        held, bad = _replayed(lines[1:])
+        held, bad = replayed(lines[1:])
         if bad:
             self._set_aside(f"has {bad} unreadable lines")
         elif torn:
@@ -249,51 +246,3 @@ def _append(file: int, data: bytes) -> int:
 def _unlink(path: str) -> None:
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
-
-
-def _fields(knob: Knob, held: Held | None) -> list[object]:
-    name: list[object] = [knob.kind.value, knob.target]
-    return name if held is None else [*name, held.inode, held.original, held.written, held.pending]
-
-
-def _line(fields: list[object]) -> bytes:
-    text = json.dumps(fields).encode("ascii")  # json, not msgspec: it keeps inf and undecodable path bytes
-    return b"%08x %s\n" % (zlib.crc32(text), text)
-
-
-def _parsed(line: bytes) -> object:
-    """The JSON value of a line, None when the line is not whole."""
-    checksum, _, text = line.partition(b" ")
-    if checksum != b"%08x" % zlib.crc32(text):
-        return None
-    try:
-        value: object = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    return value
-
-
-def _replayed(lines: Iterable[bytes]) -> tuple[dict[Knob, Held], int]:
-    """(what is held after these lines, how many of them are not readable)."""
-    held: dict[Knob, Held] = {}
-    bad = 0
-    for line in lines:
-        match _parsed(line):
-            case [str(kind), str(target)] if kind in _KINDS:
-                held.pop(Knob(Kind(kind), target), None)
-            case [str(kind), str(target), int(inode), *values] if _sound(values, kind):
-                knob = Knob(Kind(kind), target)
-                held[knob] = Held(knob, inode, *values)
-            case _:
-                bad += 1
-    return held, bad
-
-
-def _sound(values: list[object], kind: str) -> TypeGuard[list[Value]]:
-    """True for [original, written, pending] of a knob of this kind; only the original must be there."""
-    return (
-        kind in _KINDS
-        and len(values) == 3
-        and values[0] is not None
-        and all(value is None or sound(Kind(kind), value) for value in values)
-    )

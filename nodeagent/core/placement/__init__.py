@@ -11,7 +11,7 @@ set is empty while the agent has a whole core; deciding again with the outcome a
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from nodeagent.core.placement.bind import Seat, Seating, seat, seats_of
 from nodeagent.core.placement.bits import Bits, parse, text, union
@@ -23,6 +23,8 @@ from nodeagent.model.placement import BindRequest, Placed, Placement
 from nodeagent.model.topology import Topology
 
 __all__ = ["place"]
+
+_Seats = Mapping[str, Seat]
 
 
 def place(  # noqa: PLR0913 - all that a placement depends on, and nothing else
@@ -51,30 +53,40 @@ def place(  # noqa: PLR0913 - all that a placement depends on, and nothing else
     before = current or Placement()
     mid_held = 0 if before.mid == before.shared else parse(before.mid)
     batch_held = parse(before.batch)
-    held = seats_of(before.bound)
-
     reserve = max(1, batch_floor_cpus)
+    held = seats_of(before.bound)
 
     def seating(kept: Mapping[str, Seat]) -> Seating:
         return seat(requests, kept, Room(machine, free_bytes, reserve, mid_held | batch_held))
 
-    seated = seating(held)
-    if defragment:
-        fresh = seating({})
-        fine = {uid: old for uid, old in held.items() if _fine(old, fresh.seats.get(uid), machine)}
-        seated = min((seated, seating(fine), fresh), key=lambda s: _badness(s, machine))
+    seated = _dense(seating, held, machine) if defragment else seating(held)
     pools = machine.usable & ~_owned(seated)
     free = pools & machine.whole
     mid = spread(machine, free, mid_held, mid_cpus, spared_cores=1) if mid_cpus > 0 else 0
-    wanted = max(1, batch_floor_cpus, _whole_cpus(batch_cores, machine))
-    batch = spread(machine, free, batch_held, wanted) or pools
-    shared = text(pools & ~mid)
+    batch = spread(machine, free, batch_held, max(reserve, _whole_cpus(batch_cores, machine))) or pools
+    bound = tuple(_placed(seated, before.bound, held))
+    return _texts(seated, bound, machine, (pools & ~mid, mid, batch))
+
+
+def _dense(
+    seating: Callable[[Mapping[str, Seat]], Seating], held: Mapping[str, Seat], machine: Machine
+) -> Seating:
+    """The best of: as it is, those moved that sit badly, all placed anew; ties go to the fewer moves."""
+    fresh = seating({})
+    fine = {uid: old for uid, old in held.items() if _fine(old, fresh.seats.get(uid), machine)}
+    return min((seating(held), seating(fine), fresh), key=lambda s: _badness(s, machine))
+
+
+def _texts(
+    seated: Seating, bound: tuple[Placed, ...], machine: Machine, pools: tuple[Bits, Bits, Bits]
+) -> Placement:
+    shared, mid, batch = pools
     mems = text(machine.memory & ~seated.closed)
     return Placement(
-        bound=tuple(_placed(seated, before.bound, held)),
+        bound=bound,
         unplaced=tuple(sorted(seated.unplaced.items())),
-        shared=shared,
-        mid=text(mid) or shared,
+        shared=text(shared),
+        mid=text(mid) or text(shared),
         batch=text(batch),
         batch_mems=mems,
         shared_mems=mems,

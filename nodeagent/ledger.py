@@ -1,0 +1,62 @@
+"""The lines of the ledger of original values: "CRC32 JSON", one knob each; see originals.py."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Iterable
+from typing import TypeGuard
+
+from nodeagent.model.plan import Held, Kind, Knob, Value, sound
+
+_KINDS = frozenset(kind.value for kind in Kind)
+
+
+def fields(knob: Knob, held: Held | None) -> list[object]:
+    """What the line of a knob says; without `held` that it was given back."""
+    name: list[object] = [knob.kind.value, knob.target]
+    return name if held is None else [*name, held.inode, held.original, held.written, held.pending]
+
+
+def line(values: list[object]) -> bytes:
+    """One line with its checksum."""
+    text = json.dumps(values).encode("ascii")  # json, not msgspec: it keeps inf and undecodable path bytes
+    return b"%08x %s\n" % (zlib.crc32(text), text)
+
+
+def parsed(text_line: bytes) -> object:
+    """The JSON value of a line, None when the line is not whole."""
+    checksum, _, text = text_line.partition(b" ")
+    if checksum != b"%08x" % zlib.crc32(text):
+        return None
+    try:
+        value: object = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return value
+
+
+def replayed(lines: Iterable[bytes]) -> tuple[dict[Knob, Held], int]:
+    """(what is held after these lines, how many of them are not readable)."""
+    held: dict[Knob, Held] = {}
+    bad = 0
+    for each in lines:
+        match parsed(each):
+            case [str(kind), str(target)] if kind in _KINDS:
+                held.pop(Knob(Kind(kind), target), None)
+            case [str(kind), str(target), int(inode), *values] if _sound(values, kind):
+                knob = Knob(Kind(kind), target)
+                held[knob] = Held(knob, inode, *values)
+            case _:
+                bad += 1
+    return held, bad
+
+
+def _sound(values: list[object], kind: str) -> TypeGuard[list[Value]]:
+    """True for [original, written, pending] of a knob of this kind; only the original must be there."""
+    return (
+        kind in _KINDS
+        and len(values) == 3
+        and values[0] is not None
+        and all(value is None or sound(Kind(kind), value) for value in values)
+    )
