@@ -17,7 +17,7 @@ from nodeagent.core.histogram import CPU, MEMORY, Scale, observe
 from nodeagent.core.rates import View
 from nodeagent.core.usage import SYSTEM_SPAN_S, Usage
 from nodeagent.model.capacity import Amount, Capacity, Lent, Term
-from nodeagent.model.decision import Histogram, Memory, Offer, OnlineHistory
+from nodeagent.model.decision import BatchLimit, Histogram, Memory, Offer, OnlineHistory
 from nodeagent.model.policy import CapacityPolicy
 
 RESIZED = 1.5  # a state directory that came from a machine so much larger or smaller tells nothing here
@@ -31,18 +31,16 @@ class Assessed(Struct, frozen=True, gc=False):
     offer: Offer
 
 
-def assess(
-    view: View, usage: Usage, policy: CapacityPolicy, memory: Memory, pressed_cores: float | None = None
-) -> Assessed:
+def assess(view: View, usage: Usage, policy: CapacityPolicy, memory: Memory, batch: BatchLimit) -> Assessed:
     """Capacity of the node and of each NUMA node in this tick.
 
-    `pressed_cores` is what Batch is held to while it is cut for the sake of LS work: no more is offered.
+    While Batch is held to less for the sake of LS work (`batch`), no more than that is offered.
     """
     history = _learn(view, usage, policy, memory.online)
     withdrawn = _withdrawn(usage, policy)
     inputs = Inputs(view, usage, policy, history)
     offer = memory.offer
-    cpu, size = _pressed(_cpu(inputs), pressed_cores), _memory(inputs)
+    cpu, size = _pressed(_cpu(inputs), batch), _memory(inputs)
     computed = (0.0, 0.0) if withdrawn else (cpu.computed, size.computed)
     sure = usage.sure and not view.blind
     step_s = view.snapshot.at - offer.at if sure and offer.at is not None else 0.0
@@ -146,8 +144,9 @@ def _cpu(inputs: Inputs) -> Amount:
     return Amount(0.0, value, terms)
 
 
-def _pressed(cpu: Amount, cores: float | None) -> Amount:
-    if cores is None or cores >= cpu.computed:
+def _pressed(cpu: Amount, batch: BatchLimit) -> Amount:
+    cores = batch.cores
+    if cores is None or batch.hurt_at is None or cores >= cpu.computed:
         return cpu
     return Amount(0.0, cores, (*cpu.terms, Term("batch_limit", cores, "cut: LS work waits for CPU", 0.0)))
 

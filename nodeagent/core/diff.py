@@ -36,7 +36,7 @@ def diff(
         for knob, reading in found.items()
         if knob not in yielded and (value := _wanted(reading, plan.get(knob))) is not None
     }
-    above = {knob: _ancestors(knob, found) for knob, r in found.items() if r.nested or knob.kind.is_set}
+    above = {knob: _ancestors(knob, found) for knob, reading in found.items() if reading.nested}
     final = _valid(wanted, found, above)
     todo = []
     for knob in sorted(wanted, key=lambda k: (k.target.count("/"), k)):
@@ -45,7 +45,7 @@ def diff(
         marks = taken(found[knob]) if knob in plan else change.gives_back
         if change.new != change.old or marks:
             todo.append(change)
-    return _ordered(todo, found, above)
+    return _ordered(todo, found)
 
 
 def fit(reading: KnobReading, value: Value) -> Value:
@@ -82,16 +82,14 @@ def _change(
     return Change(knob, old, new, setting.why, setting.by, inherited=inherited(reading, around))
 
 
-def _ordered(todo: Sequence[Change], found: Mapping[Knob, KnobReading], above: Related) -> tuple[Change, ...]:
+def _ordered(todo: Sequence[Change], found: Mapping[Knob, KnobReading]) -> tuple[Change, ...]:
     """Loosened from the root down, then tightened from the leaves up; `todo` is from the root down."""
-    inside = _inside(above) if any(change.knob.kind.is_set for change in todo) else {}
+    inside = _inside(found) if any(change.knob.kind.is_set for change in todo) else {}
     loosen, tighten = [], []
     for change in todo:
         old, new = change.old, change.new
         if change.knob.kind.is_set:
-            via: Value = by_way_of(
-                found[change.knob], listed(new), [found[k] for k in inside.get(change.knob, ())]
-            )
+            via: Value = by_way_of(found[change.knob], listed(new), inside.get(change.knob, ()))
         else:
             via = max(numeric(old), numeric(new))
         if via != old or new == old:
@@ -149,9 +147,10 @@ def _ancestors(knob: Knob, found: Mapping[Knob, KnobReading]) -> tuple[Knob, ...
     return tuple(p for p in parents if p in found)
 
 
-def _inside(above: Related) -> dict[Knob, list[Knob]]:
-    inside: dict[Knob, list[Knob]] = {}
-    for knob, parents in above.items():
-        for parent in parents:
-            inside.setdefault(parent, []).append(knob)
+def _inside(found: Mapping[Knob, KnobReading]) -> dict[Knob, list[KnobReading]]:
+    """Of each set, those below it."""
+    inside: dict[Knob, list[KnobReading]] = {}
+    for knob, reading in found.items():
+        for parent in _ancestors(knob, found) if knob.kind.is_set else ():
+            inside.setdefault(parent, []).append(reading)
     return inside

@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from nodeagent.core.rates import PodRates, View
 from nodeagent.core.zone_memory import zone_bytes
-from nodeagent.model.decision import BusyPart, KnownUse
+from nodeagent.model.decision import BusyPart, KnownUse, Memory
 
 SYSTEM_SPAN_S = 0.5
 NODE = ""  # the key of the node's own (system) use among the known
@@ -53,6 +53,13 @@ class Usage(Struct, frozen=True, gc=False):
     def sure(self) -> bool:
         """True when every input was just read; else nothing may be offered that was not before."""
         return self.cpu_sure and self.online_bytes is not None and self.memory_age_s == 0.0
+
+
+def used(view: View, memory: Memory) -> tuple[BusyPart, dict[str, KnownUse], Usage]:
+    """What is remembered of use after this tick, and the sums over it."""
+    busy = add_up(view, memory.busy)
+    known = remember(view, memory.known, busy)
+    return busy, known, usage(view, known)
 
 
 def add_up(view: View, part: BusyPart) -> BusyPart:

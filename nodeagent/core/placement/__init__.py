@@ -12,9 +12,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+<<<<<<< HEAD
+=======
+from functools import partial
+>>>>>>> numa
 
 from nodeagent.core.placement.bind import Seat, Seating, seat, seats_of
-from nodeagent.core.placement.bits import Bits, parse, text, union
+from nodeagent.core.placement.bits import parse, text, union
 from nodeagent.core.placement.machine import Machine, survey
 from nodeagent.core.placement.pools import spread
 from nodeagent.core.placement.room import Room
@@ -46,12 +50,11 @@ def place(  # noqa: PLR0913 - all that a placement depends on, and nothing else
     is rounded up to whole cores and is at least `batch_floor_cpus`, which new bound pods always leave free.
     `hands_off` are CPUs of others. `mid_cpus` > 0 gives MID a pool of its own if that leaves a core to LS.
     `defragment` lets bound pods move if that places more of them, or on fewer NUMA nodes.
-
     ValueError when `current` is not in the kernel's list format.
     """
-    machine = survey(topology, hands_off)
-    before = current or Placement()
+    machine, before = survey(topology, hands_off), current or Placement()
     mid_held = 0 if before.mid == before.shared else parse(before.mid)
+<<<<<<< HEAD
     batch_held = parse(before.batch)
     reserve = max(1, batch_floor_cpus)
     held = seats_of(before.bound)
@@ -82,24 +85,45 @@ def _texts(
 ) -> Placement:
     shared, mid, batch = pools
     mems = text(machine.memory & ~seated.closed)
+=======
+    batch_held, held = parse(before.batch), seats_of(before.bound)
+    floor = max(1, batch_floor_cpus)
+    room = partial(Room, machine, free_bytes, floor, mid_held | batch_held)
+    seated = _tidied(requests, held, room, machine) if defragment else seat(requests, held, room())
+    pools = machine.usable & ~union(mine.cpus for mine in seated.seats.values())
+    free = pools & machine.whole
+    mid = spread(machine, free, mid_held, mid_cpus, spared_cores=1) if mid_cpus > 0 else 0
+    batch = spread(machine, free, batch_held, max(floor, _whole_cpus(batch_cores, machine))) or pools
+>>>>>>> numa
     return Placement(
         bound=bound,
         unplaced=tuple(sorted(seated.unplaced.items())),
+<<<<<<< HEAD
         shared=text(shared),
         mid=text(mid) or text(shared),
+=======
+        shared=text(pools & ~mid),
+        mid=text(mid or pools),
+>>>>>>> numa
         batch=text(batch),
-        batch_mems=mems,
-        shared_mems=mems,
+        batch_mems=text(machine.memory & ~seated.closed),
+        shared_mems=text(machine.memory & ~seated.closed),
     )
+
+
+def _tidied(
+    requests: tuple[BindRequest, ...], held: Mapping[str, Seat], room: Callable[[], Room], machine: Machine
+) -> Seating:
+    """The best of: nobody moves; those move who would be on fewer NUMA nodes; all start afresh."""
+    fresh = seat(requests, {}, room())
+    fine = {uid: old for uid, old in held.items() if _fine(old, fresh.seats.get(uid), machine)}
+    seatings = (seat(requests, held, room()), seat(requests, fine, room()), fresh)
+    return min(seatings, key=lambda seated: _badness(seated, machine))
 
 
 def _whole_cpus(cores: float, machine: Machine) -> int:
     most = machine.usable.bit_count()
     return math.ceil(min(max(cores, 0.0), most) - 1e-9)
-
-
-def _owned(seated: Seating) -> Bits:
-    return union(seat.cpus for seat in seated.seats.values())
 
 
 def _placed(seated: Seating, bound: Iterable[Placed], held: Mapping[str, Seat]) -> list[Placed]:
