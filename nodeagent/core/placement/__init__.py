@@ -12,10 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-<<<<<<< HEAD
-=======
 from functools import partial
->>>>>>> numa
 
 from nodeagent.core.placement.bind import Seat, Seating, seat, seats_of
 from nodeagent.core.placement.bits import parse, text, union
@@ -27,8 +24,6 @@ from nodeagent.model.placement import BindRequest, Placed, Placement
 from nodeagent.model.topology import Topology
 
 __all__ = ["place"]
-
-_Seats = Mapping[str, Seat]
 
 
 def place(  # noqa: PLR0913 - all that a placement depends on, and nothing else
@@ -54,38 +49,6 @@ def place(  # noqa: PLR0913 - all that a placement depends on, and nothing else
     """
     machine, before = survey(topology, hands_off), current or Placement()
     mid_held = 0 if before.mid == before.shared else parse(before.mid)
-<<<<<<< HEAD
-    batch_held = parse(before.batch)
-    reserve = max(1, batch_floor_cpus)
-    held = seats_of(before.bound)
-
-    def seating(kept: Mapping[str, Seat]) -> Seating:
-        return seat(requests, kept, Room(machine, free_bytes, reserve, mid_held | batch_held))
-
-    seated = _dense(seating, held, machine) if defragment else seating(held)
-    pools = machine.usable & ~_owned(seated)
-    free = pools & machine.whole
-    mid = spread(machine, free, mid_held, mid_cpus, spared_cores=1) if mid_cpus > 0 else 0
-    batch = spread(machine, free, batch_held, max(reserve, _whole_cpus(batch_cores, machine))) or pools
-    bound = tuple(_placed(seated, before.bound, held))
-    return _texts(seated, bound, machine, (pools & ~mid, mid, batch))
-
-
-def _dense(
-    seating: Callable[[Mapping[str, Seat]], Seating], held: Mapping[str, Seat], machine: Machine
-) -> Seating:
-    """The best of: as it is, those moved that sit badly, all placed anew; ties go to the fewer moves."""
-    fresh = seating({})
-    fine = {uid: old for uid, old in held.items() if _fine(old, fresh.seats.get(uid), machine)}
-    return min((seating(held), seating(fine), fresh), key=lambda s: _badness(s, machine))
-
-
-def _texts(
-    seated: Seating, bound: tuple[Placed, ...], machine: Machine, pools: tuple[Bits, Bits, Bits]
-) -> Placement:
-    shared, mid, batch = pools
-    mems = text(machine.memory & ~seated.closed)
-=======
     batch_held, held = parse(before.batch), seats_of(before.bound)
     floor = max(1, batch_floor_cpus)
     room = partial(Room, machine, free_bytes, floor, mid_held | batch_held)
@@ -94,17 +57,11 @@ def _texts(
     free = pools & machine.whole
     mid = spread(machine, free, mid_held, mid_cpus, spared_cores=1) if mid_cpus > 0 else 0
     batch = spread(machine, free, batch_held, max(floor, _whole_cpus(batch_cores, machine))) or pools
->>>>>>> numa
     return Placement(
-        bound=bound,
+        bound=tuple(_placed(seated, before.bound, held)),
         unplaced=tuple(sorted(seated.unplaced.items())),
-<<<<<<< HEAD
-        shared=text(shared),
-        mid=text(mid) or text(shared),
-=======
         shared=text(pools & ~mid),
         mid=text(mid or pools),
->>>>>>> numa
         batch=text(batch),
         batch_mems=text(machine.memory & ~seated.closed),
         shared_mems=text(machine.memory & ~seated.closed),
