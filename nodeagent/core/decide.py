@@ -12,7 +12,7 @@ from nodeagent.detect import DETECTORS
 from nodeagent.enforce import ENFORCERS
 from nodeagent.model.decision import BatchLimit, Decision, Memory, Signal, Spell
 from nodeagent.model.glob import glob_regex
-from nodeagent.model.plan import Kind, Knob, numeric, one_owner
+from nodeagent.model.plan import Kind, Knob, Setting, numeric, one_owner
 from nodeagent.model.policy import Policy
 from nodeagent.model.snapshot import Snapshot
 
@@ -29,12 +29,11 @@ def decide(snapshot: Snapshot, policy: Policy, memory: Memory) -> tuple[Decision
     offered = capacity.assess(view, use, policy.capacity, memory, batch)
     scene = _scene(view, signals, policy, batch, why)
     scene, batch_cpus = seats.seated(scene, policy.numa, memory, batch.cores)
-    plan = one_owner(s for enforce in ENFORCERS for s in enforce(scene, policy))
     drifts = drift.watch(snapshot.at, snapshot.knobs, memory.drifts, policy.drift)
     decision = Decision(
         seq=snapshot.seq,
         signals=signals,
-        plan=tuple(plan[knob] for knob in sorted(plan)),
+        plan=_plan(scene, policy),
         yielded=drift.yielded(snapshot.at, drifts, policy.drift),
         drifts=drifts,
         capacity=offered.capacity,
@@ -104,3 +103,8 @@ def _scene(view: View, signals: tuple[Signal, ...], policy: Policy, batch: Batch
     cores = limit.grid(batch.cores, view.snapshot.topology.cores)
     shares = share.split(view, cores, policy.cpu.floor_cores, scope, knobs)
     return Scene(view, signals, knobs, scope, shares, why)
+
+
+def _plan(scene: Scene, policy: Policy) -> tuple[Setting, ...]:
+    plan = one_owner(setting for enforce in ENFORCERS for setting in enforce(scene, policy))
+    return tuple(plan[knob] for knob in sorted(plan))
