@@ -166,7 +166,7 @@ def test_where_a_hog_s_pages_are_is_told_and_they_are_all_there(pods: Pods, read
         assert seen.reading.pages_by_node is not None
         return dict(seen.reading.pages_by_node)
 
-    until(lambda: sum(pages().values()) >= 32 << 20)
+    until(lambda: sum(pages().values()) >= 31 << 20)  # each CPU may hold some pages back from the count
     seen = reader.read(members, float(next(ticks)), full=True)
     with_memory = {node.id for node in seen.topology.nodes if node.memory_bytes}
     assert {node for node, size in pages().items() if size} <= with_memory
