@@ -78,7 +78,9 @@ class Cgroup(Controller):
                 os.close(descriptor)
         except OSError as error:
             name = errno.errorcode.get(error.errno or 0, "?")
-            raise self._translated(error, filename, f": writing {value!s}: {name}") from error
+            raise self._translated(
+                error, filename, f": writing {str(value).strip() or 'nothing'}: {name}"
+            ) from error
 
     def drop_kept(self) -> None:
         """Close the files; they are opened again when they are read."""
@@ -124,8 +126,8 @@ class KnobCgroup(Cgroup):
         """Unsupported when this cgroup has no such knob, else Gone, Garbled or Refused."""
         raise NotImplementedError
 
-    def write(self, kind: Kind, value: Value) -> None:
-        """Set it. Refused when the kernel does not take the value, else as for `read`."""
+    def write(self, kind: Kind, value: Value) -> Value:
+        """Set it; answers what was written. Refused when the kernel does not take it, else as for `read`."""
         raise NotImplementedError
 
 

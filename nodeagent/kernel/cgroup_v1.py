@@ -72,11 +72,11 @@ class CpusetV1(CpusetCgroup):
         held = self.cpus if kind is Kind.CPUS else self.mems
         return Found(held, nested=True, effective=held)
 
-    def write(self, kind: Kind, value: Value) -> None:
+    def write(self, kind: Kind, value: Value) -> Value:
         if kind is Kind.MIGRATE:
             self.memory_migrate = numeric(value) == 1.0
-            return
+            return value
         try:
-            super().write(kind, value)
+            return super().write(kind, value)
         except Refused as refused:
             raise Refused(str(refused), hint=SUBSETS) from refused

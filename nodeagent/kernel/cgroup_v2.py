@@ -6,12 +6,15 @@ Invariant: the period is written back as it was found; it belongs to whoever mad
 from __future__ import annotations
 
 import math
+import os
 
 from nodeagent.kernel.cgroup import Count, Flag, Found, Interface, count
 from nodeagent.kernel.cpu import CpuCgroup
 from nodeagent.kernel.cpuset import CpusetCgroup, Listed
-from nodeagent.model.errors import Unsupported
-from nodeagent.model.plan import Kind
+from nodeagent.kernel.files import read_whole
+from nodeagent.model.cpuset import canonical
+from nodeagent.model.errors import Refused, Unsupported
+from nodeagent.model.plan import Kind, Value
 
 
 class QuotaPair(Interface[tuple[float, int]]):
@@ -52,6 +55,17 @@ class CpusetV2(CpusetCgroup):
     A write of cpuset.mems moves the pages too: Linux kernel commit ee9707e8593d
     ("cgroup/cpuset: Enable memory migration for cpuset v2") (in v5.15).
     """
+
+    def write(self, kind: Kind, value: Value) -> Value:
+        """Set it. A kernel that does not empty a set with tasks in it (ENOSPC) gets what an empty one means."""
+        try:
+            return super().write(kind, value)
+        except Refused:
+            if value != "":
+                raise
+        name = "cpuset.cpus.effective" if kind is Kind.CPUS else "cpuset.mems.effective"
+        around = read_whole(f"{os.path.dirname(self.path)}/{name}", self.max_bytes)
+        return super().write(kind, canonical(around.decode("ascii", "replace")) or "")
 
     cpus = Listed("cpuset.cpus")
     cpus_effective = Listed("cpuset.cpus.effective")

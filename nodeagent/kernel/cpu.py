@@ -50,12 +50,13 @@ class CpuCgroup(KnobCgroup):
         """Unsupported when this cgroup has no such knob, else Gone, Garbled or Refused."""
         return self._quota() if kind is Kind.CPU_QUOTA else self._weight()
 
-    def write(self, kind: Kind, value: Value) -> None:
+    def write(self, kind: Kind, value: Value) -> Value:
         """Set it. Refused, without a try, when the value is outside of what the kernel takes."""
         if kind is Kind.CPU_QUOTA:
             self._set_quota(numeric(value))
         else:
             self._set_weight(numeric(value))
+        return value
 
     def _quota(self) -> Found:
         quota_us, period_us = self.bandwidth()

@@ -37,7 +37,7 @@ class CpusetCgroup(KnobCgroup):
         """Unsupported when this cgroup has no such knob, else Gone, Garbled or Refused."""
         raise NotImplementedError
 
-    def write(self, kind: Kind, value: Value) -> None:
+    def write(self, kind: Kind, value: Value) -> Value:
         """Set it; the kernel refuses what does not fit."""
         if kind is Kind.CPUS:
             self.cpus = listed(value)
@@ -45,3 +45,4 @@ class CpusetCgroup(KnobCgroup):
             self.mems = listed(value)
         else:
             raise Unsupported(f"{self.path} has no {kind.value}")
+        return value

@@ -178,18 +178,18 @@ class Knobs:
         cgroup = self._cgroup(_place(change.knob))
         if cgroup is None:
             return Outcome(change, None, f"{change.knob}: the cgroup is gone")
-        error = ""
+        error, written = "", change.new
         try:
             if change.new != change.old:
-                cgroup.write(change.knob.kind, change.new)
+                written = cgroup.write(change.knob.kind, change.new)
         except AgentError as refused:
             error = f"{refused} ({refused.hint})" if refused.hint else str(refused)
         try:
             found = cgroup.read(change.knob.kind)
         except AgentError as unreadable:
             return Outcome(change, None, error or str(unreadable))
-        if not error and not same(found, change.new):
-            error = f"{change.knob}: {shown(change.new)} was written, {shown(found.actual)} is found"
+        if not error and not same(found, written):
+            error = f"{change.knob}: {shown(written)} was written, {shown(found.actual)} is found"
         return Outcome(change, found.actual, error)
 
     def _missed(self, error: AgentError) -> bool:
