@@ -57,7 +57,7 @@ class CpusetV2(CpusetCgroup):
     """
 
     def write(self, kind: Kind, value: Value) -> Value:
-        """Set it. A kernel that does not empty a set with tasks in it (ENOSPC) gets what an empty one means."""
+        """Set it. A kernel that empties no set with tasks in it (ENOSPC) gets what an empty one means."""
         try:
             return super().write(kind, value)
         except Refused:
