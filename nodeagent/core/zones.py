@@ -23,6 +23,7 @@ class _Row(Struct, frozen=True, gc=False):
     online: float
     peak: float
     source: str  # of `online`
+    age_s: float  # of `online` and `system`
 
 
 def split(inputs: Inputs, cpu: Amount, memory: Amount, offer: Offer, step_s: float) -> tuple[Zone, ...]:
@@ -59,6 +60,7 @@ def _cpu(node: NumaNode, inputs: Inputs) -> _Row:
         online,
         online_peak(seen, online, policy.cpu_peak_percentile, CPU, policy)[0],
         LEFT_OVER,
+        usage.cpu_age_s,
     )
 
 
@@ -78,6 +80,7 @@ def _memory(node: NumaNode, inputs: Inputs) -> _Row:
         online,
         online_peak(seen, online, policy.memory_peak_percentile, MEMORY, policy)[0],
         BY_PAGES,
+        usage.memory_age_s,
     )
 
 
@@ -107,7 +110,7 @@ def _terms(i: _Row) -> tuple[Term, ...]:
         Term("total", i.total, "online CPUs or MemTotal, less steal or watermark", 0.0),
         Term("ceiling_ratio", i.ceiling_ratio, "policy", 0.0),
         Term("reserved", i.reserved, SHARED, 0.0),
-        Term("system", i.system, SHARED, 0.0),
-        Term("online_now", i.online, i.source, 0.0),
+        Term("system", i.system, SHARED, i.age_s),
+        Term("online_now", i.online, i.source, i.age_s),
         Term("online_peak", i.peak, "as the node's", 0.0),
     )

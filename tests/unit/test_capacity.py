@@ -77,3 +77,13 @@ def test_a_pod_in_no_memory_hierarchy_counts_as_the_system_and_does_not_withdraw
         offers.append(decision.capacity)
     assert offers[-1].withdrawn == ""
     assert offers[-1].memory.computed > 0.0
+
+
+def test_the_terms_of_a_numa_node_tell_their_age_as_the_nodes_do() -> None:
+    world = World(numa_nodes=2)
+    world.run(*[Load() for _ in range(4)])
+    last = world.run(*[Load(ls_cores=None) for _ in range(3)])[-1].capacity
+    ages = {t.name: t.age_s for t in last.cpu.terms}
+    for zone in last.zones:
+        told = {t.name: t.age_s for t in zone.cpu.terms}
+        assert told["online_now"] == ages["online_now"] == 3.0
