@@ -23,6 +23,8 @@ from nodeagent.model.settings import AgentSettings
 from nodeagent.model.snapshot import Snapshot
 from nodeagent.pods.claims import read_claims
 from nodeagent.pods.recognise import recognise, tiers
+from nodeagent.units.bus import reachable
+from nodeagent.units.names import is_unit
 
 WALKS_PER_TICK = 4  # where cgroups come without end, the next tick goes on
 
@@ -40,6 +42,8 @@ class Host:
         self._settings = settings
         self._reader = NodeReader(settings.host_root, slow_tick_s=settings.slow_tick_s)
         self.knobs = Knobs(self.hierarchies)
+        if reachable(settings.host_root):
+            self.knobs.gives = is_unit
         self._watch = CgroupWatch()
         self._triggers = Triggers(
             settings.host_root, self.hierarchies, policy.pressure.ls_cpu_stall_ratio, settings.tick_s

@@ -14,6 +14,7 @@ from typing import Protocol
 from nodeagent.core.decide import decide
 from nodeagent.core.diff import diff
 from nodeagent.host import Host
+from nodeagent.keep import Keeper
 from nodeagent.model.decision import Memory, Tick
 from nodeagent.model.errors import AgentError, Failed
 from nodeagent.model.plan import Change, Outcome
@@ -39,9 +40,10 @@ class Listener(Protocol):
 class Writer:
     """Writes changes so that a crash at any instant can be undone: remember, write, confirm."""
 
-    def __init__(self, host: Host, originals: Originals) -> None:
+    def __init__(self, host: Host, originals: Originals, keeper: Keeper) -> None:
         self._host = host
         self._originals = originals
+        self._keeper = keeper
 
     def __call__(self, changes: Sequence[Change]) -> tuple[Outcome, ...]:
         """An original that cannot be made durable keeps its knob from being written; the others go on."""
@@ -52,6 +54,8 @@ class Writer:
             held = self._originals.held
             refused = tuple(Outcome(c, None, str(failed)) for c in changes if c.knob not in held)
             noted = self._originals.intend([c for c in changes if c.knob in held], self._host.inode)
+        self._keeper.begin(noted)
+        self._keeper.release(dict.fromkeys(change.knob for change in noted if change.gives_back))
         outcomes = self._host.apply(noted)
         self._originals.confirm(outcomes)
         return outcomes + refused
@@ -63,7 +67,7 @@ def write_nothing(_changes: Sequence[Change]) -> tuple[Outcome, ...]:
 
 
 class Loop:
-    """One loop over one host; `write` are its hands."""
+    """One loop over one host; `write` are its hands, and `keeper` has systemd keep what they did."""
 
     def __init__(
         self,
@@ -74,6 +78,7 @@ class Loop:
         policy: Policy,
         memory: Memory,
         listener: Listener,
+        keeper: Keeper | None = None,
     ) -> None:
         self.policy = policy
         self.memory = memory
@@ -81,6 +86,7 @@ class Loop:
         self._originals = originals
         self._write = write
         self._listener = listener
+        self._keeper = keeper
         self._seq = 0
 
     def tick(self, woken_by: str) -> Tick | None:
@@ -93,6 +99,7 @@ class Loop:
             told = error if isinstance(error, AgentError) else Failed(f"cannot read the node: {error}")
             self._listener.skipped(told)
             return None
+        self._originals.move(snapshot.knobs, self._host.inode)
         self._seq += 1
         before = self.memory
         decision, self.memory = decide(snapshot, self.policy, before)
@@ -100,6 +107,8 @@ class Loop:
         changes = diff(plan, snapshot.knobs, decision.yielded)
         tick = Tick(snapshot, decision, changes, self._write(changes) if changes else ())
         self._forget_vanished({r.knob for r in snapshot.knobs})
+        if self._keeper is not None:
+            self._keeper.follow(snapshot.knobs, tick.outcomes)
         self._listener.ticked(tick, self.policy, before, time.monotonic() - began)
         return tick
 
@@ -130,4 +139,6 @@ class Loop:
     def _forget_vanished(self, read: set[object]) -> None:
         missing = {knob: held for knob, held in self._originals.held.items() if knob not in read}
         if missing:
-            self._originals.forget(self._host.vanished(missing))
+            gone = self._host.vanished(missing)
+            kept = self._keeper.release(dict.fromkeys(gone)) if self._keeper is not None else ()
+            self._originals.forget(knob for knob in gone if knob not in kept)
