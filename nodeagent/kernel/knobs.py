@@ -14,7 +14,7 @@ from nodeagent.kernel.cgroup import Found, KnobCgroup, inode_of
 from nodeagent.kernel.cgroup_v1 import CpusetV1, CpuV1
 from nodeagent.kernel.cgroup_v2 import CpusetV2, CpuV2
 from nodeagent.kernel.mounts import Hierarchies
-from nodeagent.kernel.remember import reading, same
+from nodeagent.kernel.remember import reading, same, whole_percents
 from nodeagent.kernel.targets import cpu_knobs, cpuset_knobs
 from nodeagent.model.errors import AgentError, Garbled, Gone, Refused, Unsupported
 from nodeagent.model.plan import Change, Held, Kind, Knob, KnobReading, Outcome, shown
@@ -177,12 +177,13 @@ class Knobs:
         return reading(knob, found, memory if same else None, allowed)
 
     def _found(self, cgroup: KnobCgroup, knob: Knob) -> Found:
-        try:
+        if not self.gives(knob.target):
             return cgroup.read(knob.kind)
+        try:
+            found = cgroup.read(knob.kind)
         except Unsupported:
-            if not self.gives(knob.target):
-                raise
-            return cgroup.unset(knob.kind)
+            found = cgroup.unset(knob.kind)
+        return whole_percents(found) if knob.kind is Kind.CPU_QUOTA else found
 
     def _apply(self, change: Change) -> Outcome:
         cgroup = self._cgroup(_place(change.knob))

@@ -1,4 +1,4 @@
-"""Units of a real systemd: what the agent sets on them stays through daemon-reload, and ends with the agent."""
+"""Units of a real systemd: what the agent sets on them stays through a daemon-reload and ends with it."""
 
 from __future__ import annotations
 
@@ -102,16 +102,10 @@ def agent(tmp_path: Path, unit: Unit) -> Iterator[RunningAgent]:
 
 def kept(unit: Unit) -> bool:
     """True when systemd would write the quota that is there."""
-    cores = unit.quota()
-    return cores not in (None, unit.original) and unit.shown("CPUQuotaPerSecUSec") == seconds(cores or 0.0)
-
-
-def seconds(cores: float) -> str:
-    """As systemctl prints a time span below a minute: "500ms", "1.520000s"."""
-    whole = round(cores * 1e6)
-    if whole % 1_000_000 == 0:
-        return f"{whole // 1_000_000}s"
-    return f"{whole / 1e6:.6f}s" if whole > 1_000_000 else f"{whole / 1e3:g}ms"
+    cores, file = unit.quota(), CONTROL / f"{unit.name}.d" / "50-CPUQuota.conf"
+    if cores in (None, unit.original) or not file.exists():
+        return False
+    return f"CPUQuota={round((cores or 0.0) * 100)}%" in file.read_text().splitlines()
 
 
 @contextlib.contextmanager
@@ -215,9 +209,9 @@ def test_a_service_that_was_stopped_is_let_go(unit: Unit, agent: RunningAgent) -
 def test_an_operators_set_property_is_drift_and_written_over_when_so_told(
     unit: Unit, agent: RunningAgent
 ) -> None:
-    output("systemctl", "set-property", "--runtime", unit.name, "CPUQuota=1.7%")
+    output("systemctl", "set-property", "--runtime", unit.name, "CPUQuota=3%")
     until(lambda: drifts(agent) == 1.0, "it is counted")
-    until(lambda: unit.quota() != 0.017 and kept(unit), "systemd keeps ours again")
+    until(lambda: unit.quota() != 0.03 and kept(unit), "systemd keeps ours again")
     assert agent.stop() == 0
     assert (unit.quota(), unit.properties(), unit.dropins()) == (None, unit.before, [])
 
@@ -226,11 +220,11 @@ def test_an_operators_set_property_stays_when_policy_yields(tmp_path: Path, unit
     file = config(tmp_path, unit, '[drift]\non_drift = "yield"')
     with running(tmp_path, file, http__address="127.0.0.1:0") as agent:
         until(lambda: kept(unit), "systemd keeps the quota")
-        output("systemctl", "set-property", "--runtime", unit.name, "CPUQuota=1.7%")
+        output("systemctl", "set-property", "--runtime", unit.name, "CPUQuota=3%")
         until(lambda: drifts(agent) == 1.0, "it is counted")
         assert agent.stop() == 0
     for _ in range(2):
-        assert unit.quota() == 0.017
+        assert unit.quota() == 0.03
         reload()
     assert unit.dropins() == ["50-CPUQuota.conf"]
 
