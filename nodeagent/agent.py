@@ -179,6 +179,7 @@ class Agent:
         except AgentError as error:
             log.error("giveback.failed", error=str(error), hint="nodeagent restore")
             return
+        self._tell_of_systemd()
         for knob, why in done.failed:
             log.warning("giveback.refused", knob=str(knob), error=why)
         for reading in done.left:
@@ -201,9 +202,7 @@ class Agent:
         for warning in self._originals.warnings:
             log.warning("originals", why=warning)
         self._originals.warnings.clear()
-        for news in self._keeper.news:
-            log.warning("systemd", why=news)
-        self._keeper.news.clear()
+        self._tell_of_systemd()
         for event in events(self._before, tick):
             getattr(log, event.level)(event.name, **event.keys)
         self._before = tick
@@ -211,6 +210,11 @@ class Agent:
             publish(tick)
         if self._show is not None:
             self._show(tick, duration_s)
+
+    def _tell_of_systemd(self) -> None:
+        for news in self._keeper.news:
+            log.warning("systemd", why=news)
+        self._keeper.news.clear()
 
     def _record(self, tick: Tick, policy: Policy, memory: Memory) -> None:
         was = self._journal.stopped

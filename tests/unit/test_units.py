@@ -13,7 +13,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from nodeagent.keep import Keeper
+from nodeagent.kernel.cgroup import Found
 from nodeagent.kernel.cgroup_v2 import CpusetV2, CpuV2
+from nodeagent.kernel.remember import whole_percents
 from nodeagent.model.cpuset import CpuSet
 from nodeagent.model.errors import Refused
 from nodeagent.model.plan import Change, Held, Kept, Kind, Knob, KnobReading, Outcome, Value
@@ -159,6 +161,22 @@ def test_a_controller_that_is_off_means_no_limit_and_the_sets_of_the_cgroup_arou
     finally:
         cpu.close()
         cpuset.close()
+
+
+@pytest.mark.parametrize(
+    ("scale", "low", "fits", "lowest"),
+    [
+        (100_000, 0.01, 100, 0.01),
+        (10_000, 0.125, 100, 0.13),
+        (1_000_000, 0.001, 100, 0.01),
+        (1234, 0.9, 1234, 0.9),
+    ],
+)
+def test_the_quota_of_a_unit_is_set_in_whole_percents_where_its_period_allows(
+    scale: int, low: float, fits: int, lowest: float
+) -> None:
+    found = whole_percents(Found(0.12345, scale, low, 100.0))
+    assert found == Found(0.12345, fits, lowest, 100.0)
 
 
 def inode_of(knob: Knob) -> int | None:
