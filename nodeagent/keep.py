@@ -45,6 +45,7 @@ class Keeper:
         self._usable = reachable(host_root)
         self._told: dict[str, float] = {}  # when each unit was told last
         self._changed: set[Knob] = set()  # written since systemd was told
+        self._untold = {k for k, h in originals.held.items() if h.kept is not None}  # as far as we know
         self._strangers: set[str] = set()  # looked like units by their paths
         self._wait_s, self._quiet_until, self._failing = BACK_OFF_S, 0.0, False
         self._leave_until: float | None = None
@@ -59,7 +60,7 @@ class Keeper:
             return
         held = self._originals.held
         new = {c.knob: c.new for c in joined(changes) if not c.gives_back and c.new != c.old}
-        first = {unit_of(knob.target) for knob in new if held[knob].kept is None} - {None}
+        first = {unit_of(k.target) for k in new if held[k].kept is None or k in self._untold} - {None}
         if first:  # with all else that the unit has from us, for systemd writes all that it has
             kept = {k: new.get(k, h.wanted) for k, h in held.items() if h.kept is not None}
             self._tell({k: v for k, v in {**kept, **new}.items() if unit_of(k.target) in first})
@@ -78,6 +79,7 @@ class Keeper:
         ours = {k: h for k, h in told.items() if actual.get(k) == h.wanted}
         due = {unit_of(knob.target) for knob, was in ours.items() if self._due(knob, was)} - {None}
         self._changed &= held.keys()
+        self._untold &= held.keys()
         self._tell({knob: was.wanted for knob, was in ours.items() if unit_of(knob.target) in due})
 
     def release(self, ends: Mapping[Knob, Value | None], *, leaving: bool = False) -> frozenset[Knob]:
@@ -111,11 +113,15 @@ class Keeper:
         return self._leave_until - now
 
     def _due(self, knob: Knob, held: Held) -> bool:
-        stale = held.kept is None or held.kept.value != held.wanted or knob in self._changed
-        return stale and self._known(knob) and self._paced(knob)
+        stale = held.kept is None or held.kept.value != held.wanted or knob in self._changed | self._untold
+        return stale and self._keeps(knob, held.wanted) and self._paced(knob)
 
-    def _known(self, knob: Knob) -> bool:
-        return knob.target not in self._strangers and self._property(knob.kind) is not None
+    def _keeps(self, knob: Knob, wish: Value) -> bool:
+        """True when systemd has a property for this value of the knob (none for idle on cgroup v1)."""
+        prop = self._property(knob.kind)
+        if prop is None or knob.target in self._strangers:
+            return False
+        return raw(knob.kind, prop, wish) is not None
 
     def _paced(self, knob: Knob) -> bool:
         unit = unit_of(knob.target) or ""
@@ -125,7 +131,7 @@ class Keeper:
         units: dict[str, dict[Knob, Value]] = {}
         for knob, wish in wanted.items():
             unit = unit_of(knob.target)
-            if unit is not None and self._known(knob):
+            if unit is not None and self._keeps(knob, wish):
                 units.setdefault(unit, {})[knob] = wish
         began = time.monotonic()
         if not units or not self._usable or began < self._quiet_until:
@@ -153,10 +159,12 @@ class Keeper:
         except Gone:
             self._strangers.update(knob.target for knob in values)
             return
-        self._changed -= values.keys()
         if properties:
             self._originals.keep(kept)
+            self._untold |= values.keys()
             bus.set(unit, properties)
+        self._untold -= values.keys()
+        self._changed -= values.keys()
 
     def _kept(self, bus: Bus, unit: str, knob: Knob, wish: Value, prop: Property) -> Kept:
         """What the ledger shall say of it; Gone when the cgroup is not this unit's."""

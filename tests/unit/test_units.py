@@ -133,8 +133,11 @@ def test_what_a_reload_does_not_touch_has_no_property() -> None:
     assert property_of(Kind.MIGRATE, 2) is None
 
 
-def test_a_drop_in_is_removed_with_its_directory_and_those_of_others_are_left(tmp_path: Path) -> None:
-    root, directory = str(tmp_path), tmp_path / "run/systemd/system.control/x.service.d"
+@pytest.mark.parametrize("home", ["system.control", "transient"])
+def test_a_drop_in_is_removed_with_its_directory_and_those_of_others_are_left(
+    tmp_path: Path, home: str
+) -> None:
+    root, directory = str(tmp_path), tmp_path / f"run/systemd/{home}/x.service.d"
     directory.mkdir(parents=True)
     for name in ("CPUQuota", "CPUWeight"):
         (directory / f"50-{name}.conf").write_text("")
@@ -168,7 +171,7 @@ def test_a_controller_that_is_off_means_no_limit_and_the_sets_of_the_cgroup_arou
     [
         (100_000, 0.01, 100, 0.01),
         (10_000, 0.125, 100, 0.13),
-        (1_000_000, 0.001, 100, 0.01),
+        (10**6, 0.001, 100, 0.01),
         (1234, 0.9, 1234, 0.9),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import shlex
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -276,6 +277,27 @@ def test_the_cpus_and_memory_nodes_of_a_bound_pod_stay_and_end_with_the_agent(
         assert (unit.properties(), unit.dropins()) == (unit.before, [])
         assert not cpus.exists() or (cpus.read_text(), mems.read_text()) == ("\n", "\n")
         reload()
+
+
+def test_a_transient_unit_keeps_what_is_set_too(tmp_path: Path, unit: Unit) -> None:
+    name = f"{unique('transient')}.service"
+    path = f"{unit.slice}/{name}"
+    home = Path("/run/systemd/transient", f"{name}.d")
+    file = config(tmp_path, unit)
+    file.write_text(file.read_text().replace(unit.path, path))
+    output("systemd-run", f"--unit={name}", f"--slice={unit.slice}", *shlex.split(SPINNER))
+    try:
+        with running(tmp_path, file, http__address="127.0.0.1:0") as agent:
+            until((home / "50-CPUQuota.conf").exists, "systemd keeps the quota")
+            agent.process.send_signal(signal.SIGSTOP)
+            reload()
+            assert quota_cores(path) is not None
+            agent.process.send_signal(signal.SIGCONT)
+            assert agent.stop() == 0
+        reload()
+        assert not home.exists()
+    finally:
+        output("systemctl", "stop", name)
 
 
 def test_the_hardened_unit_reaches_systemd_and_leaves_nothing_behind(unit: Unit, tmp_path: Path) -> None:
