@@ -99,6 +99,7 @@ def once(path: str | None, overrides: Sequence[str], output: str) -> None:
 )
 @click.option("--exclusive", is_flag=True, help="With --numa bind: whole NUMA nodes, shared with nobody.")
 @click.option("--near", default="", metavar="NIC", help="With --numa bind: close to this NIC (or GPU).")
+@click.option("--hands-off", is_flag=True, help="The agent writes nothing of this pod (not for batch).")
 @click.option("--name", help="Name of the pod.  [default: the command's name and the pid]")
 @click.option("--run-dir", default=None, metavar="DIR", help="As the agent's agent.run_dir.")
 @output_option
@@ -111,6 +112,7 @@ def exec_(  # noqa: PLR0913, PLR0917  one argument per option
     numa: str,
     exclusive: bool,
     near: str,
+    hands_off: bool,
     name: str | None,
     run_dir: str | None,
     output: str,
@@ -138,6 +140,7 @@ def exec_(  # noqa: PLR0913, PLR0917  one argument per option
         numa_bind=numa == "bind",
         exclusive=exclusive,
         near=near,
+        hands_off=hands_off,
         name=name,
         run_dir=run_dir or os.environ.get("RUNTIME_DIRECTORY") or "/run/nodeagent",
     )

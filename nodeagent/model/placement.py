@@ -34,7 +34,9 @@ class Placement(Struct, frozen=True, gc=False):
 
     `shared` is for LS without binding; `mid` equals it unless MID has a pool of its own.
     `batch` may overlap `shared` and `mid` (the tier's quota bounds it there), never a bound pod's core.
-    `unplaced` holds (uid, reason): these pods run in the shared pool.
+    `unplaced` holds (uid, reason): these pods run in the shared pool, or where somebody else has put them.
+    `hands_off` are online CPUs of others, in no set of ours; `left_alone` holds (uid, reason) of pods that
+    somebody else looks after: none of their sets is written.
     """
 
     bound: tuple[Placed, ...] = ()
@@ -44,3 +46,5 @@ class Placement(Struct, frozen=True, gc=False):
     batch: str = ""
     batch_mems: str = ""
     shared_mems: str = ""
+    hands_off: str = ""
+    left_alone: tuple[tuple[str, str], ...] = ()

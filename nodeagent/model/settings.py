@@ -64,6 +64,12 @@ class AgentSettings(Struct, frozen=True, forbid_unknown_fields=True):
     run_dir: Annotated[
         str, Meta(min_length=2, max_length=4096, description="volatile: socket, claims of `nodeagent exec`")
     ] = "/run/nodeagent"
+    kubelet_dir: Annotated[
+        str,
+        Meta(
+            max_length=4096, description='where the kubelet keeps its state (its --root-dir); "" = none here'
+        ),
+    ] = "/var/lib/kubelet"
 
 
 class GrpcSettings(Struct, frozen=True, forbid_unknown_fields=True):
