@@ -1,6 +1,6 @@
 """Hands off: which CPUs are in no set of ours, and whose sets are never written.
 
-Invariant: what is not known in this tick is as it was last known; until all was known once, nothing is placed.
+Invariant: what is not known in this tick is as it was last known; until all was known once, nothing moves.
 """
 
 from __future__ import annotations

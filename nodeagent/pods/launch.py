@@ -72,8 +72,9 @@ def launch(  # noqa: PLR0913  # one for each option of the command line
 
     `cpus` (cores) and `memory` (bytes) are its request, which a running agent reads; they limit nothing by
     themselves. With `numa_bind` it asks the agent for CPUs and memory of its own, with `exclusive` for whole
-    NUMA nodes, `near` a NIC or GPU; with `hands_off` to write nothing of it. 127 or 126 when the command cannot be executed. Failed for a bad or
-    running name, Refused when the cgroup cannot be made or entered.
+    NUMA nodes, `near` a NIC or GPU; with `hands_off` to write nothing of it. 127 or 126 when
+    the command cannot be executed. Failed for a bad or running name, Refused when the cgroup cannot be made
+    or entered.
     """
     claim = replace(
         _claim(command, qos, priority, cpus, memory, name),
