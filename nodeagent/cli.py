@@ -192,6 +192,22 @@ def replay(directory: str, policy_file: str | None, output: str) -> None:
 
 
 @cli.command()
+@click.option("--dry-run", is_flag=True, help="Tell what would be moved; move nothing.")
+@config_options
+@output_option
+def defragment(path: str | None, overrides: Sequence[str], dry_run: bool, output: str) -> None:
+    """Let the running agent move bound pods together, so that more have a place, or on fewer NUMA nodes.
+
+    The agent does this only when asked, once, in its next tick. As root; 1 if a write failed.
+    """
+    from nodeagent.defragment import as_json, as_text, ask
+
+    done = ask(_config(path, overrides), dry_run=dry_run)
+    click.echo(as_json(done) if output == "json" else as_text(done))
+    sys.exit(1 if done.errors else 0)
+
+
+@cli.command()
 @config_options
 @output_option
 def restore(path: str | None, overrides: Sequence[str], output: str) -> None:

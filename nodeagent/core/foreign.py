@@ -30,16 +30,20 @@ def known(foreign: Foreign) -> bool:
     return None not in (foreign.kubelet, foreign.realtime, foreign.partitions)
 
 
+def owned(foreign: Foreign) -> tuple[Owned, ...]:
+    """All that is known to be somebody else's."""
+    return (*(foreign.kubelet or ()), *(foreign.realtime or ()), *(foreign.partitions or ()))
+
+
 def hands_off(foreign: Foreign, topology: Topology) -> CpuSet:
     """Online CPUs that are not ours to give: those of others, and those that the kernel isolates."""
     online = {cpu.id for cpu in topology.cpus}
-    owned = (CpuSet.parse(each.cpus) for each in _all(foreign))
-    return CpuSet(online & set(topology.isolated).union(*owned))
+    return CpuSet(online & set(topology.isolated).union(*map(_cpus, owned(foreign))))
 
 
 def left_alone(view: View, foreign: Foreign, knobs: Mapping[Knob, KnobReading]) -> dict[str, str]:
     """Cgroups of pods whose sets are not ours to write, with the reason."""
-    owners = {each.uid: each for each in reversed(_all(foreign)) if each.uid}
+    owners = {each.uid: each for each in reversed(owned(foreign)) if each.uid}
     apart = str(CpuSet({*view.snapshot.topology.isolated}.union(*map(_cpus, foreign.partitions or ()))))
     reasons = ((p.pod.spec, _reason(p.pod.spec, owners, knobs, apart)) for p in view.pods)
     return {spec.cgroup: why for spec, why in reasons if why}
@@ -68,10 +72,6 @@ def _home(reading: KnobReading | None) -> str:
         return ""
     before = reading.original if reading.held else reading.effective
     return before if isinstance(before, str) else ""
-
-
-def _all(foreign: Foreign) -> list[Owned]:
-    return [*(foreign.kubelet or ()), *(foreign.realtime or ()), *(foreign.partitions or ())]
 
 
 def _cpus(owned: Owned) -> CpuSet:

@@ -51,6 +51,7 @@ def seated(
         found,
         unplaced=tuple(sorted((*found.unplaced, *_refused(asking, alone, scene.scope)))),
         hands_off=str(off),
+        owned=foreign.owned(theirs),
         left_alone=tuple(sorted((s.uid, alone[s.cgroup]) for s in _specs(view) if s.cgroup in alone)),
     )
     return replace(scene, placement=found, left_alone=frozenset(alone)), wanted

@@ -71,6 +71,11 @@ class AgentSettings(Struct, frozen=True, forbid_unknown_fields=True):
         ),
     ] = "/var/lib/kubelet"
 
+    @property
+    def control_address(self) -> str:
+        """Where root asks the running agent to do something."""
+        return f"unix:{self.run_dir}/control.sock"
+
 
 class GrpcSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """The service `NodeAgent`."""
