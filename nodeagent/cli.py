@@ -15,6 +15,7 @@ import click
 
 from nodeagent import __version__
 from nodeagent.model.errors import AgentError
+from nodeagent.model.units import parse_bytes
 from nodeagent.words import HOST_ROOT, Group, config_options, cores_in, output_option, parsed
 
 if TYPE_CHECKING:
@@ -120,15 +121,14 @@ def exec_(  # noqa: PLR0913, PLR0917  one argument per option
 ) -> None:
     """Run COMMAND in a pod cgroup of its own: nodeagent/<qos>/<name> in every hierarchy.
 
-    Signals are forwarded, the exit status is COMMAND's (128+N for signal N, 127 when it is not found). What
-    COMMAND leaves running is ended, and the cgroup removed. Works with a running agent and without.
+    Signals are forwarded, the exit status is COMMAND's (128+N for signal N, 127: not found). What COMMAND
+    leaves running is ended, and the cgroup removed. Works with a running agent and without.
 
     \b
       nodeagent exec --qos ls --cpus 8 --memory 16Gi --numa bind --near eth1 -- ./server
       nodeagent exec --qos batch --cpus 4 --name encode -- ffmpeg -i in.mkv out.mp4
     """
     from nodeagent.model.pod import Priority, Qos
-    from nodeagent.model.units import parse_bytes
     from nodeagent.pods.launch import launch
 
     status = launch(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from nodeagent.core import capacity, drift, dwell, foreign, limit, rates, seats, share, usage, waits
+from nodeagent.core import capacity, drift, dwell, limit, rates, seats, share, usage, waits
 from nodeagent.core.rates import View
 from nodeagent.core.scene import Scene, Sight
 from nodeagent.core.usage import Usage
@@ -28,8 +28,7 @@ def decide(snapshot: Snapshot, policy: Policy, memory: Memory) -> tuple[Decision
     batch, why = limit.next_limit(view, signals, policy.cpu, last, ceiling, use.cpu_sure)
     offered = capacity.assess(view, use, policy.capacity, memory, batch)
     scene = _scene(view, signals, policy, batch, why)
-    theirs = foreign.settled(snapshot.foreign, memory.foreign)
-    scene, batch_cpus = seats.seated(scene, policy.numa, memory, batch.cores, theirs)
+    scene, memory = seats.seated(scene, policy.numa, memory, batch.cores)
     drifts = drift.watch(snapshot.at, snapshot.knobs, memory.drifts, policy.drift)
     decision = Decision(
         seq=snapshot.seq,
@@ -54,9 +53,6 @@ def decide(snapshot: Snapshot, policy: Policy, memory: Memory) -> tuple[Decision
         online_cores=window,
         offer=offered.offer,
         batch=batch,
-        batch_cpus=batch_cpus,
-        placement=scene.placement,
-        foreign=theirs,
         lent=offered.capacity.lent,
     )
 

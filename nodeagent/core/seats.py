@@ -15,7 +15,6 @@ from nodeagent.core.placement import place
 from nodeagent.core.rates import View
 from nodeagent.core.scene import Scene
 from nodeagent.model.decision import BatchCpus, Memory
-from nodeagent.model.foreign import Foreign
 from nodeagent.model.placement import BindRequest, Placed, Placement
 from nodeagent.model.plan import Kind, Knob, KnobReading
 from nodeagent.model.pod import OWN_TIER, PodSpec, Qos
@@ -23,13 +22,17 @@ from nodeagent.model.policy import NumaPolicy
 
 
 def seated(
-    scene: Scene, policy: NumaPolicy, memory: Memory, batch_cores: float | None, theirs: Foreign
-) -> tuple[Scene, BatchCpus | None]:
-    """The scene with its placement; None while pods are not placed, the Batch limit is not known, or it was
-    never known which CPUs and pods are `theirs`: other people's.
+    scene: Scene, policy: NumaPolicy, memory: Memory, batch_cores: float | None
+) -> tuple[Scene, Memory]:
+    """The scene with its placement, and the memory of it.
+
+    There is none while pods are not placed, the Batch limit is not known, or it was never known whose the
+    CPUs are.
     """
+    theirs = foreign.settled(scene.view.snapshot.foreign, memory.foreign)
+    memory = replace(memory, foreign=theirs)
     if not policy.placement or batch_cores is None or not foreign.known(theirs):
-        return scene, None
+        return scene, replace(memory, placement=None, batch_cpus=None)
     view = scene.view
     off = foreign.hands_off(theirs, view.snapshot.topology)
     alone = foreign.left_alone(view, theirs, scene.knobs)
@@ -54,7 +57,8 @@ def seated(
         owned=foreign.owned(theirs),
         left_alone=tuple(sorted((s.uid, alone[s.cgroup]) for s in _specs(view) if s.cgroup in alone)),
     )
-    return replace(scene, placement=found, left_alone=frozenset(alone)), wanted
+    scene = replace(scene, placement=found, left_alone=frozenset(alone))
+    return scene, replace(memory, placement=found, batch_cpus=wanted)
 
 
 def _specs(view: View) -> Iterator[PodSpec]:
