@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -93,6 +95,38 @@ def test_a_pod_on_a_cpu_of_its_own_is_left_alone_with_it(tmp_path: Path, how: st
             written = {event["knob"] for event in agent.named("knob.written")}
             assert not any(knob.endswith(own) for knob in written)
         assert _cpus(own) == CpuSet({LAST})
+
+
+@contextlib.contextmanager
+def _partition(name: str) -> Iterator[None]:
+    """A cpuset partition of the last CPU, beside the agent's cgroups."""
+    cpuset = find_hierarchies("/").roots["cpuset"]
+    if cpuset.version == 1:
+        pytest.skip("cgroup v1 has no cpuset partitions")
+    Path(cpuset.root, "cgroup.subtree_control").write_text("+cpuset")
+    Path(cpuset.root, name).mkdir()
+    try:
+        _own_set(name)
+        _file(name, "cpuset.cpus.partition").write_text("root")
+        assert _file(name, "cpuset.cpus.partition").read_text().strip() == "root"
+        yield
+    finally:
+        _file(name, "cpuset.cpus.partition").write_text("member")
+        Path(cpuset.root, name).rmdir()
+
+
+def test_the_cpus_of_a_partition_are_in_no_pool(tmp_path: Path) -> None:
+    name, bound = unique("partition"), unique("bound")
+    with (
+        running(tmp_path, numa__placement=True) as agent,
+        executed(agent.runtime, "ls", bound, "sleep 600", "--numa", "bind", "--cpus", "1"),
+    ):
+        until(lambda: bool(agent.named("pod.bound")), "the pod's own CPU")
+        with _partition(name):
+            until(lambda: bool(agent.named("cpus.hands_off")), "the partition is seen")
+            assert CpuSet.parse(agent.named("cpus.hands_off")[0]["cpus"]) == CpuSet({LAST})
+            until(lambda: LAST not in _cpus(f"nodeagent/ls/{bound}"), "the pod leaves it")
+        until(lambda: bool(agent.named("cpus.returned")), "the CPU comes back")
 
 
 def _defragment(agent: RunningAgent, *options: str) -> subprocess.CompletedProcess[str]:
