@@ -39,9 +39,12 @@ class RealtimePods:
         cpuset = places.roots.get("cpuset")
         self._root = cpuset.root if cpuset else None
         self._v1 = cpuset is not None and cpuset.version == 1
-        self._found: dict[Key, Owned | None] = {}
+        self._found: dict[Key, Owned] = {}
         self._due: dict[Key, float] = {}
         self._born: dict[Key, tuple[float, float]] = {}  # when, and what spreads the looks
+        self._members: tuple[Member, ...] = ()
+        self._keys: dict[Key, Member] = {}
+        self._sets: dict[str, str] = {}  # by cgroup, as read in this tick
 
     def read(
         self, members: tuple[Member, ...], at: float, held: Mapping[Knob, Held], shared: str
@@ -49,16 +52,23 @@ class RealtimePods:
         """The pods with what they own, at `at` (monotonic seconds). CPUs in `shared` are nobody's own."""
         if self._root is None:
             return ()
-        keys = {(member.spec.cgroup, member.spec.inode): member for member in members}
-        for gone in self._born.keys() - keys.keys():
-            del self._born[gone], self._due[gone]
-            self._found.pop(gone, None)
-        for key, member in keys.items():
+        if members is not self._members:
+            self._follow(members)
+        self._sets.clear()
+        for key, member in self._keys.items():
             if at >= self._due.get(key, at):
                 born, spread = self._born.setdefault(key, (at, 0.5 + len(self._born) * _GOLDEN % 0.5))
                 self._due[key] = at + min(LOOK_S, max(1.0, at - born)) * spread
                 self._look(key, member, held, shared)
-        return tuple(owned for key in keys if (owned := self._found.get(key)) is not None)
+        return tuple([self._found[key] for key in self._keys if key in self._found])
+
+    def _follow(self, members: tuple[Member, ...]) -> None:
+        """Forget those that went; a new inode under an old name is another pod."""
+        self._members = members
+        self._keys = {(member.spec.cgroup, member.spec.inode): member for member in members}
+        for gone in self._born.keys() - self._keys.keys():
+            del self._born[gone], self._due[gone]
+            self._found.pop(gone, None)
 
     def _look(self, key: Key, member: Member, held: Mapping[Knob, Held], shared: str) -> None:
         spec = member.spec
@@ -73,10 +83,18 @@ class RealtimePods:
         except AgentError:
             return
         why = HANDS_OFF if spec.hands_off else REALTIME
-        self._found[key] = Owned(spec.uid, own, why) if own else None
+        if own:
+            self._found[key] = Owned(spec.uid, own, why)
+        else:
+            self._found.pop(key, None)
 
     def _cpus(self, cgroup: str, held: Mapping[Knob, Held]) -> str:
-        """The CPUs of a cgroup as they would be without us."""
+        """The CPUs of a cgroup as they would be without us; read once a tick."""
+        if cgroup not in self._sets:
+            self._sets[cgroup] = self._asked(cgroup, held)
+        return self._sets[cgroup]
+
+    def _asked(self, cgroup: str, held: Mapping[Knob, Held]) -> str:
         before = held.get(Knob(Kind.CPUS, cgroup))
         if before is not None and isinstance(before.original, str) and before.original:
             return before.original
