@@ -154,6 +154,49 @@ def test_the_running_agent_defragments_when_root_asks(tmp_path: Path) -> None:
     assert "no agent answers" in gone.stderr
 
 
+def _node_of(cpus: CpuSet) -> list[str]:
+    nodes = sorted(Path("/sys/devices/system/node").glob("node[0-9]*"))
+    return [node.name for node in nodes if cpus & CpuSet.parse((node / "cpulist").read_text())]
+
+
+@pytest.mark.skipif(
+    len(list(Path("/sys/devices/system/node").glob("node[0-9]*"))) != 2 or os.cpu_count() != 8,
+    reason="needs two NUMA nodes of four CPUs",
+)
+def test_pods_that_are_scattered_are_moved_together_when_root_asks(tmp_path: Path) -> None:
+    """Two pods of 2 CPUs fill a node, a third is on the other; one of the two leaves; 3 CPUs are on both."""
+
+    def bound(agent: RunningAgent, name: str, cpus: int) -> contextlib.AbstractContextManager[object]:
+        return executed(agent.runtime, "ls", name, "sleep 9999", "--numa", "bind", "--cpus", str(cpus))
+
+    first, leaves, third, wide = (unique(name) for name in ("a", "b", "c", "d"))
+    paths = {name: f"nodeagent/ls/{name}" for name in (first, leaves, third, wide)}
+    with running(tmp_path, numa__placement=True) as agent, bound(agent, first, 2):
+        until(lambda: len(_cpus(paths[first])) == 2, "the first pod's CPUs")
+        with bound(agent, leaves, 2):
+            until(lambda: len(_cpus(paths[leaves])) == 2, "the second pod's CPUs")
+            third_pod = bound(agent, third, 2)
+            third_pod.__enter__()
+            until(lambda: len(_cpus(paths[third])) == 2, "the third pod's CPUs")
+        with contextlib.ExitStack() as stack:
+            stack.push(third_pod)
+            assert _node_of(_cpus(paths[first])) != _node_of(_cpus(paths[third]))
+            stack.enter_context(bound(agent, wide, 3))
+            until(lambda: len(_cpus(paths[wide])) == 3, "the wide pod's CPUs")
+            assert len(_node_of(_cpus(paths[wide]))) == 2
+            dry = json.loads(_defragment(agent, "--dry-run").stdout)
+            assert dry["moves"] and len(_node_of(_cpus(paths[wide]))) == 2, "told, not done"
+            done = json.loads(_defragment(agent).stdout)
+            assert done["written"] and not done["errors"]
+            assert done["moves"] == dry["moves"]
+            for name in (first, third, wide):
+                assert len(_node_of(_cpus(paths[name]))) == 1
+            told = {move[1]: move[3] for move in done["moves"]}
+            assert all(_cpus(paths[name]) == CpuSet.parse(cpus) for name, cpus in told.items())
+            again = json.loads(_defragment(agent).stdout)
+            assert again["moves"] == []
+
+
 def test_an_agent_that_places_no_pods_refuses_to_defragment(tmp_path: Path) -> None:
     with running(tmp_path) as agent:
         done = _defragment(agent)
