@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
+import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -147,6 +150,30 @@ def test_only_root_may_open_its_socket_which_goes_with_the_server(tmp_path: Path
         assert stat.S_IMODE(found.st_mode) == 0o600
         assert found.st_uid == os.geteuid()
     assert list(tmp_path.iterdir()) == []
+
+
+AS_NOBODY = """
+import os, sys
+from nodeagent.model.errors import AgentError
+from nodeagent.rpc.client import defragment
+os.setgroups([]); os.setgid(65534); os.setuid(65534)
+try:
+    defragment(sys.argv[1], dry_run=True, timeout_s=5.0)
+except AgentError as error:
+    print(type(error).__name__, error.hint)
+"""
+
+
+@pytest.mark.live
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_who_is_not_root_is_refused_by_the_kernel_itself() -> None:
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as directory:
+        os.chmod(directory, 0o755)
+        where = f"unix:{directory}/control.sock"
+        with serving(f"unix:{directory}/rpc.sock", control=where) as server, answering(server, DONE):
+            command = [sys.executable, "-c", AS_NOBODY, where]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.split("\n")[0] == "Refused run as root"
 
 
 @pytest.mark.parametrize("address", ["unix", "tcp"])
