@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from nodeagent.core import capacity, drift, dwell, limit, rates, seats, share, usage, waits
+from nodeagent.core import capacity, drift, dwell, foreign, limit, rates, seats, share, usage, waits
 from nodeagent.core.rates import View
 from nodeagent.core.scene import Scene, Sight
 from nodeagent.core.usage import Usage
@@ -94,8 +94,10 @@ def _in_force(last: BatchLimit, snapshot: Snapshot) -> BatchLimit:
 def _scene(view: View, signals: tuple[Signal, ...], policy: Policy, batch: BatchLimit, why: str) -> Scene:
     knobs = {r.knob: r for r in view.snapshot.knobs}
     patterns = [glob_regex(g) for g in policy.scope]
-    paths = {p.pod.spec.cgroup for p in view.pods if not p.pod.spec.hands_off} | set(view.snapshot.tiers)
-    scope = frozenset(path for path in paths if any(p.fullmatch(path) for p in patterns))
+    paths = {p.pod.spec.cgroup for p in view.pods} | set(view.snapshot.tiers)
+    matching = (path for path in paths if any(p.fullmatch(path) for p in patterns))
+    kept_out = foreign.kept_out(view)
+    scope = frozenset(path for path in matching if not foreign.inside(path, kept_out))
     if batch.cores is None:
         return Scene(view, signals, knobs, scope, None, why)
     cores = limit.grid(batch.cores, view.snapshot.topology.cores)

@@ -5,7 +5,7 @@ Invariant: what is not known in this tick is as it was last known; until all was
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from nodeagent.core.rates import View
 from nodeagent.model.cpuset import CpuSet, within
@@ -47,6 +47,16 @@ def left_alone(view: View, foreign: Foreign, knobs: Mapping[Knob, KnobReading]) 
     apart = str(CpuSet({*view.snapshot.topology.isolated}.union(*map(_cpus, foreign.partitions or ()))))
     reasons = ((p.pod.spec, _reason(p.pod.spec, owners, knobs, apart)) for p in view.pods)
     return {spec.cgroup: why for spec, why in reasons if why}
+
+
+def kept_out(view: View) -> frozenset[str]:
+    """Cgroups of pods of which nothing may be written."""
+    return frozenset(p.pod.spec.cgroup for p in view.pods if p.pod.spec.hands_off)
+
+
+def inside(path: str, cgroups: Collection[str]) -> bool:
+    """True for each of these cgroups and for what is inside of them."""
+    return bool(cgroups) and any(path == c or path.startswith(f"{c}/") for c in cgroups)
 
 
 def holds(path: str, cgroups: Iterable[str]) -> bool:

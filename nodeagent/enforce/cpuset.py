@@ -36,13 +36,13 @@ def enforce(scene: Scene, policy: Policy) -> Iterator[Setting]:
     moving = {spec.cgroup for spec in (p.pod.spec for p in scene.view.pods) if spec.uid in seats}
     for knob in scene.knobs:
         home = _home(knob.target, wanted) if knob.kind in SETS else None
-        if home is not None and (sets := wanted[home]) is not None:
-            yield from _setting(knob, sets, follow=home in moving)
+        if home is not None:
+            yield from _setting(knob, wanted[home], follow=home in moving)
 
 
-def _wanted(scene: Scene, found: Placement, seats: Mapping[str, Placed]) -> dict[str, _Sets | None]:
-    """CPUs, memory nodes and the reason by cgroup; None for a cgroup that is left alone."""
-    wanted: dict[str, _Sets | None] = dict.fromkeys(scene.left_alone)
+def _wanted(scene: Scene, found: Placement, seats: Mapping[str, Placed]) -> dict[str, _Sets]:
+    """CPUs, memory nodes and the reason by cgroup; no sets for one that is left alone."""
+    wanted = dict.fromkeys(scene.left_alone, ("", "", "left alone"))
     for tier in scene.view.snapshot.tiers:
         if tier in scene.scope and not holds(tier, scene.left_alone):
             wanted[tier] = (found.batch, found.batch_mems, BATCH)
@@ -62,7 +62,7 @@ def _pool(spec: PodSpec, found: Placement) -> tuple[str, str] | None:
     return (found.mid if spec.qos is Qos.MID else found.shared), found.shared_mems
 
 
-def _home(target: str, wanted: Mapping[str, _Sets | None]) -> str | None:
+def _home(target: str, wanted: Mapping[str, _Sets]) -> str | None:
     """The innermost pod or tier with a place of its own that the cgroup is, or is inside of."""
     while target:
         if target in wanted:
