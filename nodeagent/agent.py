@@ -9,7 +9,7 @@ import gc
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from nodeagent.keep import Keeper
 from nodeagent.kernel.node_lock import NodeLock
 from nodeagent.kernel.own import resident_bytes
 from nodeagent.lock import Lock
-from nodeagent.loop import Loop, Writer, write_nothing
+from nodeagent.loop import Loop, Wish, Writer, write_nothing
 from nodeagent.model.decision import Checkpoint, Memory, Tick
 from nodeagent.model.errors import AgentError
 from nodeagent.model.policy import Policy
@@ -54,6 +54,7 @@ class Agent:
         self._before: Tick | None = None
         self._http: HttpServer | None = None
         self._skipped_why = ""
+        self._wishes: Callable[[], Sequence[Wish]] = tuple
         agent = config.settings.agent
         self._writes = agent.mode is Mode.ENFORCE and Actuator.CPU in agent.enforce
 
@@ -91,6 +92,7 @@ class Agent:
         stack.callback(self._journal.close)
         self._keeper = Keeper(settings.agent.host_root, host.hierarchies.versions, originals)
         host.knobs.gives = self._keeper.gives
+        host.keeper = self._keeper if self._writes else None
         self._publish = self._serve(stack)
         self._loop = Loop(
             host,
@@ -99,7 +101,7 @@ class Agent:
             policy=self._config.policy,
             memory=Memory(online=saved.online, lent=saved.lent),
             listener=self,
-            keeper=self._keeper if self._writes else None,
+            wishes=self._wishes,
         )
         self._originals = originals
 
@@ -117,11 +119,15 @@ class Agent:
                 max_message_bytes=settings.grpc.max_message_bytes,
                 max_watchers=settings.grpc.max_watchers,
                 reflection=settings.grpc.reflection,
+                control=settings.agent.control_address,
             )
             os.makedirs(settings.agent.run_dir, mode=0o755, exist_ok=True)
             rpc.start()
             stack.callback(rpc.stop)
             publish.append(rpc.publish)
+            self._wishes = rpc.control.take
+            if rpc.control.closed:
+                log.warning("control.closed", why=rpc.control.closed)
             log.info("grpc.listening", address=rpc.address)
         if settings.http.address:
             http = HttpServer(settings.http.address, self._metrics.render, tick_s=settings.agent.tick_s)
