@@ -94,6 +94,7 @@ class Loop:
             self._listener.skipped(told)
             return None
         self._seq += 1
+        self._originals.follow(snapshot.knobs)
         before = self.memory
         decision, self.memory = decide(snapshot, self.policy, before)
         plan = {s.knob: s for s in decision.plan}

@@ -26,7 +26,7 @@ from msgspec.structs import replace
 
 from nodeagent.ledger import fields, line, parsed, replayed
 from nodeagent.model.errors import Failed
-from nodeagent.model.plan import Change, Held, Knob, Outcome, joined
+from nodeagent.model.plan import Change, Held, Knob, KnobReading, Outcome, joined
 
 NAME = "originals.jsonl"
 TITLE, VERSION = "nodeagent originals", 1
@@ -102,6 +102,17 @@ class Originals:
                 after[knob] = _settled(held, outcome)
         if after:
             self._try(after)
+
+    def follow(self, readings: Iterable[KnobReading]) -> None:
+        """What is left of sets that lost offline CPUs (cgroup v1) is ours too: they do not come back by themselves."""
+        left = {
+            r.knob: replace(held, written=r.actual)
+            for r in readings
+            if r.nested and r.knob.kind.is_set and r.held and not r.drifted
+            if not (held := self._held[r.knob]).explains(r.actual)
+        }
+        if left:
+            self._try(left)
 
     def forget(self, knobs: Iterable[Knob]) -> None:
         """These are no longer ours: the cgroup is gone, or somebody else has taken the knob over."""

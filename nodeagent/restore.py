@@ -7,6 +7,7 @@ in the ledger, so that restoring again goes on where this ended.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 
 import msgspec
 from msgspec import Struct
@@ -15,6 +16,7 @@ from nodeagent.core.diff import diff, left_alone
 from nodeagent.kernel.knobs import Knobs
 from nodeagent.kernel.mounts import find_hierarchies
 from nodeagent.kernel.reader import boot_id
+from nodeagent.kernel.targets import around
 from nodeagent.lock import Lock
 from nodeagent.model.errors import Failed
 from nodeagent.model.plan import Knob, KnobReading, Outcome, shown
@@ -57,7 +59,7 @@ def give_back(originals: Originals, knobs: Knobs) -> Restored:
     left: list[KnobReading] = []
     tried: dict[Knob, Outcome] = {}
     for _ in range(PASSES):
-        readings = knobs.read((), originals.held)
+        readings = knobs.read(_with_those_around(originals.held), originals.held)
         gone += knobs.vanished(originals.held)
         left += left_alone({}, readings)
         originals.forget([*gone, *(reading.knob for reading in left)])
@@ -75,6 +77,11 @@ def give_back(originals: Originals, knobs: Knobs) -> Restored:
         failed=tuple(failed.items()),
         warnings=tuple(originals.warnings),
     )
+
+
+def _with_those_around(held: Iterable[Knob]) -> set[Knob]:
+    """cgroup v1 takes no set or quota that does not fit into those around it, ours or not."""
+    return {Knob(knob.kind, path) for knob in held for path in (*around([knob.target]), knob.target)}
 
 
 def _reason(last: Outcome | None) -> str:

@@ -1,7 +1,8 @@
 """CPUs and memory nodes: bound LS pods on cores of their own, Batch in whole cores of the rest.
 
 The other online pods are moved only when somebody owns cores that they must leave; else their sets are
-theirs. cgroup v1 wants every set within the one above it, so what is inside a pod gets the pod's.
+theirs. cgroup v1 wants every set within the one above it, so what is inside a pod gets the pod's, and takes a
+CPU that goes offline out of every set for good, so the agent's own directories are held as they were found.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ from collections.abc import Iterator
 from nodeagent.core.scene import Scene
 from nodeagent.model.placement import Placement
 from nodeagent.model.plan import Kind, Knob, Setting
-from nodeagent.model.pod import PodSpec, Qos
+from nodeagent.model.pod import OWN_ROOT, PodSpec, Qos
 from nodeagent.model.policy import Policy
 
 NAME = "cpuset"
 BATCH = "Batch: whole cores that no bound pod owns"
 POOL = "pool: leaves the cores of bound pods"
+OWN = "cgroup v1: a CPU that comes back online is missing here otherwise"
+OWN_DIRECTORIES = frozenset({OWN_ROOT, *(f"{OWN_ROOT}/{qos.value}" for qos in Qos)})
 SETS = (Kind.CPUS, Kind.MEMS, Kind.MIGRATE)
 
 
@@ -38,10 +41,12 @@ def enforce(scene: Scene, policy: Policy) -> Iterator[Setting]:
         elif (pool := _pool(spec, found)) is not None:
             wanted[spec.cgroup] = (*pool, BATCH if spec.qos is Qos.BATCH else POOL)
     moving = {spec.cgroup for spec in (p.pod.spec for p in scene.view.pods) if spec.uid in seats}
-    for knob in scene.knobs:
+    for knob, reading in scene.knobs.items():
         home = _home(knob.target, wanted) if knob.kind in SETS else None
         if home is not None:
             yield from _setting(knob, wanted[home], follow=home in moving)
+        elif knob.kind is Kind.CPUS and reading.nested and knob.target in OWN_DIRECTORIES:
+            yield Setting(knob, reading.actual if reading.original is None else reading.original, NAME, OWN)
 
 
 def _pool(spec: PodSpec, found: Placement) -> tuple[str, str] | None:

@@ -15,6 +15,7 @@ from nodeagent.kernel.cgroup_v1 import CpusetV1, CpuV1
 from nodeagent.kernel.cgroup_v2 import CpusetV2, CpuV2
 from nodeagent.kernel.mounts import Hierarchies
 from nodeagent.kernel.remember import reading, same
+from nodeagent.kernel.strays import bring_back
 from nodeagent.kernel.targets import cpu_knobs, cpuset_knobs
 from nodeagent.model.errors import AgentError, Garbled, Gone, Refused, Unsupported
 from nodeagent.model.plan import Change, Held, Kind, Knob, KnobReading, Outcome, shown
@@ -182,6 +183,7 @@ class Knobs:
         try:
             if change.new != change.old:
                 written = cgroup.write(change.knob.kind, change.new)
+                self._bring_back(change)
         except AgentError as refused:
             error = f"{refused} ({refused.hint})" if refused.hint else str(refused)
         try:
@@ -191,6 +193,13 @@ class Knobs:
         if not error and not same(found, written):
             error = f"{change.knob}: {shown(written)} was written, {shown(found.actual)} is found"
         return Outcome(change, found.actual, error)
+
+    def _bring_back(self, change: Change) -> None:
+        """v1 moves tasks out of a set that is empty, and leaves them where they are when it is not any more."""
+        cpu, cpuset = self._branches.get("cpu"), self._branches.get("cpuset")
+        emptied = change.knob.kind is Kind.CPUS and change.old == ""
+        if emptied and cpu is not None and cpuset is not None and cpuset.version == 1:
+            bring_back(cpu.root, cpuset.root, change.knob.target)
 
     def _missed(self, error: AgentError) -> bool:
         kind = _MISSES.get(type(error))

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
+from nodeagent.model.cpuset import CpuSet
 from nodeagent.model.pod import OWN_TIER
 from tests.live.running import RunningAgent, executed, held_set, running, unique, until
 from tests.vm.inside.guest import ONLY_HERE, apart, online, settled, unplugged
@@ -34,7 +36,7 @@ def batch(agent: RunningAgent) -> Iterator[str]:
 
 def given_back(agent: RunningAgent, *cgroups: str) -> None:
     agent.stop()
-    assert agent.named("giveback.done")[0]["left"] == 0
+    assert agent.named("giveback.left") + agent.named("giveback.refused") == []
     assert [held_set(cgroup) for cgroup in cgroups] == [EVERY] * len(cgroups)
     assert agent.named("tick.skipped") == []
 
@@ -65,9 +67,10 @@ def test_a_bound_pod_that_loses_a_cpu_gets_another_or_is_told_why_not(
 ) -> None:
     name = unique("loser")
     bound = f"nodeagent/ls/{name}"
-    with executed(agent.runtime, "ls", name, "sleep 3600", "--numa", "bind", "--cpus", str(cpus)):
+    with executed(agent.runtime, "ls", name, "sleep 3600", "--numa", "bind", "--cpus", str(cpus)) as pod:
         until(lambda: not held_set(bound) & held_set(batch), "own cores")
         settled(agent)
+        (child,) = psutil.Process(pod.pid).children()
         with unplugged(max(held_set(bound))):
             settled(agent)
             told = [event["why"] for event in agent.named("pod.unplaced")]
@@ -75,8 +78,9 @@ def test_a_bound_pod_that_loses_a_cpu_gets_another_or_is_told_why_not(
                 apart([bound], [batch, OWN_TIER])
                 assert len(held_set(bound)) >= cpus
             assert bool(told) is (cpus > len(online()) - 1)
-            assert held_set(batch) and held_set(bound)
+            assert held_set(batch) and held_set(bound) == CpuSet(child.cpu_affinity())
         settled(agent)
         apart([bound], [batch, OWN_TIER])
         assert len(held_set(bound)) >= cpus
+        assert held_set(bound) == CpuSet(child.cpu_affinity())
         given_back(agent, bound, batch, OWN_TIER)
