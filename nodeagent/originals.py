@@ -104,7 +104,7 @@ class Originals:
             self._try(after)
 
     def follow(self, readings: Iterable[KnobReading]) -> None:
-        """What is left of sets that lost offline CPUs (cgroup v1) is ours too: they do not come back by themselves."""
+        """What v1 left of our sets when CPUs went offline is ours too: it stays so when they are back."""
         left = {
             r.knob: replace(held, written=r.actual)
             for r in readings

@@ -7,7 +7,7 @@ CPU that goes offline out of every set for good, so the agent's own directories 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
 from nodeagent.core.scene import Scene
 from nodeagent.model.placement import Placement
@@ -19,7 +19,7 @@ NAME = "cpuset"
 BATCH = "Batch: whole cores that no bound pod owns"
 POOL = "pool: leaves the cores of bound pods"
 OWN = "cgroup v1: a CPU that comes back online is missing here otherwise"
-OWN_DIRECTORIES = frozenset({OWN_ROOT, *(f"{OWN_ROOT}/{qos.value}" for qos in Qos)})
+OWN_DIRECTORIES = (OWN_ROOT, *(f"{OWN_ROOT}/{qos.value}" for qos in Qos))
 SETS = (Kind.CPUS, Kind.MEMS, Kind.MIGRATE)
 
 
@@ -41,12 +41,11 @@ def enforce(scene: Scene, policy: Policy) -> Iterator[Setting]:
         elif (pool := _pool(spec, found)) is not None:
             wanted[spec.cgroup] = (*pool, BATCH if spec.qos is Qos.BATCH else POOL)
     moving = {spec.cgroup for spec in (p.pod.spec for p in scene.view.pods) if spec.uid in seats}
-    for knob, reading in scene.knobs.items():
+    for knob in scene.knobs:
         home = _home(knob.target, wanted) if knob.kind in SETS else None
         if home is not None:
             yield from _setting(knob, wanted[home], follow=home in moving)
-        elif knob.kind is Kind.CPUS and reading.nested and knob.target in OWN_DIRECTORIES:
-            yield Setting(knob, reading.actual if reading.original is None else reading.original, NAME, OWN)
+    yield from _own(scene, wanted)
 
 
 def _pool(spec: PodSpec, found: Placement) -> tuple[str, str] | None:
@@ -73,6 +72,15 @@ def _setting(knob: Knob, sets: tuple[str, str, str], *, follow: bool) -> Iterato
             yield Setting(knob, 1.0, NAME, "pages follow their pod")
     elif text := cpus if knob.kind is Kind.CPUS else mems:
         yield Setting(knob, text, NAME, why)
+
+
+def _own(scene: Scene, wanted: Container[str]) -> Iterator[Setting]:
+    ours = any(path.startswith(f"{OWN_ROOT}/") for path in scene.scope)
+    for path in OWN_DIRECTORIES if ours else ():
+        reading = scene.knobs.get(Knob(Kind.CPUS, path))
+        if path not in wanted and reading is not None and reading.nested:
+            as_found = reading.actual if reading.original is None else reading.original
+            yield Setting(reading.knob, as_found, NAME, OWN)
 
 
 def _kept(scene: Scene) -> Iterator[Setting]:

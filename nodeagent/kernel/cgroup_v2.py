@@ -15,7 +15,6 @@ from nodeagent.model.cpuset import canonical
 from nodeagent.model.errors import Refused, Unsupported
 from nodeagent.model.plan import Kind, Value
 
-
 # The numbers are the kernel's own: the same in every mount of /sys.
 POSSIBLE = {
     Kind.CPUS: "/sys/devices/system/cpu/possible",

@@ -195,7 +195,7 @@ class Knobs:
         return Outcome(change, found.actual, error)
 
     def _bring_back(self, change: Change) -> None:
-        """v1 moves tasks out of a set that is empty, and leaves them where they are when it is not any more."""
+        """v1 moves tasks out of a set that is empty, and nothing moves them back when it no longer is."""
         cpu, cpuset = self._branches.get("cpu"), self._branches.get("cpuset")
         emptied = change.knob.kind is Kind.CPUS and change.old == ""
         if emptied and cpu is not None and cpuset is not None and cpuset.version == 1:

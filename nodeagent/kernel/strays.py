@@ -1,9 +1,9 @@
 """Tasks that cgroup v1 moved out of a cpuset when the last of its CPUs went offline: back into it.
 
-Linux Documentation/admin-guide/cgroup-v1/cpusets.rst, 1.7: they go to the nearest cpuset above with CPUs left.
-Nothing brings them back when the cpuset has CPUs again. In the cpu hierarchy they have not moved.
+They go to the nearest one above that has CPUs left (Linux Documentation/admin-guide/cgroup-v1/cpusets.rst),
+and nothing brings them back when theirs has CPUs again. In the cpu hierarchy they have not moved.
 
-Invariant: only tasks that are in the same cgroup of the cpu hierarchy and above it in that of cpuset are moved.
+Invariant: only tasks are moved that are still in that cgroup of the cpu hierarchy, and above it in cpuset's.
 """
 
 from __future__ import annotations

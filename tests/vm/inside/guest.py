@@ -47,7 +47,7 @@ def unplugged(cpu: int) -> Iterator[None]:
 
 
 def settled(agent: RunningAgent) -> None:
-    """Wait until the agent (with a page of metrics) has written no set in QUIET_TICKS whole ticks from now."""
+    """Wait until the agent, which serves metrics, has written no set in QUIET_TICKS ticks from now on."""
     since = (-1, 0.0)
 
     def quiet() -> bool:
