@@ -14,6 +14,7 @@ import pytest
 from nodeagent.model.cpuset import CpuSet
 from tests.live.running import RunningAgent, held_set, until
 
+NODES = Path("/sys/devices/system/node")
 QUIET_TICKS = 4
 
 ONLY_HERE = [
@@ -35,6 +36,11 @@ def online() -> CpuSet:
     return CpuSet.parse(Path("/sys/devices/system/cpu/online").read_text())
 
 
+def ticks_of(page: str) -> float:
+    """How many ticks an agent tells in its metrics."""
+    return sum(map(float, re.findall(r"ticks_total\{woken_by=.*\} (\S+)", page)))
+
+
 @contextlib.contextmanager
 def unplugged(cpu: int) -> Iterator[None]:
     """The machine without this CPU; it is back afterwards."""
@@ -53,12 +59,17 @@ def settled(agent: RunningAgent) -> None:
     def quiet() -> bool:
         nonlocal since
         writes = sum(event["knob"].startswith("cpuset") for event in agent.named("knob.written"))
-        ticks = sum(map(float, re.findall(r"ticks_total\{woken_by=.*\} (\S+)", agent.get("/metrics"))))
+        ticks = ticks_of(agent.get("/metrics"))
         if writes != since[0]:
             since = (writes, ticks)
         return ticks - since[1] > QUIET_TICKS
 
     until(quiet, "no set is written any more", 60.0)
+
+
+def sets_of(paths: Sequence[str]) -> list[CpuSet]:
+    """CPUs and memory nodes that hold for these cgroups."""
+    return [held_set(path, name) for path in paths for name in ("cpus", "mems")]
 
 
 def apart(bound: Sequence[str], batch: Sequence[str]) -> None:
