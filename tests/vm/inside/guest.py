@@ -41,6 +41,14 @@ def ticks_of(page: str) -> float:
     return sum(map(float, re.findall(r"ticks_total\{woken_by=.*\} (\S+)", page)))
 
 
+def siblings(cpu: int) -> CpuSet:
+    """The online threads of its core."""
+    topology = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology")
+    return (
+        CpuSet.parse((topology / "thread_siblings_list").read_text()) if topology.exists() else CpuSet({cpu})
+    )
+
+
 @contextlib.contextmanager
 def unplugged(cpu: int) -> Iterator[None]:
     """The machine without this CPU; it is back afterwards."""
@@ -78,10 +86,6 @@ def apart(bound: Sequence[str], batch: Sequence[str]) -> None:
     others = [held_set(path) for path in batch]
     assert all(owned) and all(others)
     assert CpuSet().union(*owned, *others) <= online()
-    cores = [CpuSet().union(*map(_siblings, cpus)) for cpus in owned]
+    cores = [CpuSet().union(*map(siblings, cpus)) for cpus in owned]
     for number, core in enumerate(cores):
         assert not any(core & cpus for cpus in (*owned[:number], *owned[number + 1 :], *others))
-
-
-def _siblings(cpu: int) -> CpuSet:
-    return CpuSet.parse(Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list").read_text())
