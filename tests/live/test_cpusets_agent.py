@@ -23,8 +23,8 @@ def test_a_bound_pod_gets_cores_that_batch_leaves_and_everything_is_given_back(t
     every = held_set("")
     with (
         running(tmp_path, numa__placement=True) as agent,
-        executed(agent.runtime, "batch", batch, "sleep 60"),
-        executed(agent.runtime, "ls", bound, "sleep 60", "--numa", "bind", "--cpus", "1") as pod,
+        executed(agent.runtime, "batch", batch, "sleep 3600"),
+        executed(agent.runtime, "ls", bound, "sleep 3600", "--numa", "bind", "--cpus", "1") as pod,
     ):
         own, others = f"nodeagent/ls/{bound}", f"{OWN_TIER}/{batch}"
         until(lambda: not held_set(own) & held_set(others), "own cores")
@@ -43,7 +43,7 @@ def test_a_pod_that_asks_for_more_than_there_is_runs_in_the_pool_and_the_reason_
     name = unique("huge")
     with (
         running(tmp_path, numa__placement=True) as agent,
-        executed(agent.runtime, "ls", name, "sleep 60", "--numa", "bind", "--cpus", "4096"),
+        executed(agent.runtime, "ls", name, "sleep 3600", "--numa", "bind", "--cpus", "4096"),
     ):
         until(lambda: bool(agent.named("pod.unplaced")), "the event")
         assert agent.named("pod.unplaced")[0]["why"]
