@@ -9,6 +9,7 @@ import select
 import time
 from collections.abc import Iterable, Mapping
 
+from nodeagent.kernel.foreign import ForeignFiles
 from nodeagent.kernel.knobs import Knobs
 from nodeagent.kernel.mounts import find_hierarchies
 from nodeagent.kernel.reader import NodeReader, boot_id
@@ -16,6 +17,7 @@ from nodeagent.kernel.targets import CLASS_DIRECTORIES
 from nodeagent.kernel.tree import walk
 from nodeagent.kernel.triggers import Triggers
 from nodeagent.kernel.watch import CgroupWatch
+from nodeagent.model.foreign import Foreign
 from nodeagent.model.plan import Change, Held, Knob, Outcome
 from nodeagent.model.pod import CgroupDir, Member, PodRule, Qos
 from nodeagent.model.policy import Policy
@@ -40,6 +42,7 @@ class Host:
         self._settings = settings
         self._reader = NodeReader(settings.host_root, slow_tick_s=settings.slow_tick_s)
         self.knobs = Knobs(self.hierarchies)
+        self._foreign = ForeignFiles(self.hierarchies, settings.host_root, settings.kubelet_dir)
         self._watch = CgroupWatch()
         self._triggers = Triggers(
             settings.host_root, self.hierarchies, policy.pressure.ls_cpu_stall_ratio, settings.tick_s
@@ -70,6 +73,9 @@ class Host:
             knobs=knobs,
             misses=_added(seen.misses, self.knobs.misses),
             woken_by=woken_by,
+            foreign=self._foreign.read(self._members, at, seen.topology, held)
+            if self.places_pods
+            else Foreign(),
         )
 
     def apply(self, changes: Iterable[Change]) -> tuple[Outcome, ...]:
