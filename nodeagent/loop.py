@@ -114,6 +114,7 @@ class Loop:
             return None
         self._originals.move(snapshot.knobs, self._host.inode)
         self._seq += 1
+        self._originals.follow(snapshot.knobs)
         before = self.memory
         wishes = self._wishes()
         if any(not wish.dry_run for wish in wishes):

@@ -128,6 +128,17 @@ class Originals:
         if moved:
             self._try(moved)
 
+    def follow(self, readings: Iterable[KnobReading]) -> None:
+        """What v1 left of our sets when CPUs went offline is ours too: it stays so when they are back."""
+        left = {
+            r.knob: replace(held, written=r.actual)
+            for r in readings
+            if r.nested and r.knob.kind.is_set and r.held and not r.drifted
+            if not (held := self._held[r.knob]).explains(r.actual)
+        }
+        if left:
+            self._try(left)
+
     def forget(self, knobs: Iterable[Knob]) -> None:
         """These are no longer ours: the cgroup is gone, or somebody else has taken the knob over."""
         gone = {knob: None for knob in knobs if knob in self._held}

@@ -7,6 +7,7 @@ in the ledger, so that restoring again goes on where this ended.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 
 import msgspec
 from msgspec import Struct
@@ -16,6 +17,7 @@ from nodeagent.keep import Keeper
 from nodeagent.kernel.knobs import Knobs
 from nodeagent.kernel.mounts import find_hierarchies
 from nodeagent.kernel.reader import boot_id
+from nodeagent.kernel.targets import around
 from nodeagent.lock import Lock
 from nodeagent.model.errors import Failed
 from nodeagent.model.plan import Held, Knob, KnobReading, Outcome, shown
@@ -62,7 +64,7 @@ def give_back(originals: Originals, knobs: Knobs, keeper: Keeper | None = None) 
     left: list[KnobReading] = []
     tried: dict[Knob, Outcome] = {}
     for _ in range(PASSES):
-        readings = knobs.read((), originals.held)
+        readings = knobs.read(_with_those_around(originals.held), originals.held)
         originals.move(readings, knobs.inode)
         theirs = {reading.knob: reading for reading in left_alone({}, readings)}
         ends = dict.fromkeys(knobs.vanished(originals.held)) | {k: r.actual for k, r in theirs.items()}
@@ -86,6 +88,11 @@ def give_back(originals: Originals, knobs: Knobs, keeper: Keeper | None = None) 
         failed=tuple(failed.items()),
         warnings=(*originals.warnings, *keeper.news),
     )
+
+
+def _with_those_around(held: Iterable[Knob]) -> set[Knob]:
+    """cgroup v1 takes no set or quota that does not fit into those around it, ours or not."""
+    return {Knob(knob.kind, path) for knob in held for path in (*around([knob.target]), knob.target)}
 
 
 def _reason(last: Outcome | None, held: Held) -> str:

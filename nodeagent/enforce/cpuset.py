@@ -1,25 +1,28 @@
 """CPUs and memory nodes: bound LS pods on cores of their own, Batch in whole cores of the rest.
 
 The other online pods are moved only when somebody owns cores that they must leave; else their sets are
-theirs. cgroup v1 wants every set within the one above it, so what is inside a pod gets the pod's.
+theirs. cgroup v1 wants every set within the one above it, so what is inside a pod gets the pod's, and takes a
+CPU that goes offline out of every set for good, so the agent's own directories are held as they were found.
 
 Invariant: nothing is written to a pod that somebody else looks after, nor to the tier around it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 
 from nodeagent.core.foreign import holds
 from nodeagent.core.scene import Scene
 from nodeagent.model.placement import Placed, Placement
 from nodeagent.model.plan import Kind, Knob, Setting
-from nodeagent.model.pod import PodSpec, Qos
+from nodeagent.model.pod import OWN_ROOT, PodSpec, Qos
 from nodeagent.model.policy import Policy
 
 NAME = "cpuset"
 BATCH = "Batch: whole cores that no bound pod owns"
 POOL = "pool: leaves the cores of bound pods"
+OWN = "cgroup v1: a CPU that comes back online is missing here otherwise"
+OWN_DIRECTORIES = (OWN_ROOT, *(f"{OWN_ROOT}/{qos.value}" for qos in Qos))
 SETS = (Kind.CPUS, Kind.MEMS, Kind.MIGRATE)
 _Sets = tuple[str, str, str]
 
@@ -38,6 +41,7 @@ def enforce(scene: Scene, policy: Policy) -> Iterator[Setting]:
         home = _home(knob.target, wanted) if knob.kind in SETS else None
         if home is not None:
             yield from _setting(knob, wanted[home], follow=home in moving)
+    yield from _own(scene, wanted)
 
 
 def _wanted(scene: Scene, found: Placement, seats: Mapping[str, Placed]) -> dict[str, _Sets]:
@@ -78,6 +82,15 @@ def _setting(knob: Knob, sets: _Sets, *, follow: bool) -> Iterator[Setting]:
             yield Setting(knob, 1.0, NAME, "pages follow their pod")
     elif text := cpus if knob.kind is Kind.CPUS else mems:
         yield Setting(knob, text, NAME, why)
+
+
+def _own(scene: Scene, wanted: Container[str]) -> Iterator[Setting]:
+    ours = any(path.startswith(f"{OWN_ROOT}/") for path in scene.scope)
+    for path in (path for path in OWN_DIRECTORIES if ours and not holds(path, scene.left_alone)):
+        reading = scene.knobs.get(Knob(Kind.CPUS, path))
+        if path not in wanted and reading is not None and reading.nested:
+            as_found = reading.actual if reading.original is None else reading.original
+            yield Setting(reading.knob, as_found, NAME, OWN)
 
 
 def _kept(scene: Scene) -> Iterator[Setting]:

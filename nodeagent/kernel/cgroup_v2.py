@@ -6,7 +6,6 @@ Invariant: the period is written back as it was found; it belongs to whoever mad
 from __future__ import annotations
 
 import math
-import os
 
 from nodeagent.kernel.cgroup import Count, Flag, Found, Interface, count
 from nodeagent.kernel.cpu import MAX_QUOTA_US, MIN_QUOTA_US, CpuCgroup
@@ -17,6 +16,12 @@ from nodeagent.model.errors import Gone, Refused, Unsupported
 from nodeagent.model.plan import DEFAULT_WEIGHT, Kind, Value
 
 DEFAULT_PERIOD_US = 100_000  # Linux kernel/sched/core.c: default_cfs_period
+
+# The numbers are the kernel's own: the same in every mount of /sys.
+POSSIBLE = {
+    Kind.CPUS: "/sys/devices/system/cpu/possible",
+    Kind.MEMS: "/sys/devices/system/node/possible",
+}
 
 
 class QuotaPair(Interface[tuple[float, int]]):
@@ -68,15 +73,17 @@ class CpusetV2(CpusetCgroup):
     """
 
     def write(self, kind: Kind, value: Value) -> Value:
-        """Set it. A kernel that empties no set with tasks in it (ENOSPC) gets what an empty one means."""
+        """Set it. A kernel that empties no set with tasks in it (ENOSPC) gets all that there can ever be.
+
+        That means the same: CPUs that are offline just now count as soon as they come back.
+        """
         try:
             return super().write(kind, value)
         except Refused:
             if value != "":
                 raise
-        name = "cpuset.cpus.effective" if kind is Kind.CPUS else "cpuset.mems.effective"
-        around = read_whole(f"{os.path.dirname(self.path)}/{name}", self.max_bytes)
-        return super().write(kind, canonical(around.decode("ascii", "replace")) or "")
+        possible = read_whole(POSSIBLE[kind], self.max_bytes)
+        return super().write(kind, canonical(possible.decode("ascii", "replace")) or "")
 
     def unset(self, kind: Kind) -> Found:
         if kind not in (Kind.CPUS, Kind.MEMS):

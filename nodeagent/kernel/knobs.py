@@ -15,6 +15,7 @@ from nodeagent.kernel.cgroup_v1 import CpusetV1, CpuV1
 from nodeagent.kernel.cgroup_v2 import CpusetV2, CpuV2
 from nodeagent.kernel.mounts import Hierarchies
 from nodeagent.kernel.remember import reading, same, whole_percents
+from nodeagent.kernel.strays import bring_back
 from nodeagent.kernel.targets import cpu_knobs, cpuset_knobs
 from nodeagent.model.errors import AgentError, Garbled, Gone, Refused, Unsupported
 from nodeagent.model.plan import Change, Held, Kind, Knob, KnobReading, Outcome, shown
@@ -193,6 +194,7 @@ class Knobs:
         try:
             if change.new != change.old and not self._is_unset(cgroup, change):
                 written = cgroup.write(change.knob.kind, change.new)
+                self._bring_back(change)
         except AgentError as refused:
             error = f"{refused} ({refused.hint})" if refused.hint else str(refused)
         try:
@@ -212,6 +214,13 @@ class Knobs:
         except Unsupported:
             return cgroup.unset(change.knob.kind).actual == change.new
         return False
+
+    def _bring_back(self, change: Change) -> None:
+        """v1 moves tasks out of a set that is empty, and nothing moves them back when it no longer is."""
+        cpu, cpuset = self._branches.get("cpu"), self._branches.get("cpuset")
+        emptied = change.knob.kind is Kind.CPUS and change.old == ""
+        if emptied and cpu is not None and cpuset is not None and cpuset.version == 1:
+            bring_back(cpu.root, cpuset.root, change.knob.target)
 
     def _missed(self, error: AgentError) -> bool:
         kind = _MISSES.get(type(error))

@@ -19,7 +19,7 @@ def cpu_knobs(members: Iterable[Member], tiers: Iterable[str], *, nested: bool) 
     """
     batch = [m for m in members if m.spec.qos is Qos.BATCH]
     owned = {m.spec.cgroup for m in batch} | {m.spec.tier for m in batch if m.spec.tier} | set(tiers)
-    related = _around(owned) | (_within(batch) if nested else set())
+    related = around(owned) | (_within(batch) if nested else set())
     return {Knob(Kind.CPU_QUOTA, path) for path in owned | related} | {
         Knob(Kind.CPU_WEIGHT, path) for path in owned
     }
@@ -35,13 +35,13 @@ def cpuset_knobs(members: Iterable[Member], tiers: Iterable[str], *, nested: boo
     bound = [m for m in here if m.spec.qos is Qos.LS and m.spec.numa_bind]
     placed = here if bound else tuple(m for m in here if m.spec.qos is Qos.BATCH)
     paths = {m.spec.cgroup for m in placed} | {m.spec.tier for m in placed if m.spec.tier} | set(tiers)
-    paths |= _around(paths) | (_within(placed) if nested else set())
+    paths |= around(paths) | (_within(placed) if nested else set())
     moving = {m.spec.cgroup for m in bound} | _within(bound) if nested else set()
     sets = {Knob(kind, path) for kind in (Kind.CPUS, Kind.MEMS) for path in paths}
     return sets | {Knob(Kind.MIGRATE, path) for path in moving}
 
 
-def _around(paths: Iterable[str]) -> set[str]:
+def around(paths: Iterable[str]) -> set[str]:
     """The cgroups above these, without the root."""
     found: set[str] = set()
     for path in paths:
