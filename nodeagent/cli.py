@@ -88,7 +88,13 @@ def once(path: str | None, overrides: Sequence[str], output: str) -> None:
     show_default=True,
     help="Inside batch: who is cut first (low) and last (high).",
 )
-@click.option("--cpus", metavar="N", help="CPU request in cores; the weight among batch pods.")
+@click.option("--cpus", metavar="N", help="CPU request in cores; the weight among pods of its class.")
+@click.option(
+    "--cpu-limit",
+    metavar="N",
+    help="CPU limit in cores. A running agent lets an ls pod save up what it leaves, and exceed the limit for "
+    "a while when it is throttled and the node has room; see [burst] in `nodeagent check`.",
+)
 @click.option("--memory", metavar="N", help='Memory request: bytes, or "512Mi", "2G".')
 @click.option(
     "--numa",
@@ -107,6 +113,7 @@ def exec_(  # noqa: PLR0913, PLR0917  one argument per option
     qos: str,
     priority: str,
     cpus: str | None,
+    cpu_limit: str | None,
     memory: str | None,
     numa: str,
     exclusive: bool,
@@ -118,8 +125,7 @@ def exec_(  # noqa: PLR0913, PLR0917  one argument per option
 ) -> None:
     """Run COMMAND in a pod cgroup of its own: nodeagent/<qos>/<name> in every hierarchy.
 
-    Signals are forwarded, the exit status is COMMAND's (128+N for signal N, 127 when it is not found). What
-    COMMAND leaves running is ended, and the cgroup removed. Works with a running agent and without.
+    Signals are forwarded; the exit status is COMMAND's (128+N for signal N). What it leaves running is ended.
 
     \b
       nodeagent exec --qos ls --cpus 8 --memory 16Gi --numa bind --near eth1 -- ./server
@@ -134,6 +140,7 @@ def exec_(  # noqa: PLR0913, PLR0917  one argument per option
         qos=Qos(qos),
         priority=Priority(priority),
         cpus=parsed("--cpus", cpus, cores_in),
+        cpu_limit=parsed("--cpu-limit", cpu_limit, cores_in),
         memory=parsed("--memory", memory, parse_bytes),
         numa_bind=numa == "bind",
         exclusive=exclusive,

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import select
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
 from nodeagent.core.decide import decide
-from nodeagent.core.diff import diff
+from nodeagent.core.diff import diff, left_alone
 from nodeagent.host import Host
 from nodeagent.model.decision import Memory, Tick
 from nodeagent.model.errors import AgentError, Failed
-from nodeagent.model.plan import Change, Outcome
+from nodeagent.model.plan import Change, Knob, KnobReading, Outcome, Plan
 from nodeagent.model.pod import PodRule
 from nodeagent.model.policy import Policy
 from nodeagent.originals import Originals
@@ -99,7 +99,7 @@ class Loop:
         plan = {s.knob: s for s in decision.plan}
         changes = diff(plan, snapshot.knobs, decision.yielded)
         tick = Tick(snapshot, decision, changes, self._write(changes) if changes else ())
-        self._forget_vanished({r.knob for r in snapshot.knobs})
+        self._forget_others(snapshot.knobs, plan, decision.yielded)
         self._listener.ticked(tick, self.policy, before, time.monotonic() - began)
         return tick
 
@@ -124,10 +124,15 @@ class Loop:
     def take(self, policy: Policy, rules: tuple[PodRule, ...]) -> None:
         """Go on with another policy and other pod rules from the next tick on."""
         self.policy = policy
-        self._host.rules, self._host.places_pods = rules, policy.numa.placement
+        self._host.rules, self._host.policy = rules, policy
         self._host.forget_scan()
 
-    def _forget_vanished(self, read: set[object]) -> None:
+    def _forget_others(
+        self, readings: tuple[KnobReading, ...], plan: Plan, yielded: Collection[Knob]
+    ) -> None:
+        """What is gone, and what nobody here wants any more and somebody else has changed: it is theirs."""
+        theirs = [r.knob for r in left_alone(plan, readings) if r.knob not in yielded]
+        read = {r.knob for r in readings}
         missing = {knob: held for knob, held in self._originals.held.items() if knob not in read}
-        if missing:
-            self._originals.forget(self._host.vanished(missing))
+        if theirs or missing:
+            self._originals.forget([*theirs, *(self._host.vanished(missing) if missing else ())])

@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from nodeagent.core.rates import View
 from nodeagent.core.share import Shares
-from nodeagent.model.decision import Signal, Wait
+from nodeagent.model.decision import Burst, Signal, Wait
 from nodeagent.model.placement import Placement
 from nodeagent.model.plan import Knob, KnobReading
 
@@ -21,7 +21,8 @@ class Sight(Struct, frozen=True, gc=False):
 class Scene(Struct, frozen=True, gc=False):
     """What an enforcer sees: rates, signals, knobs as found, what is in scope, and the Batch limit split.
 
-    `scope` holds the cgroups that may be written; `shares` is None while the limit is not known.
+    `scope` holds the cgroups that may be written; `shares` is None while the limit is not known. `bursts` are
+    by uid.
     """
 
     view: View
@@ -31,3 +32,4 @@ class Scene(Struct, frozen=True, gc=False):
     shares: Shares | None
     why: str
     placement: Placement | None = None
+    bursts: dict[str, Burst] = {}

@@ -12,6 +12,7 @@ NOTABLE_FALL = 0.8  # a limit that falls below this share of the last one is wor
 UNITS = {
     Kind.CPU_QUOTA: "cores",
     Kind.CPU_WEIGHT: "weight",
+    Kind.CPU_BURST: "cores",
     Kind.CPUS: "cpus",
     Kind.MEMS: "mems",
     Kind.MIGRATE: "switch",
