@@ -92,8 +92,8 @@ def once(path: str | None, overrides: Sequence[str], output: str) -> None:
 @click.option(
     "--cpu-limit",
     metavar="N",
-    help="CPU limit in cores. A running agent lets an ls pod save up what it leaves, and exceed the limit for "
-    "a while when it is throttled and the node has room; see [burst] in `nodeagent check`.",
+    help="CPU limit in cores. With an agent running, an ls pod that is throttled may exceed it for a while, "
+    "out of what it left unused before; see [burst] in `nodeagent check`.",
 )
 @click.option("--memory", metavar="N", help='Memory request: bytes, or "512Mi", "2G".')
 @click.option(

@@ -89,7 +89,7 @@ def _wish(
     after = replace(
         last,
         left_core_s=left,
-        throttled_at=now if throttled else last.throttled_at,
+        needed_at=now if throttled or used > cores else last.needed_at,
         inner=tuple(sorted({*last.inner, *p.throttled_inner})),
     )
     more = min(_more(p, cores, after, now, policy), left / max(dt_s, NOMINAL_S))
@@ -114,7 +114,7 @@ def _more(p: PodRates, cores: float, after: Burst, now: float, policy: BurstPoli
         return min(extra, most)
     if p.throttled_ratio > 0.0:
         return min(extra + max(p.throttled_ratio, STEP_RATIO * cores), most)
-    calm = after.throttled_at is None or now - after.throttled_at > policy.hold_s
+    calm = after.needed_at is None or now - after.needed_at > policy.hold_s
     return 0.0 if calm else min(extra, most)
 
 
@@ -129,7 +129,7 @@ def _room_cores(scene: Scene, use: Usage, policy: Policy, above_cores: float) ->
 def _granted(wish: Wish, cores: float, room: float | None) -> Burst:
     extra = math.floor(cores * 100 + 1e-6) / 100
     if extra < STEP_RATIO * wish.cores:
-        return replace(wish.after, extra_cores=0.0, throttled_at=None, inner=(), why="")
+        return replace(wish.after, extra_cores=0.0, needed_at=None, inner=(), why="")
     why = f"burst: {wish.after.left_core_s:.0f} core-s of its budget left"
     if room is None:
         why += ", held: the room on the node is not known"

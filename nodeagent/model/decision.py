@@ -125,13 +125,13 @@ class BatchCpus(Struct, frozen=True, array_like=True, gc=False):
 class Burst(Struct, frozen=True, array_like=True, gc=False):
     """What a limited LS pod has saved up, in core-seconds, and has on top of its quota now, in cores.
 
-    `throttled_at` (monotonic seconds) is when it was last throttled, `inner` which containers were since the
-    burst began; both empty between bursts.
+    `needed_at` (monotonic seconds) is when it was last throttled or used more than its quota, `inner` which
+    containers were throttled since the burst began; both empty between bursts.
     """
 
     left_core_s: float
     extra_cores: float = 0.0
-    throttled_at: float | None = None
+    needed_at: float | None = None
     inner: tuple[str, ...] = ()
     why: str = ""
 

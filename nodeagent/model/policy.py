@@ -113,11 +113,11 @@ class BurstPolicy(Struct, frozen=True, forbid_unknown_fields=True):
         Meta(
             ge=0.0,
             le=86400.0,
-            description="what a pod may use above its quota, in seconds of that quota; what it leaves is saved",
+            description="what a pod may use above its quota, in seconds of it; what it leaves is saved up",
         ),
     ] = 60.0
     hold_s: Annotated[
-        float, Meta(ge=0.0, le=600.0, description="the quota stays up so long after the last throttling")
+        float, Meta(ge=0.0, le=600.0, description="the quota stays up so long after it was last needed")
     ] = 5.0
     room_ratio: Annotated[
         float,
