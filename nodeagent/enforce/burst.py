@@ -13,11 +13,9 @@ from nodeagent.core.burst import limit, limited
 from nodeagent.core.rates import PodRates
 from nodeagent.core.scene import Scene
 from nodeagent.model.decision import Burst
-from nodeagent.model.plan import Kind, Knob, KnobReading, Setting, numeric
+from nodeagent.model.plan import BURST, Kind, Knob, KnobReading, Setting, numeric
 from nodeagent.model.pod import Qos
 from nodeagent.model.policy import BurstPolicy, Policy
-
-NAME = "burst"
 
 
 def enforce(scene: Scene, policy: Policy) -> Iterator[Setting]:
@@ -30,7 +28,7 @@ def enforce(scene: Scene, policy: Policy) -> Iterator[Setting]:
         burst = scene.bursts.get(p.pod.spec.uid)
         if burst is not None and burst.extra_cores > 0.0:
             quota = limit(reading) + burst.extra_cores
-            yield Setting(reading.knob, quota, NAME, burst.why)
+            yield Setting(reading.knob, quota, BURST, burst.why)
             yield from _inner_quotas(scene, burst, quota, policy.burst)
 
 
@@ -42,7 +40,7 @@ def _kernel_bursts(scene: Scene, p: PodRates, policy: BurstPolicy) -> Iterator[S
         if reading is None or quota is None or cgroup not in scene.scope or math.isinf(limit(quota)):
             continue
         cores = max(limit(quota) * policy.kernel_ratio, _own(reading))
-        yield Setting(reading.knob, cores, NAME, "unused quota is saved for a later period")
+        yield Setting(reading.knob, cores, BURST, "unused quota is saved for a later period")
 
 
 def _own(reading: KnobReading) -> float:
@@ -57,4 +55,4 @@ def _inner_quotas(scene: Scene, burst: Burst, roof: float, policy: BurstPolicy) 
         own = limit(reading)
         quota = min(own + burst.extra_cores, own * policy.max_ratio, roof)
         if quota > own:
-            yield Setting(reading.knob, quota, NAME, f"with its pod; {burst.why}")
+            yield Setting(reading.knob, quota, BURST, f"with its pod; {burst.why}")

@@ -28,6 +28,7 @@ class Kind(enum.StrEnum):
 
 _SETS = frozenset({Kind.CPUS, Kind.MEMS})
 DEFAULT_WEIGHT = 1.0
+BURST = "burst"  # the enforcer by which an LS pod has more quota than its own
 
 # A number, or the text of a set in the kernel's list format as `str(CpuSet)` gives it ("0-3,8").
 # The empty set holds nothing on cgroup v1; on v2 it means: as the cgroup around.

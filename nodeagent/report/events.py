@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from nodeagent.model.decision import Tick
-from nodeagent.model.plan import Kind
+from nodeagent.model.plan import BURST, Kind, Setting
 
 NOTABLE_FALL = 0.8  # a limit that falls below this share of the last one is worth a line
 UNITS = {
@@ -34,6 +34,7 @@ def events(before: Tick | None, now: Tick) -> Iterator[Event]:
     yield from _signals(before, now)
     yield from _limit(before, now)
     yield from _unplaced(before, now)
+    yield from _bursts(before, now)
     yield from _writes(before, now)
     yield from _drifts(before, now)
     yield from _offer(before, now)
@@ -78,6 +79,20 @@ def _unplaced(before: Tick | None, now: Tick) -> Iterator[Event]:
     for uid, why in found.unplaced if found else ():
         if told.get(uid) != why:
             yield Event("warning", "pod.unplaced", {"pod": uid, "why": why})
+
+
+def _bursts(before: Tick | None, now: Tick) -> Iterator[Event]:
+    old, new = _bursting(before), _bursting(now)
+    for cgroup in sorted(new.keys() - old.keys()):
+        keys: dict[str, Value] = {"cgroup": cgroup, "quota_cores": new[cgroup].value, "why": new[cgroup].why}
+        yield Event("info", "burst.began", keys)
+    for cgroup in sorted(old.keys() - new.keys()):
+        yield Event("info", "burst.ended", {"cgroup": cgroup})
+
+
+def _bursting(tick: Tick | None) -> dict[str, Setting]:
+    plan = tick.decision.plan if tick else ()
+    return {s.knob.target: s for s in plan if s.by == BURST and s.knob.kind is Kind.CPU_QUOTA}
 
 
 def _writes(before: Tick | None, now: Tick) -> Iterator[Event]:

@@ -74,8 +74,7 @@ def test_a_budget_that_is_used_up_ends_the_burst_and_what_is_left_unused_earns_t
 def test_throttled_pods_share_the_room_by_need_and_none_is_reset_for_another() -> None:
     node = Limited([2.0, 2.0, 2.0], _policy(room_ratio=1.0), cores=10)
     node.step([CALM] * 3)
-    for _ in range(4):
-        decision = node.step([2.2, 4.0, 4.0], web=1.0)
+    *_, decision = (node.step([2.2, 4.0, 4.0], web=1.0) for _ in range(4))
     small, *large = (node.extra(n) for n in range(3))
     assert small == pytest.approx(0.4, abs=0.25), "who needs little gets it whole"
     assert large[0] == pytest.approx(large[1], abs=0.02)
