@@ -173,7 +173,7 @@ def test_a_bursty_pod_is_throttled_far_less_with_the_kernels_burst(
     with capsys.disabled():
         sys.stdout.write(
             f"\nthrottled in {SAMPLE_S:.0f} s without: {without[0]} periods, {without[1]:.2f} s; "
-            f"with burst: {saved[0]} periods, {saved[1]:.2f} s; ratio {saved[1] / max(without[1], 1e-9):.2f}\n"
+            f"with: {saved[0]} periods, {saved[1]:.2f} s; ratio {saved[1] / max(without[1], 1e-9):.2f}\n"
         )
     assert without[0] > 10
     assert saved[0] <= without[0] / 2
