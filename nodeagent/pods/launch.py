@@ -22,16 +22,14 @@ from msgspec.structs import replace
 
 from nodeagent.kernel.devices import DeviceFiles
 from nodeagent.kernel.errno import translated
-from nodeagent.kernel.knobs import limit_cpu
 from nodeagent.kernel.mounts import Hierarchies, find_hierarchies, under
 from nodeagent.kernel.place import make_pod_cgroup, remove_if_empty, remove_pod_cgroup
 from nodeagent.model.errors import Failed, Refused
 from nodeagent.model.pod import OWN_ROOT, Claim, Priority, Qos, is_device_name
 from nodeagent.pods.claims import MAX_CORES, NAME, lock_dead_claims, remove_claim, write_claim
+from nodeagent.pods.limit import check_limit, set_limit
 
 NOT_FOUND, NOT_EXECUTABLE = 127, 126  # as POSIX has it for shells
-
-MIN_LIMIT_CORES = 0.01  # 1000 us of a period of 100 ms, the kernel's least quota
 
 _FORWARDED = frozenset(
     {
@@ -85,15 +83,14 @@ def launch(  # noqa: PLR0913  # one for each option of the command line
         near=near,
     )
     _check_numa(claim)
-    _check_limit(cpus, cpu_limit)
+    check_limit(cpus, cpu_limit)
     if near and near not in {device.name for device in DeviceFiles(under(host_root, "/sys")).read()}:
         _warn([f"{near} is no NIC or GPU of this machine, so any place is near enough"])
     hierarchies = find_hierarchies(host_root)
     with _signals_held() as mask:
         remove_leftovers(run_dir, hierarchies)
         with _pod_cgroup(run_dir, hierarchies, claim) as procs:
-            if cpu_limit is not None:
-                limit_cpu(hierarchies, claim.cgroup, cpu_limit)
+            set_limit(hierarchies, claim.cgroup, cpu_limit)
             return _run(command, procs, mask)
 
 
@@ -176,16 +173,6 @@ def _check_numa(claim: Claim) -> None:
         raise _misused("bind to how many cores?", "add --cpus N, or --exclusive for a whole NUMA node")
     if claim.near and not is_device_name(claim.near):
         raise _misused(f"--near {claim.near[:80]!a}: not the name of a NIC", "as in `ip link`: --near eth1")
-
-
-def _check_limit(cpus: float | None, limit: float | None) -> None:
-    if limit is None:
-        return
-    if not MIN_LIMIT_CORES <= limit <= MAX_CORES:
-        limits = f"at least {MIN_LIMIT_CORES}, at most {MAX_CORES:.0f}"
-        raise _misused(f"--cpu-limit {limit}: not a number of cores that can be a limit", limits)
-    if cpus is not None and cpus > limit:
-        raise _misused(f"--cpu-limit {limit:g} is below --cpus {cpus:g}", "a limit is at least the request")
 
 
 def _default_name(program: str) -> str:

@@ -114,11 +114,11 @@ def test_a_run_directory_that_cannot_be_made_is_one_line_and_exit_1(tmp_path: Pa
         (("--qos", "ls", "--numa", "bind"), "bind to how many cores? (add --cpus N, or --exclusive"),
         (("--qos", "mid", "--numa", "bind", "--cpus", "2"), "a mid pod cannot be bound"),
         (("--qos", "ls", "--numa", "on"), "'on' is not one of 'bind', 'none'"),
+        (("--qos", "ls", "--cpus", "2", "--cpu-limit", "1"), "--cpu-limit 1 is below --cpus 2 (a limit is"),
+        (("--qos", "ls", "--cpu-limit", "none"), "'none' is not a number of cores above 0"),
     ],
 )
-def test_exec_says_what_does_not_go_together_of_numa(
-    tmp_path: Path, words: tuple[str, ...], said: str
-) -> None:
+def test_exec_says_what_does_not_go_together(tmp_path: Path, words: tuple[str, ...], said: str) -> None:
     done = nodeagent("exec", "--run-dir", str(tmp_path), *words, "--", "true")
     assert done.returncode == 2
     assert said in done.stderr
