@@ -6,7 +6,6 @@ cgroup that was read, and each write is read back.
 
 from __future__ import annotations
 
-import math
 import resource
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
@@ -232,17 +231,6 @@ _DIALECTS: dict[tuple[str, int], type[KnobCgroup]] = {
 }
 _UNKNOWN = -1  # the directory may not be looked at; no inode has this number
 _MISSES: dict[type[AgentError], str] = {Garbled: "garbled", Gone: "gone", Refused: "refused"}
-
-
-def limit_cpu(hierarchies: Hierarchies, cgroup: str, cores: float) -> None:
-    """Give a new cgroup a CPU quota; Refused when it cannot have one."""
-    knobs = Knobs(hierarchies)
-    try:
-        (outcome,) = knobs.apply([Change(Knob(Kind.CPU_QUOTA, cgroup), math.inf, cores, "")])
-    finally:
-        knobs.close()
-    if not outcome.ok:
-        raise Refused(f"no CPU limit of {cores:g} cores: {outcome.error}")
 
 
 def _place(knob: Knob) -> Place:

@@ -23,11 +23,11 @@ from msgspec.structs import replace
 from nodeagent.kernel.devices import DeviceFiles
 from nodeagent.kernel.errno import translated
 from nodeagent.kernel.mounts import Hierarchies, find_hierarchies, under
-from nodeagent.kernel.place import make_pod_cgroup, remove_if_empty, remove_pod_cgroup
+from nodeagent.kernel.place import limit_cpu, make_pod_cgroup, remove_if_empty, remove_pod_cgroup
 from nodeagent.model.errors import Failed, Refused
 from nodeagent.model.pod import OWN_ROOT, Claim, Priority, Qos, is_device_name
 from nodeagent.pods.claims import MAX_CORES, NAME, lock_dead_claims, remove_claim, write_claim
-from nodeagent.pods.limit import check_limit, set_limit
+from nodeagent.pods.limit import check_limit
 
 NOT_FOUND, NOT_EXECUTABLE = 127, 126  # as POSIX has it for shells
 
@@ -90,7 +90,7 @@ def launch(  # noqa: PLR0913  # one for each option of the command line
     with _signals_held() as mask:
         remove_leftovers(run_dir, hierarchies)
         with _pod_cgroup(run_dir, hierarchies, claim) as procs:
-            set_limit(hierarchies, claim.cgroup, cpu_limit)
+            limit_cpu(hierarchies, claim.cgroup, cpu_limit)
             return _run(command, procs, mask)
 
 

@@ -1,8 +1,7 @@
-"""The CPU limit of a pod that `nodeagent exec` makes: its cgroup's quota, before anything runs there."""
+"""What `nodeagent exec --cpu-limit` may be."""
 
 from __future__ import annotations
 
-from nodeagent.kernel.mounts import Hierarchies
 from nodeagent.model.errors import Failed
 from nodeagent.pods.claims import MAX_CORES
 
@@ -21,11 +20,3 @@ def check_limit(cpus: float | None, limit: float | None) -> None:
     if wrong is not None:
         wrong.exit_code = 2
         raise wrong
-
-
-def set_limit(hierarchies: Hierarchies, cgroup: str, cores: float | None) -> None:
-    """Give a new cgroup this quota, None: none. Refused when it cannot have it."""
-    if cores is not None:
-        from nodeagent.kernel.knobs import limit_cpu  # those without a limit start faster
-
-        limit_cpu(hierarchies, cgroup, cores)
