@@ -52,10 +52,10 @@ def limit(reading: KnobReading) -> float:
 
 
 def limited(scene: Scene) -> Iterator[tuple[PodRates, KnobReading]]:
-    """LS pods in scope with a quota of their own, and that quota."""
+    """LS pods in scope with a quota of their own that they have run under, and that quota."""
     for p in scene.view.pods:
         spec = p.pod.spec
-        if spec.qos is Qos.LS and spec.cgroup in scene.scope:
+        if p.pod.reading.periods and spec.qos is Qos.LS and spec.cgroup in scene.scope:
             reading = scene.knobs.get(Knob(Kind.CPU_QUOTA, spec.cgroup))
             if reading is not None and not math.isinf(limit(reading)):
                 yield p, reading

@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from msgspec.structs import replace
 
-from nodeagent.core.quotas import least_quota, untied, valid_numbers
+from nodeagent.core.quotas import least_quota, untie, valid_numbers
 from nodeagent.core.sets import Related, by_way_of, fit_set, inherited, taken, valid_sets
 from nodeagent.model.plan import Change, Kind, Knob, KnobReading, Setting, Value, listed, numeric
 
@@ -32,7 +32,7 @@ def diff(
     itself writes nothing: it begins or ends our hold of the knob.
     """
     found = {r.knob: r for r in readings}
-    found = untied(found, {k for k, r in found.items() if k not in yielded and (k in plan or r.restorable)})
+    untie(found, lambda r: r.knob not in yielded and (r.knob in plan or r.restorable))
     wanted = {
         knob: value
         for knob, reading in found.items()

@@ -10,7 +10,7 @@ Invariant: where both are ours to change the burst gives way; one that is not ou
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 
 from msgspec.structs import replace
 
@@ -18,16 +18,14 @@ from nodeagent.core.sets import Related
 from nodeagent.model.plan import Kind, Knob, KnobReading, numeric
 
 
-def untied(found: Mapping[Knob, KnobReading], ours: Collection[Knob]) -> dict[Knob, KnobReading]:
-    """`found` without the bounds that quota and burst are to each other now, where these may change."""
-    after = dict(found)
-    for knob in found:
+def untie(found: dict[Knob, KnobReading], ours: Callable[[KnobReading], bool]) -> None:
+    """Take from `found` the bounds that quota and burst are to each other now, where these may change."""
+    for knob in [knob for knob in found if knob.kind is Kind.CPU_BURST]:
         quota = Knob(Kind.CPU_QUOTA, knob.target)
-        if knob.kind is Kind.CPU_BURST and quota in found:
-            after[knob] = replace(found[knob], high=math.inf)
-            if knob in ours:
-                after[quota] = replace(found[quota], burst=0.0)
-    return after
+        if quota in found:
+            found[knob] = replace(found[knob], high=math.inf)
+            if ours(found[knob]):
+                found[quota] = replace(found[quota], burst=0.0)
 
 
 def valid_numbers(

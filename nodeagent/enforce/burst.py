@@ -34,7 +34,10 @@ def enforce(scene: Scene, policy: Policy) -> Iterator[Setting]:
 
 def _kernel_bursts(scene: Scene, p: PodRates, policy: BurstPolicy) -> Iterator[Setting]:
     """By what the quota is without us: then it need not follow each quota burst."""
-    for cgroup in (p.pod.spec.cgroup, *(c.cgroup for c in p.pod.containers)):
+    ran = [c.cgroup for c in p.pod.containers if c.reading.periods]
+    if p.pod.reading.periods:
+        ran.append(p.pod.spec.cgroup)
+    for cgroup in ran:
         reading = scene.knobs.get(Knob(Kind.CPU_BURST, cgroup))
         quota = scene.knobs.get(Knob(Kind.CPU_QUOTA, cgroup))
         if reading is None or quota is None or cgroup not in scene.scope or math.isinf(limit(quota)):

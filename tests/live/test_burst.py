@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 import random
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,21 +18,21 @@ from nodeagent.model.plan import Kind, Knob, Setting, one_owner
 from nodeagent.originals import Originals
 from nodeagent.restore import give_back
 from tests.live.cpu_place import Place, cpu_place
-from tests.live.running import SLOWNESS, SPIN, cpu_file, executed, quota_cores, running, unique, until
+from tests.live.running import SPIN, cpu_file, executed, quota_cores, running, unique, until
 
 pytestmark = pytest.mark.live
 
-# 100 ms of CPU time, then 250 ms of sleep: 0.29 cores on average, 1 core as long as it works.
+# 18 ms of CPU time, then 220 ms of sleep: less than the limit on average, more in the period that has it all.
 BURSTY = """
 import time
 while True:
-    end = time.thread_time() + 0.1
+    end = time.thread_time() + 0.018
     while time.thread_time() < end:
         pass
-    time.sleep(0.25)
+    time.sleep(0.22)
 """
-LIMIT = "0.4"
-SAMPLE_S = 10.0
+LIMIT = "0.1"
+SAMPLE_CORE_S = 0.72  # 40 bursts of load
 
 
 @pytest.fixture
@@ -46,6 +46,12 @@ def place() -> Iterator[Place]:
 def burst_us(path: str) -> int:
     v1 = cpu_file(f"{path}/cpu.cfs_burst_us")
     return int((v1 if v1.exists() else cpu_file(f"{path}/cpu.max.burst")).read_text())
+
+
+def used_s(pid: int) -> float:
+    """CPU time of a process, user and system."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def throttling(path: str) -> tuple[int, float]:
@@ -146,7 +152,7 @@ def test_a_batch_pod_with_a_limit_never_gets_a_burst_nor_more_than_its_limit(tmp
 
 
 def _throttled(home: Path, name: str, ratio: float) -> tuple[int, float]:
-    """Throttling of the bursty pod over SAMPLE_S, with a kernel burst of this share of its quota."""
+    """Throttling of the bursty pod while it works SAMPLE_CORE_S, with this share of its quota as burst."""
     home.mkdir()
     path = f"nodeagent/ls/{name}"
     command = f"exec {sys.executable} -c '{BURSTY}'"
@@ -155,10 +161,10 @@ def _throttled(home: Path, name: str, ratio: float) -> tuple[int, float]:
         executed(agent.runtime, "ls", name, command, "--cpu-limit", LIMIT),
     ):
         until(lambda: throttling(path)[0] > 0 or burst_us(path) > 0, "it runs")
-        until(lambda: burst_us(path) == round(ratio * 40_000), "the burst")
-        time.sleep(1.0 * SLOWNESS)
-        before = throttling(path)
-        time.sleep(SAMPLE_S)
+        until(lambda: burst_us(path) == round(ratio * 10_000), "the burst")
+        pid = next(int(pid) for pid in cpu_file(f"{path}/cgroup.procs").read_text().split())
+        begin, before = used_s(pid), throttling(path)
+        until(lambda: used_s(pid) - begin >= SAMPLE_CORE_S, "its work", 60.0)
         after = throttling(path)
     return after[0] - before[0], after[1] - before[1]
 
@@ -172,9 +178,25 @@ def test_a_bursty_pod_is_throttled_far_less_with_the_kernels_burst(
     )
     with capsys.disabled():
         sys.stdout.write(
-            f"\nthrottled in {SAMPLE_S:.0f} s without: {without[0]} periods, {without[1]:.2f} s; "
+            f"\nthrottled without burst: {without[0]} periods, {without[1]:.2f} s; "
             f"with: {saved[0]} periods, {saved[1]:.2f} s; ratio {saved[1] / max(without[1], 1e-9):.2f}\n"
         )
     assert without[0] > 10
     assert saved[0] <= without[0] / 2
     assert saved[1] <= without[1] / 2
+
+
+def test_a_limit_that_somebody_sets_during_a_burst_is_the_pods_own_from_then_on(tmp_path: Path) -> None:
+    name = unique("theirs")
+    path = f"nodeagent/ls/{name}"
+    with (
+        running(tmp_path, burst__budget_s=600, capacity__cpu_ceiling_ratio=1.0) as agent,
+        executed(agent.runtime, "ls", name, SPIN, "--cpu-limit", "0.1"),
+    ):
+        until(lambda: (quota_cores(path) or 0.0) > 0.1, "more quota: is there room on this node?", 120.0)
+        v1 = cpu_file(f"{path}/cpu.cfs_quota_us")
+        (v1 if v1.exists() else cpu_file(f"{path}/cpu.max")).write_text("30000")
+        until(lambda: (quota_cores(path) or 0.0) > 0.3, "a burst from the new limit", 120.0)
+        assert agent.stop() == 0
+        assert quota_cores(path) == 0.3
+        assert burst_us(path) == 0

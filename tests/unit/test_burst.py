@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from nodeagent.core.decide import decide
 from nodeagent.core.diff import diff
 from nodeagent.model.decision import Memory
 from nodeagent.model.plan import Kind, Knob
@@ -232,3 +234,19 @@ def test_stopping_restores_every_quota_and_burst(own: list[float], history: list
         node.step(demands[: len(own)])
     node.kernel.run(diff({}, node.kernel.knobs.values()))
     assert {k: r.actual for k, r in node.kernel.knobs.items()} == before
+
+
+@settings(max_examples=30, deadline=None)
+@given(quotas, st.lists(st.tuples(maybe_demand, st.floats(0.0, 20.0)), max_size=15))
+def test_bursts_can_be_replayed_from_what_was_recorded(
+    own: list[float], history: list[tuple[float, float]]
+) -> None:
+    node = Limited(own, inner=0.05)
+    for wanted, web in history:
+        seen = node.snapshot([wanted] * len(own), web)
+        again = msgspec.msgpack.decode(msgspec.msgpack.encode(seen), type=type(seen))
+        memory = msgspec.msgpack.decode(msgspec.msgpack.encode(node.memory), type=Memory)
+        direct = decide(seen, node.policy, node.memory)
+        assert decide(again, node.policy, memory) == direct
+        node.memory = direct[1]
+        node.kernel.run(diff({s.knob: s for s in direct[0].plan}, node.kernel.knobs.values()))
