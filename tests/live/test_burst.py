@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import random
 import sys
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ from nodeagent.model.plan import Kind, Knob, Setting, one_owner
 from nodeagent.originals import Originals
 from nodeagent.restore import give_back
 from tests.live.cpu_place import Place, cpu_place
-from tests.live.running import SPIN, cpu_file, executed, quota_cores, running, unique, until
+from tests.live.running import SPIN, cpu_file, executed, quota_cores, running, unique, until, used_s
 
 pytestmark = pytest.mark.live
 
@@ -46,12 +45,6 @@ def place() -> Iterator[Place]:
 def burst_us(path: str) -> int:
     v1 = cpu_file(f"{path}/cpu.cfs_burst_us")
     return int((v1 if v1.exists() else cpu_file(f"{path}/cpu.max.burst")).read_text())
-
-
-def used_s(pid: int) -> float:
-    """CPU time of a process, user and system."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def throttling(path: str) -> tuple[int, float]:
@@ -162,9 +155,8 @@ def _throttled(home: Path, name: str, ratio: float) -> tuple[int, float]:
     ):
         until(lambda: throttling(path)[0] > 0 or burst_us(path) > 0, "it runs")
         until(lambda: burst_us(path) == round(ratio * 10_000), "the burst")
-        pid = next(int(pid) for pid in cpu_file(f"{path}/cgroup.procs").read_text().split())
-        begin, before = used_s(pid), throttling(path)
-        until(lambda: used_s(pid) - begin >= SAMPLE_CORE_S, "its work", 60.0)
+        begin, before = used_s(path), throttling(path)
+        until(lambda: used_s(path) - begin >= SAMPLE_CORE_S, "its work", 60.0)
         after = throttling(path)
     return after[0] - before[0], after[1] - before[1]
 
