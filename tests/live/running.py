@@ -146,6 +146,15 @@ def used_s(path: str) -> float:
     return sum(int(each[11]) + int(each[12]) for each in fields) / os.sysconf("SC_CLK_TCK")
 
 
+def throttling(path: str) -> tuple[int, float]:
+    """(throttled periods, throttled seconds) of a cgroup."""
+    stat = dict(line.split() for line in cpu_file(f"{path}/cpu.stat").read_text().splitlines())
+    seconds = (
+        int(stat["throttled_time"]) / 1e9 if "throttled_time" in stat else int(stat["throttled_usec"]) / 1e6
+    )
+    return int(stat["nr_throttled"]), seconds
+
+
 def unique(name: str) -> str:
     """A pod name that no other test run uses."""
     return f"na-test-{os.getpid()}-{name}"

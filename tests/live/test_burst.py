@@ -17,7 +17,17 @@ from nodeagent.model.plan import Kind, Knob, Setting, one_owner
 from nodeagent.originals import Originals
 from nodeagent.restore import give_back
 from tests.live.cpu_place import Place, cpu_place
-from tests.live.running import SPIN, cpu_file, executed, quota_cores, running, unique, until, used_s
+from tests.live.running import (
+    SPIN,
+    cpu_file,
+    executed,
+    quota_cores,
+    running,
+    throttling,
+    unique,
+    until,
+    used_s,
+)
 
 pytestmark = pytest.mark.live
 
@@ -45,15 +55,6 @@ def place() -> Iterator[Place]:
 def burst_us(path: str) -> int:
     v1 = cpu_file(f"{path}/cpu.cfs_burst_us")
     return int((v1 if v1.exists() else cpu_file(f"{path}/cpu.max.burst")).read_text())
-
-
-def throttling(path: str) -> tuple[int, float]:
-    """(throttled periods, throttled seconds) of a cgroup."""
-    stat = dict(line.split() for line in cpu_file(f"{path}/cpu.stat").read_text().splitlines())
-    seconds = (
-        int(stat["throttled_time"]) / 1e9 if "throttled_time" in stat else int(stat["throttled_usec"]) / 1e6
-    )
-    return int(stat["nr_throttled"]), seconds
 
 
 def test_the_kernel_refuses_a_burst_above_its_quota_and_a_quota_below_its_burst(place: Place) -> None:
