@@ -65,16 +65,24 @@ def bursting(scene: Scene, use: Usage, policy: Policy, before: Mapping[str, Burs
     """The scene with what each limited LS pod has of its budget, and on top of its quota, from now on."""
     if policy.burst.max_ratio <= 1.0:
         return scene
-    wishes = [
-        _wish(scene, p, reading, policy.burst, before) for p, reading in limited(scene) if not reading.drifted
-    ]
+    wishes = [_wish(scene, p, reading, policy.burst, before) for p, reading in limited(scene)]
     room = _room_cores(scene, use, policy, sum(w.above_cores for w in wishes))
     if room is None:
         given = [min(w.more_cores, w.before.extra_cores) for w in wishes]
     else:
         given = max_min(room, [w.cores for w in wishes], [w.more_cores for w in wishes])
     bursts = {w.uid: _granted(w, cores, room) for w, cores in zip(wishes, given, strict=True)}
-    return replace(scene, bursts=bursts)
+    return replace(scene, bursts={**_saved(scene, before), **bursts})
+
+
+def _saved(scene: Scene, before: Mapping[str, Burst]) -> dict[str, Burst]:
+    """What pods have left of their budgets, also those whose quota is not seen in this tick."""
+    uids = (p.pod.spec.uid for p in scene.view.pods)
+    return {uid: _over(before[uid]) for uid in uids if uid in before}
+
+
+def _over(burst: Burst) -> Burst:
+    return replace(burst, extra_cores=0.0, needed_at=None, inner=(), why="")
 
 
 def _wish(
@@ -93,7 +101,8 @@ def _wish(
         inner=tuple(sorted({*last.inner, *p.throttled_inner})),
     )
     more = min(_more(p, cores, after, now, policy), left / max(dt_s, NOMINAL_S))
-    if more < STEP_RATIO * cores or (last.extra_cores == 0.0 and left < RESUME_RATIO * budget):
+    too_soon = last.extra_cores == 0.0 and left < RESUME_RATIO * budget
+    if more < STEP_RATIO * cores or too_soon or reading.drifted:
         more = 0.0
     above = max(0.0, used - cores) if last.extra_cores > 0.0 else 0.0
     return Wish(p.pod.spec.uid, cores, more, above, last, after)
@@ -129,7 +138,7 @@ def _room_cores(scene: Scene, use: Usage, policy: Policy, above_cores: float) ->
 def _granted(wish: Wish, cores: float, room: float | None) -> Burst:
     extra = math.floor(cores * 100 + 1e-6) / 100
     if extra < STEP_RATIO * wish.cores:
-        return replace(wish.after, extra_cores=0.0, needed_at=None, inner=(), why="")
+        return _over(wish.after)
     why = f"burst: {wish.after.left_core_s:.0f} core-s of its budget left"
     if room is None:
         why += ", held: the room on the node is not known"

@@ -166,6 +166,20 @@ def test_a_quota_that_somebody_else_has_changed_meanwhile_is_theirs() -> None:
     assert not diff({s.knob: s for s in decision.plan}, node.kernel.knobs.values())
 
 
+def test_meddling_with_the_quota_earns_no_new_budget() -> None:
+    node = Limited([1.0], _policy(budget_s=5.0))
+    knob = Knob(Kind.CPU_QUOTA, node.paths[0])
+    node.step([CALM])
+    for tick in range(30):
+        node.step([2.0])
+        if tick % 3 == 0 and node.extra(0) > 0.0:  # as systemd's daemon-reload does
+            node.kernel.knobs[knob] = replace(node.kernel.knobs[knob], actual=1.0)
+            node.kernel.tie(knob.target)
+    used = node.used_us[0] / 1e6
+    assert used <= 30 + CALM + 5.0 + EPSILON * 30
+    assert node.extra(0) == 0.0
+
+
 def test_a_restart_goes_on_with_what_the_last_run_wrote() -> None:
     node = Limited([1.0])
     for _ in range(3):
