@@ -125,7 +125,7 @@ def exec_(  # noqa: PLR0913, PLR0917  one argument per option
 ) -> None:
     """Run COMMAND in a pod cgroup of its own: nodeagent/<qos>/<name> in every hierarchy.
 
-    Signals are forwarded; the exit status is COMMAND's (128+N: signal N, 127: not found). Leftovers are ended.
+    Signals are forwarded, leftovers ended; the exit status is COMMAND's (128+N: signal N; 127: not found).
 
     \b
       nodeagent exec --qos ls --cpus 8 --memory 16Gi --numa bind --near eth1 -- ./server
