@@ -9,6 +9,8 @@ import select
 import time
 from collections.abc import Iterable, Mapping
 
+from nodeagent.keep import Keeper
+from nodeagent.kernel.foreign import ForeignFiles
 from nodeagent.kernel.knobs import Knobs
 from nodeagent.kernel.mounts import find_hierarchies
 from nodeagent.kernel.reader import NodeReader, boot_id
@@ -16,6 +18,7 @@ from nodeagent.kernel.targets import CLASS_DIRECTORIES, limited
 from nodeagent.kernel.tree import walk
 from nodeagent.kernel.triggers import Triggers
 from nodeagent.kernel.watch import CgroupWatch
+from nodeagent.model.foreign import Foreign
 from nodeagent.model.glob import glob_regex
 from nodeagent.model.plan import Change, Held, Knob, Outcome
 from nodeagent.model.pod import CgroupDir, Member, PodRule, Qos
@@ -24,6 +27,8 @@ from nodeagent.model.settings import AgentSettings
 from nodeagent.model.snapshot import Pod, Snapshot
 from nodeagent.pods.claims import read_claims
 from nodeagent.pods.recognise import recognise, tiers
+from nodeagent.units.bus import reachable
+from nodeagent.units.names import is_unit
 
 WALKS_PER_TICK = 4  # where cgroups come without end, the next tick goes on
 
@@ -41,6 +46,10 @@ class Host:
         self._settings = settings
         self._reader = NodeReader(settings.host_root, slow_tick_s=settings.slow_tick_s)
         self.knobs = Knobs(self.hierarchies)
+        if reachable(settings.host_root):
+            self.knobs.gives = is_unit
+        self.keeper: Keeper | None = None  # where the agent writes: has systemd keep what it wrote
+        self._foreign = ForeignFiles(self.hierarchies, settings.host_root, settings.kubelet_dir)
         self._watch = CgroupWatch()
         self._triggers = Triggers(
             settings.host_root, self.hierarchies, policy.pressure.ls_cpu_stall_ratio, settings.tick_s
@@ -74,6 +83,9 @@ class Host:
             knobs=knobs,
             misses=_added(seen.misses, self.knobs.misses),
             woken_by=woken_by,
+            foreign=self._foreign.read(self._members, at, seen.topology, held)
+            if self.policy.numa.placement
+            else Foreign(),
         )
 
     def apply(self, changes: Iterable[Change]) -> tuple[Outcome, ...]:

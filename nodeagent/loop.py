@@ -11,11 +11,16 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
+from msgspec.structs import replace
+
+from nodeagent.core import tidied
 from nodeagent.core.decide import decide
 from nodeagent.core.diff import diff, left_alone
 from nodeagent.host import Host
+from nodeagent.keep import Keeper
 from nodeagent.model.decision import Memory, Tick
 from nodeagent.model.errors import AgentError, Failed
+from nodeagent.model.placement import Tidied
 from nodeagent.model.plan import Change, Knob, KnobReading, Outcome, Plan
 from nodeagent.model.pod import PodRule
 from nodeagent.model.policy import Policy
@@ -24,6 +29,15 @@ from nodeagent.originals import Originals
 EARLY_GAP_S = 0.1  # early ticks come at most this often
 
 Write = Callable[[Sequence[Change]], tuple[Outcome, ...]]
+
+
+class Wish(Protocol):
+    """Somebody waits for a defragmentation, or with `dry_run` to be told what it would do."""
+
+    dry_run: bool
+
+    def answer(self, done: Tidied) -> None:
+        """It was tried; called once, in the loop's own thread: it must not wait for anybody."""
 
 
 class Listener(Protocol):
@@ -39,9 +53,10 @@ class Listener(Protocol):
 class Writer:
     """Writes changes so that a crash at any instant can be undone: remember, write, confirm."""
 
-    def __init__(self, host: Host, originals: Originals) -> None:
+    def __init__(self, host: Host, originals: Originals, keeper: Keeper) -> None:
         self._host = host
         self._originals = originals
+        self._keeper = keeper
 
     def __call__(self, changes: Sequence[Change]) -> tuple[Outcome, ...]:
         """An original that cannot be made durable keeps its knob from being written; the others go on."""
@@ -52,6 +67,8 @@ class Writer:
             held = self._originals.held
             refused = tuple(Outcome(c, None, str(failed)) for c in changes if c.knob not in held)
             noted = self._originals.intend([c for c in changes if c.knob in held], self._host.inode)
+        self._keeper.begin(noted)
+        self._keeper.release(dict.fromkeys(change.knob for change in noted if change.gives_back))
         outcomes = self._host.apply(noted)
         self._originals.confirm(outcomes)
         return outcomes + refused
@@ -63,7 +80,7 @@ def write_nothing(_changes: Sequence[Change]) -> tuple[Outcome, ...]:
 
 
 class Loop:
-    """One loop over one host; `write` are its hands."""
+    """One loop over one host; `write` are its hands, `wishes` tells what was asked since the last tick."""
 
     def __init__(
         self,
@@ -74,6 +91,7 @@ class Loop:
         policy: Policy,
         memory: Memory,
         listener: Listener,
+        wishes: Callable[[], Sequence[Wish]] = tuple,
     ) -> None:
         self.policy = policy
         self.memory = memory
@@ -81,6 +99,7 @@ class Loop:
         self._originals = originals
         self._write = write
         self._listener = listener
+        self._wishes = wishes
         self._seq = 0
 
     def tick(self, woken_by: str) -> Tick | None:
@@ -93,14 +112,22 @@ class Loop:
             told = error if isinstance(error, AgentError) else Failed(f"cannot read the node: {error}")
             self._listener.skipped(told)
             return None
+        self._originals.move(snapshot.knobs, self._host.inode)
         self._seq += 1
         before = self.memory
+        wishes = self._wishes()
+        if any(not wish.dry_run for wish in wishes):
+            snapshot = replace(snapshot, defragment=True)
         decision, self.memory = decide(snapshot, self.policy, before)
         plan = {s.knob: s for s in decision.plan}
         changes = diff(plan, snapshot.knobs, decision.yielded)
         tick = Tick(snapshot, decision, changes, self._write(changes) if changes else ())
         self._forget_others(snapshot.knobs, plan, decision.yielded)
+        if self._host.keeper is not None:
+            self._host.keeper.follow(snapshot.knobs, tick.outcomes)
         self._listener.ticked(tick, self.policy, before, time.monotonic() - began)
+        for wish in wishes:
+            wish.answer(self._came_of(wish, tick, before))
         return tick
 
     def wait(self, until: float, signals: int) -> str:
@@ -127,6 +154,13 @@ class Loop:
         self._host.rules, self._host.policy = rules, policy
         self._host.forget_scan()
 
+    def _came_of(self, wish: Wish, tick: Tick, before: Memory) -> Tidied:
+        done = tidied.effect(tick.snapshot, self.policy, before, dry_run=wish.dry_run)
+        if wish.dry_run:
+            return done
+        errors = tuple(outcome.error for outcome in tick.outcomes if outcome.error)
+        return replace(done, errors=errors, written=self._write is not write_nothing)
+
     def _forget_others(
         self, readings: tuple[KnobReading, ...], plan: Plan, yielded: Collection[Knob]
     ) -> None:
@@ -134,5 +168,8 @@ class Loop:
         theirs = [r.knob for r in left_alone(plan, readings) if r.knob not in yielded]
         read = {r.knob for r in readings}
         missing = {knob: held for knob, held in self._originals.held.items() if knob not in read}
-        if theirs or missing:
-            self._originals.forget([*theirs, *(self._host.vanished(missing) if missing else ())])
+        gone = [*theirs, *(self._host.vanished(missing) if missing else ())]
+        if gone:
+            keeper = self._host.keeper
+            kept = keeper.release(dict.fromkeys(gone)) if keeper is not None else ()
+            self._originals.forget(knob for knob in gone if knob not in kept)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from nodeagent.core import burst, capacity, drift, dwell, limit, rates, seats, share, usage, waits
+from nodeagent.core import burst, capacity, drift, dwell, foreign, limit, rates, seats, share, usage, waits
 from nodeagent.core.rates import View
 from nodeagent.core.scene import Scene, Sight
 from nodeagent.core.usage import Usage
@@ -27,7 +27,7 @@ def decide(snapshot: Snapshot, policy: Policy, memory: Memory) -> tuple[Decision
     batch, why = limit.next_limit(view, signals, policy.cpu, _last(memory, snapshot), ceiling, use.cpu_sure)
     offered = capacity.assess(view, use, policy.capacity, memory, batch)
     scene = burst.bursting(_scene(view, signals, policy, batch, why), use, policy, memory.bursts)
-    scene, batch_cpus = seats.seated(scene, policy.numa, memory, batch.cores)
+    scene, memory = seats.seated(scene, policy.numa, memory, batch.cores)
     drifts = drift.watch(snapshot.at, snapshot.knobs, memory.drifts, policy.drift)
     decision = Decision(
         seq=snapshot.seq,
@@ -53,8 +53,6 @@ def decide(snapshot: Snapshot, policy: Policy, memory: Memory) -> tuple[Decision
         offer=offered.offer,
         batch=batch,
         bursts=scene.bursts,
-        batch_cpus=batch_cpus,
-        placement=scene.placement,
         lent=offered.capacity.lent,
     )
 
@@ -97,7 +95,9 @@ def _scene(view: View, signals: tuple[Signal, ...], policy: Policy, batch: Batch
     knobs = {r.knob: r for r in view.snapshot.knobs}
     patterns = [glob_regex(g) for g in policy.scope]
     paths = {p.pod.spec.cgroup for p in view.pods} | set(view.snapshot.tiers) | _others(knobs)
-    scope = frozenset(path for path in paths if any(p.fullmatch(path) for p in patterns))
+    matching = (path for path in paths if any(p.fullmatch(path) for p in patterns))
+    kept_out = foreign.kept_out(view)
+    scope = frozenset(path for path in matching if not foreign.inside(path, kept_out))
     if batch.cores is None:
         return Scene(view, signals, knobs, scope, None, why)
     cores = limit.grid(batch.cores, view.snapshot.topology.cores)

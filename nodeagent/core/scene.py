@@ -21,8 +21,8 @@ class Sight(Struct, frozen=True, gc=False):
 class Scene(Struct, frozen=True, gc=False):
     """What an enforcer sees: rates, signals, knobs as found, what is in scope, and the Batch limit split.
 
-    `scope` holds the cgroups that may be written; `shares` is None while the limit is not known. `bursts` are
-    by uid.
+    `scope` holds the cgroups that may be written; `shares` is None while the limit is not known. The sets of
+    the cgroups in `left_alone` are not ours to write, whatever the scope. `bursts` are by uid.
     """
 
     view: View
@@ -33,3 +33,4 @@ class Scene(Struct, frozen=True, gc=False):
     why: str
     placement: Placement | None = None
     bursts: dict[str, Burst] = {}
+    left_alone: frozenset[str] = frozenset()

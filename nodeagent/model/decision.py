@@ -5,6 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from nodeagent.model.capacity import Capacity, Lent
+from nodeagent.model.foreign import Foreign
 from nodeagent.model.placement import Placement
 from nodeagent.model.plan import Change, Knob, Outcome, Setting, Value
 from nodeagent.model.snapshot import Snapshot
@@ -152,6 +153,7 @@ class Memory(Struct, frozen=True, gc=False):
     bursts: dict[str, Burst] = {}
     batch_cpus: BatchCpus | None = None
     placement: Placement | None = None
+    foreign: Foreign = Foreign(None, None, None)  # as last known
     lent: Lent = Lent()
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from nodeagent.model.foreign import Foreign
 from nodeagent.model.plan import KnobReading
 from nodeagent.model.pod import PodSpec
 from nodeagent.model.topology import Topology
@@ -136,7 +137,8 @@ class Snapshot(Struct, frozen=True, gc=False, kw_only=True):
     `tiers` are the cgroups that bound Batch pods together and exist now, even without a pod in them.
     `knobs` holds every knob that the agent may set or has set, each tick anew. `misses` counts readings
     that failed in this tick by kind ("garbled", "gone", "refused"). `woken_by` tells what started the
-    tick: "timer", "psi", "cgroup" or "signal".
+    tick: "timer", "psi", "cgroup" or "signal". `foreign` is looked at only where pods are placed.
+    `defragment`: an operator asks, once, that bound pods be moved together.
     """
 
     seq: int
@@ -150,3 +152,5 @@ class Snapshot(Struct, frozen=True, gc=False, kw_only=True):
     knobs: tuple[KnobReading, ...] = ()
     misses: dict[str, int] = {}
     woken_by: str = "timer"
+    foreign: Foreign = Foreign()
+    defragment: bool = False

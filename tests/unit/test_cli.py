@@ -21,7 +21,7 @@ def nodeagent(*words: str, cwd: Path | None = None) -> subprocess.CompletedProce
     ("words", "code", "said"),
     [
         (["rnu"], 2, "did you mean 'run'?"),
-        (["xyzzy"], 2, "there are: check, doctor, exec, once, replay, restore, run"),
+        (["xyzzy"], 2, "there are: check, defragment, doctor, exec, once, replay, restore, run"),
         (["run", "--bogus"], 2, "--bogus"),
         (["once", "-o", "yaml"], 2, "'yaml' is not one of 'text', 'json'"),
         (["exec", "--", "true"], 2, "--qos"),
@@ -116,6 +116,8 @@ def test_a_run_directory_that_cannot_be_made_is_one_line_and_exit_1(tmp_path: Pa
         (("--qos", "ls", "--numa", "on"), "'on' is not one of 'bind', 'none'"),
         (("--qos", "ls", "--cpus", "2", "--cpu-limit", "1"), "--cpu-limit 1 is below --cpus 2 (a limit is"),
         (("--qos", "ls", "--cpu-limit", "none"), "'none' is not a number of cores above 0"),
+        (("--qos", "batch", "--hands-off"), "--hands-off leaves the pod as it is, --qos batch does not"),
+        (("--qos", "ls", "--hands-off", "--numa", "bind", "--cpus", "1"), "--numa bind does not"),
     ],
 )
 def test_exec_says_what_does_not_go_together(tmp_path: Path, words: tuple[str, ...], said: str) -> None:

@@ -24,8 +24,8 @@ CORE = (
     "tests/vm/inside",
 )
 FULL = ("tests/live", "tests/vm/inside")
-# Repetition: what it adds to the core does not depend on the mode.
-NOT_IN_CORE = "not fifty_kills"
+# Repetition: what it adds to the core does not depend on the mode. Of systemd's units one test of each kind.
+NOT_IN_CORE = "not fifty_kills and (not test_systemd or reloads_undo or without_the_socket)"
 ENVIRONMENT = {"NODEAGENT_TEST_SLOWNESS": "20", "NODEAGENT_TEST_VM": "1"}
 TEST_TIMEOUT_S = 900
 BOOT_LIMIT_S = 3600.0
