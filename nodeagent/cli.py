@@ -129,9 +129,9 @@ def exec_(  # noqa: PLR0913, PLR0917  one argument per option
     """Run COMMAND in a pod cgroup of its own: nodeagent/<qos>/<name> in every hierarchy.
 
     Signals are forwarded; the exit status is COMMAND's (127: not found). What it leaves running is ended.
+
     \b
       nodeagent exec --qos ls --cpus 8 --memory 16Gi --numa bind --near eth1 -- ./server
-      nodeagent exec --qos batch --cpus 4 --name encode -- ffmpeg -i in.mkv out.mp4
     """
     from nodeagent.model.pod import Priority, Qos
     from nodeagent.pods.launch import launch
