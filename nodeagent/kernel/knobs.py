@@ -16,10 +16,11 @@ from nodeagent.kernel.cgroup_v2 import CpusetV2, CpuV2
 from nodeagent.kernel.mounts import Hierarchies
 from nodeagent.kernel.remember import reading, same, whole_percents
 from nodeagent.kernel.strays import bring_back
-from nodeagent.kernel.targets import cpu_knobs, cpuset_knobs
+from nodeagent.kernel.targets import burst_knobs, cpu_knobs, cpuset_knobs, weight_knobs
 from nodeagent.model.errors import AgentError, Garbled, Gone, Refused, Unsupported
 from nodeagent.model.plan import Change, Held, Kind, Knob, KnobReading, Outcome, shown
 from nodeagent.model.pod import Member
+from nodeagent.model.policy import WeightPolicy
 
 Place = tuple[str, str]  # controller and path: a cgroup in the hierarchy of that controller
 
@@ -72,6 +73,20 @@ class Knobs:
         if sets and (cpuset := self._branches.get("cpuset")) is not None:
             knobs |= cpuset_knobs(here, (*homes, *pools), nested=cpuset.version == 1)
         return tuple(sorted(knobs, key=lambda k: (k.target.count("/"), k.target, k.kind)))
+
+    def weights_for(
+        self, members: Iterable[Member], pools: Iterable[str], policy: WeightPolicy
+    ) -> tuple[Knob, ...]:
+        """Weights with which online pods and the agent's own class directories contend."""
+        return tuple(sorted(weight_knobs(members, tuple(pools), policy)))
+
+    def bursts_for(self, limited: Iterable[tuple[Member, frozenset[str]]]) -> tuple[Knob, ...]:
+        """Quotas and bursts of LS pods, each with those of its cgroups that have a quota."""
+        cpu = self._branches.get("cpu")
+        if cpu is None:
+            return ()
+        each = (burst_knobs(member, paths, nested=cpu.version == 1) for member, paths in limited)
+        return tuple(sorted(set[Knob]().union(*each)))
 
     def read(self, targets: Iterable[Knob], held: Mapping[Knob, Held]) -> tuple[KnobReading, ...]:
         """`targets` and all `held` knobs as they are now, without those that are not there."""
@@ -232,6 +247,7 @@ class Knobs:
 _CONTROLLERS = {
     Kind.CPU_QUOTA: "cpu",
     Kind.CPU_WEIGHT: "cpu",
+    Kind.CPU_BURST: "cpu",
     Kind.CPUS: "cpuset",
     Kind.MEMS: "cpuset",
     Kind.MIGRATE: "cpuset",
