@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from nodeagent.core import capacity, drift, dwell, limit, rates, seats, share, usage, waits
+from nodeagent.core import capacity, drift, dwell, homes, limit, pages, rates, seats, share, usage, waits
 from nodeagent.core.rates import View
 from nodeagent.core.scene import Scene, Sight
 from nodeagent.core.usage import Usage
@@ -30,16 +30,21 @@ def decide(snapshot: Snapshot, policy: Policy, memory: Memory) -> tuple[Decision
     scene = _scene(view, signals, policy, batch, why)
     scene, batch_cpus = seats.seated(scene, policy.numa, memory, batch.cores)
     drifts = drift.watch(snapshot.at, snapshot.knobs, memory.drifts, policy.drift)
+    yielded = drift.yielded(snapshot.at, drifts, policy.drift)
+    if scene.placement is not None:
+        scene = replace(scene, homes=homes.homes(view, scene.scope, scene.placement))
+        scene = replace(scene, moves=pages.to_move(scene, yielded))
     decision = Decision(
         seq=snapshot.seq,
         signals=signals,
         plan=_plan(scene, policy),
-        yielded=drift.yielded(snapshot.at, drifts, policy.drift),
+        yielded=yielded,
         drifts=drifts,
         capacity=offered.capacity,
         batch_limit_cores=batch.cores,
         limit_why=why,
         placement=scene.placement,
+        moves=scene.moves,
     )
     return decision, replace(
         memory,

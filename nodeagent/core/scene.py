@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from nodeagent.core.homes import Home
 from nodeagent.core.rates import View
 from nodeagent.core.share import Shares
 from nodeagent.model.decision import Signal, Wait
+from nodeagent.model.pages import PageMove
 from nodeagent.model.placement import Placement
 from nodeagent.model.plan import Knob, KnobReading
 
@@ -21,7 +23,8 @@ class Sight(Struct, frozen=True, gc=False):
 class Scene(Struct, frozen=True, gc=False):
     """What an enforcer sees: rates, signals, knobs as found, what is in scope, and the Batch limit split.
 
-    `scope` holds the cgroups that may be written; `shares` is None while the limit is not known.
+    `scope` holds the cgroups that may be written; `shares` is None while the limit is not known. `homes`
+    are the sets of each pod and tier by the placement, `moves` the pods whose pages are not there yet.
     """
 
     view: View
@@ -31,3 +34,5 @@ class Scene(Struct, frozen=True, gc=False):
     shares: Shares | None
     why: str
     placement: Placement | None = None
+    homes: dict[str, Home] = {}
+    moves: tuple[PageMove, ...] = ()

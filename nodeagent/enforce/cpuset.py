@@ -1,73 +1,47 @@
 """CPUs and memory nodes: bound LS pods on cores of their own, Batch in whole cores of the rest.
 
 The other online pods are moved only when somebody owns cores that they must leave; else their sets are
-theirs. cgroup v1 wants every set within the one above it, so what is inside a pod gets the pod's.
+theirs. cgroup v1 wants every set within the one above it, so what is inside a pod gets the pod's. CPUs are set
+at once, memory nodes once the pages are there (see core.pages).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from nodeagent.core.homes import Home, home_of
+from nodeagent.core.pages import held_up, meanwhile
 from nodeagent.core.scene import Scene
-from nodeagent.model.placement import Placement
-from nodeagent.model.plan import Kind, Knob, Setting
-from nodeagent.model.pod import PodSpec, Qos
+from nodeagent.model.plan import Kind, KnobReading, Setting
 from nodeagent.model.policy import Policy
 
 NAME = "cpuset"
-BATCH = "Batch: whole cores that no bound pod owns"
-POOL = "pool: leaves the cores of bound pods"
 SETS = (Kind.CPUS, Kind.MEMS, Kind.MIGRATE)
 
 
 def enforce(scene: Scene, policy: Policy) -> Iterator[Setting]:
     """CPUs and memory nodes of every pod and tier in scope; what is held is kept while nothing is decided."""
-    found = scene.placement
-    if found is None:
+    if scene.placement is None:
         if policy.numa.placement:
             yield from _kept(scene)
         return
-    wanted: dict[str, tuple[str, str, str]] = {}
-    for tier in scene.view.snapshot.tiers:
-        if tier in scene.scope:
-            wanted[tier] = (found.batch, found.batch_mems, BATCH)
-    seats = {placed.uid: placed for placed in found.bound}
-    for spec in (p.pod.spec for p in scene.view.pods if p.pod.spec.cgroup in scene.scope):
-        if (seat := seats.get(spec.uid)) is not None:
-            wanted[spec.cgroup] = (seat.cpus, seat.mems, "bound: whole cores of its own")
-        elif (pool := _pool(spec, found)) is not None:
-            wanted[spec.cgroup] = (*pool, BATCH if spec.qos is Qos.BATCH else POOL)
-    moving = {spec.cgroup for spec in (p.pod.spec for p in scene.view.pods) if spec.uid in seats}
-    for knob in scene.knobs:
-        home = _home(knob.target, wanted) if knob.kind in SETS else None
+    waiting = held_up(scene.moves, scene.view.snapshot.moving)
+    for knob, reading in scene.knobs.items():
+        home = home_of(knob.target, scene.homes) if knob.kind in SETS else None
         if home is not None:
-            yield from _setting(knob, wanted[home], follow=home in moving)
+            yield from _setting(reading, scene.homes[home], waits=home in waiting)
 
 
-def _pool(spec: PodSpec, found: Placement) -> tuple[str, str] | None:
-    if spec.qos is Qos.BATCH:
-        return found.batch, found.batch_mems
-    if not found.bound:
-        return None
-    return (found.mid if spec.qos is Qos.MID else found.shared), found.shared_mems
-
-
-def _home(target: str, wanted: dict[str, tuple[str, str, str]]) -> str | None:
-    """The innermost pod or tier with a set of its own that the cgroup is, or is inside of."""
-    while target:
-        if target in wanted:
-            return target
-        target = target.rpartition("/")[0]
-    return None
-
-
-def _setting(knob: Knob, sets: tuple[str, str, str], *, follow: bool) -> Iterator[Setting]:
-    cpus, mems, why = sets
+def _setting(reading: KnobReading, home: Home, *, waits: bool) -> Iterator[Setting]:
+    knob = reading.knob
     if knob.kind is Kind.MIGRATE:
-        if follow:
+        if home.bound and (reading.held or not waits):
             yield Setting(knob, 1.0, NAME, "pages follow their pod")
-    elif text := cpus if knob.kind is Kind.CPUS else mems:
-        yield Setting(knob, text, NAME, why)
+    elif knob.kind is Kind.MEMS and waits:
+        if (text := meanwhile(reading, home.mems)) is not None:
+            yield Setting(knob, text, NAME, f"{home.why}; its pages are moved first")
+    elif text := home.cpus if knob.kind is Kind.CPUS else home.mems:
+        yield Setting(knob, text, NAME, home.why)
 
 
 def _kept(scene: Scene) -> Iterator[Setting]:
