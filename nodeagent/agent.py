@@ -24,7 +24,7 @@ from nodeagent.journal import Journal
 from nodeagent.kernel.node_lock import NodeLock
 from nodeagent.kernel.own import resident_bytes
 from nodeagent.lock import Lock
-from nodeagent.loop import Loop, Writer, write_nothing
+from nodeagent.loop import Loop, Writer, move_nothing, write_nothing
 from nodeagent.model.decision import Checkpoint, Memory, Tick
 from nodeagent.model.errors import AgentError
 from nodeagent.model.policy import Policy
@@ -92,7 +92,7 @@ class Agent:
         self._loop = Loop(
             host,
             originals,
-            Writer(host, originals) if self._writes else write_nothing,
+            *((Writer(host, originals), host.move) if self._writes else (write_nothing, move_nothing)),
             policy=self._config.policy,
             memory=Memory(online=saved.online, lent=saved.lent),
             listener=self,
@@ -170,6 +170,7 @@ class Agent:
         log.info("agent.stopped", kept=len(originals.held))
 
     def _give_back(self, host: Host) -> None:
+        host.stop_moving()
         try:
             done = give_back(self._originals, host.knobs)
         except AgentError as error:

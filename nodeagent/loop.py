@@ -16,6 +16,7 @@ from nodeagent.core.diff import diff
 from nodeagent.host import Host
 from nodeagent.model.decision import Memory, Tick
 from nodeagent.model.errors import AgentError, Failed
+from nodeagent.model.pages import PageMove
 from nodeagent.model.plan import Change, Outcome
 from nodeagent.model.pod import PodRule
 from nodeagent.model.policy import Policy
@@ -24,6 +25,7 @@ from nodeagent.originals import Originals
 EARLY_GAP_S = 0.1  # early ticks come at most this often
 
 Write = Callable[[Sequence[Change]], tuple[Outcome, ...]]
+Move = Callable[[Sequence[PageMove], int], None]  # pages, and at most so many bytes per second
 
 
 class Listener(Protocol):
@@ -62,14 +64,19 @@ def write_nothing(_changes: Sequence[Change]) -> tuple[Outcome, ...]:
     return ()
 
 
+def move_nothing(_moves: Sequence[PageMove], _bytes_per_s: int) -> None:
+    """As `write_nothing`, for pages."""
+
+
 class Loop:
-    """One loop over one host; `write` are its hands."""
+    """One loop over one host; `write` and `move` are its hands."""
 
     def __init__(
         self,
         host: Host,
         originals: Originals,
         write: Write,
+        move: Move = move_nothing,
         *,
         policy: Policy,
         memory: Memory,
@@ -80,6 +87,7 @@ class Loop:
         self._host = host
         self._originals = originals
         self._write = write
+        self._move = move
         self._listener = listener
         self._seq = 0
 
@@ -99,6 +107,7 @@ class Loop:
         plan = {s.knob: s for s in decision.plan}
         changes = diff(plan, snapshot.knobs, decision.yielded)
         tick = Tick(snapshot, decision, changes, self._write(changes) if changes else ())
+        self._move(decision.moves, self.policy.numa.migrate_bytes_per_s)
         self._forget_vanished({r.knob for r in snapshot.knobs})
         self._listener.ticked(tick, self.policy, before, time.monotonic() - began)
         return tick

@@ -24,7 +24,7 @@ class Home(NamedTuple):
 
 
 def homes(view: View, scope: Collection[str], found: Placement) -> dict[str, Home]:
-    """By cgroup in `scope`. The other online pods are in it only when somebody owns cores that they must leave."""
+    """By cgroup in `scope`. The other online pods are in it only when they must leave somebody's cores."""
     wanted: dict[str, Home] = {}
     for tier in view.snapshot.tiers:
         if tier in scope:

@@ -62,7 +62,7 @@ def _batch_cpus(view: View, policy: NumaPolicy, last: BatchCpus | None, cores: f
 
 
 def _held(bound: list[PodSpec], knobs: Mapping[Knob, KnobReading], topology: Topology) -> Placement:
-    """What the last run wrote. While pages move, their nodes are not written yet: those of the CPUs are meant."""
+    """What the last run wrote. While pages move, their nodes are not written yet: "", those of the CPUs."""
 
     def written(kind: Kind, cgroup: str) -> str:
         reading = knobs.get(Knob(kind, cgroup))

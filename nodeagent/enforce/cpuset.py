@@ -1,8 +1,8 @@
 """CPUs and memory nodes: bound LS pods on cores of their own, Batch in whole cores of the rest.
 
 The other online pods are moved only when somebody owns cores that they must leave; else their sets are
-theirs. cgroup v1 wants every set within the one above it, so what is inside a pod gets the pod's. CPUs are set
-at once, memory nodes once the pages are there (see core.pages).
+theirs. cgroup v1 wants every set within the one above it, so what is inside a pod gets the pod's. CPUs are
+set at once, memory nodes once the pages are there (see core.pages).
 """
 
 from __future__ import annotations

@@ -135,9 +135,10 @@ class Snapshot(Struct, frozen=True, gc=False, kw_only=True):
     """One tick's input. `at` is CLOCK_MONOTONIC, `unix` is CLOCK_REALTIME, both in seconds, read once.
 
     `tiers` are the cgroups that bound Batch pods together and exist now, even without a pod in them.
-    `knobs` holds every knob that the agent may set or has set, each tick anew. `moving` tells how far
-    the moves of the last decision have come. `misses` counts readings that failed in this tick by kind
-    ("garbled", "gone", "refused"). `woken_by` tells what started the tick: "timer", "psi", "cgroup" or "signal".
+    `knobs` holds every knob that the agent may set or has set, each tick anew. `moving` tells how
+    far the moves of the last decision have come. `misses` counts readings that failed in this tick by kind
+    ("garbled", "gone", "refused"). `woken_by` tells what started the tick: "timer", "psi", "cgroup" or
+    "signal".
     """
 
     seq: int

@@ -10,6 +10,7 @@ from nodeagent.model.capacity import Amount, Capacity
 from nodeagent.model.decision import Decision, Tick
 from nodeagent.model.pod import Qos
 from nodeagent.model.snapshot import Pod, Snapshot
+from nodeagent.report.pages import left_bytes
 from nodeagent.report.text import Label, family
 
 CEILING = "ceiling_ratio"  # the one term without the unit of its formula
@@ -23,6 +24,7 @@ def node_text(tick: Tick) -> str:
         *_offer(decision.capacity),
         *_zones(decision.capacity),
         *_memory(seen),
+        _gauge("numa_pages_left_bytes", "Pages that are to follow their pods", {None: left_bytes(tick)}),
         *_batch(decision),
         _gauge("pods", "Pods by QoS class", {("qos", qos.value): pods[qos] for qos in Qos}),
         _gauge(

@@ -18,7 +18,7 @@ from nodeagent.model.placement import BindRequest, Placed
 
 
 class Seat(NamedTuple):
-    """The CPUs that a pod owns and the NUMA nodes of its memory; held without any, those of its CPUs are meant."""
+    """The CPUs that a pod owns and the NUMA nodes of its memory; where none are told, those of its CPUs."""
 
     cpus: Bits
     nodes: Bits

@@ -1,0 +1,97 @@
+"""move_pages(2), which the C library does not wrap: where pages are, and moving them.
+
+Invariant: never called with pid 0, which would mean ourselves. ctypes lets other threads run meanwhile.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import platform
+import sys
+from collections.abc import Iterable, Sequence
+
+from nodeagent.model.errors import AgentError, Gone, Refused, Unsupported
+
+# asm/unistd_64.h of x86, asm-generic/unistd.h of the others
+NUMBERS = {"x86_64": 279, "aarch64": 239, "riscv64": 239, "loongarch64": 239}
+MOVE, MOVE_ALL = 1 << 1, 1 << 2  # linux/mempolicy.h: MPOL_MF_MOVE, MPOL_MF_MOVE_ALL
+PERMITS = (
+    "give the agent CAP_SYS_NICE and CAP_SYS_PTRACE, and let its seccomp profile pass move_pages; until "
+    "then the kernel moves the pages within the write of cpuset.mems"
+)
+
+
+class MovePages:
+    """The system call. Unsupported where it is not known.
+
+    `query` and `move` raise Gone for a process that ended, Unsupported where the kernel or a permission lets
+    us move no page at all, Refused where this process may not use the node.
+    """
+
+    def __init__(self) -> None:
+        number = NUMBERS.get(platform.machine()) if sys.maxsize > 1 << 32 else None
+        if number is None:
+            raise Unsupported(f"move_pages: system call number not known on {platform.machine()}")
+        self._number = number
+        self._flags = MOVE_ALL
+        self._syscall = ctypes.CDLL(None, use_errno=True).syscall
+        self._syscall.restype = ctypes.c_long
+
+    def query(self, pid: int, addresses: Sequence[int]) -> Iterable[int]:
+        """Of each address the NUMA node that its page is on; negative: there is no page (or -errno)."""
+        statuses = (ctypes.c_int * len(addresses))()
+        self._call(pid, addresses, None, statuses, MOVE)
+        return statuses
+
+    def move(self, pid: int, addresses: Sequence[int], node: int) -> bool:
+        """Move what can be moved; ask again where the pages are. False: the node has no free memory now.
+
+        Shared pages move if we are permitted to, a huge page as a whole. The kernel stops at the first page
+        that fails to, so trying the rest again may be worth it.
+        """
+        nodes = (ctypes.c_int * len(addresses))(*[node] * len(addresses))
+        statuses = (ctypes.c_int * len(addresses))()
+        try:
+            return self._call(pid, addresses, nodes, statuses, self._flags)
+        except Unsupported:
+            if self._flags == MOVE:
+                raise
+            done = self._call(pid, addresses, nodes, statuses, MOVE)
+            self._flags = MOVE  # without CAP_SYS_NICE: pages that only this process maps
+            return done
+
+    def _call(
+        self,
+        pid: int,
+        addresses: Sequence[int],
+        nodes: ctypes.Array[ctypes.c_int] | None,
+        statuses: ctypes.Array[ctypes.c_int],
+        flags: int,
+    ) -> bool:
+        if pid <= 0:
+            raise ValueError(f"not a process: {pid}")
+        pages = (ctypes.c_void_p * len(addresses))(*addresses)
+        done = self._syscall(
+            ctypes.c_long(self._number),
+            ctypes.c_int(pid),
+            ctypes.c_ulong(len(addresses)),
+            pages,
+            nodes,
+            statuses,
+            ctypes.c_int(flags),
+        )
+        code = ctypes.get_errno() if done < 0 else 0
+        if code not in (0, errno.ENOMEM):
+            raise _error(code, pid)
+        return code == 0
+
+
+def _error(code: int, pid: int) -> AgentError:
+    line = f"move_pages of process {pid}: {os.strerror(code)}"
+    if code in (errno.ESRCH, errno.EINVAL):  # EINVAL: it is ending and has no memory any more
+        return Gone(line)
+    if code in (errno.ENOSYS, errno.EPERM):
+        return Unsupported(line, hint=PERMITS)
+    return Refused(line)

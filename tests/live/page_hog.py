@@ -1,0 +1,51 @@
+"""Processes that hold memory on one NUMA node, and where their pages are."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from nodeagent.kernel.mounts import find_hierarchies
+from nodeagent.kernel.own_psi import all_below
+from nodeagent.kernel.page_round import off_bytes
+from nodeagent.model.cpuset import CpuSet
+
+MIB = 1 << 20
+# Half of it is in small pages (14: MADV_HUGEPAGE, 15: MADV_NOHUGEPAGE).
+HOLD = """
+import mmap, sys, time
+size = int(sys.argv[1]) << 20
+parts = [mmap.mmap(-1, size // 2, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) for _ in range(2)]
+for part, advice in zip(parts, (14, 15)):
+    part.madvise(advice)
+    for at in range(0, size // 2, 4096):
+        part[at] = 1
+time.sleep(1000)
+"""
+NODES = tuple(sorted(int(path.name[4:]) for path in Path("/sys/devices/system/node").glob("node[0-9]*")))
+
+
+def holds(mib: int, cpu: int | None = None) -> str:
+    """A shell command: `mib` MiB of memory near that CPU, held for long."""
+    on = "" if cpu is None else f"taskset -c {cpu} "
+    return f"exec {on}{sys.executable} -c '{HOLD}' {mib}"
+
+
+def cpu_of(node: int) -> int:
+    """The first CPU of the NUMA node."""
+    return min(CpuSet.parse(Path(f"/sys/devices/system/node/node{node}/cpulist").read_text()))
+
+
+def pids(cgroup: str) -> list[int]:
+    """The processes in the cgroup and below it, by the cpuset hierarchy."""
+    return sorted(all_below(find_hierarchies("/").roots["cpuset"].root, cgroup))
+
+
+def away_bytes(of: list[int], node: int) -> int:
+    """Mapped pages of these processes that are not on the node."""
+    return off_bytes("/proc", of, CpuSet({node}))
+
+
+def mems(cgroup: str) -> str:
+    """cpuset.mems as it is written."""
+    return Path(find_hierarchies("/").roots["cpuset"].root, cgroup, "cpuset.mems").read_text().strip()
