@@ -47,5 +47,7 @@ def away_bytes(of: list[int], node: int) -> int:
 
 
 def mems(cgroup: str) -> str:
-    """cpuset.mems as it is written."""
-    return Path(find_hierarchies("/").roots["cpuset"].root, cgroup, "cpuset.mems").read_text().strip()
+    """The NUMA nodes that the cgroup may use; an empty set on v2 means those of the cgroup around."""
+    cpuset = find_hierarchies("/").roots["cpuset"]
+    name = "cpuset.mems" if cpuset.version == 1 else "cpuset.mems.effective"
+    return Path(cpuset.root, cgroup, name).read_text().strip()

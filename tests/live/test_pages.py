@@ -106,24 +106,23 @@ def test_the_write_of_memory_nodes_is_short_once_the_pages_are_there(place: SetP
     took = {}
     for name in ("at once", "pages first"):
         with holding(place, name.replace(" ", "-"), 150, cpu_of(here)) as cgroup:
-            assert away_bytes(pids(cgroup), there) >= 150 * MIB
+            assert away_bytes(pids(cgroup), there) >= 140 * MIB, "nearly all: the kernel may spill"
             if place.version == 1:
                 place.write(name.replace(" ", "-"), "cpuset.memory_migrate", "1")
             if name == "pages first":
                 mover = PageMover("/proc", place.hierarchy.root)
                 done = settled(mover, PageMove("pod", 1, cgroup, str(there)), 1 << 40)
                 mover.close()
-                assert done.moved_bytes >= 146 * MIB
+                assert done.moved_bytes >= 130 * MIB
                 assert done.left_bytes is not None
                 assert done.left_bytes <= SMALL_BYTES
             began = time.monotonic()
             place.write(name.replace(" ", "-"), "cpuset.mems", str(there))
             took[name] = time.monotonic() - began
             assert away_bytes(pids(cgroup), there) <= MIB
-    print(
-        f"writing cpuset.mems of 150 MiB: {took['at once']:.3f} s, pages first: {took['pages first']:.3f} s"
-    )
-    assert took["pages first"] < took["at once"] / 3
+    told = f"writing cpuset.mems of 150 MiB takes {took['at once']:.3f} s, {took['pages first']:.3f} s after"
+    sys.stdout.write(told + "\n")
+    assert took["pages first"] < took["at once"] / 3, told
 
 
 @two_nodes
@@ -134,7 +133,7 @@ def test_pages_follow_a_bound_pod_at_the_rate_and_stay_there(tmp_path: Path) -> 
         tmp_path / "run", "ls", name, holds(200, cpu_of(NODES[0])), "--numa", "bind", "--cpus", "1"
     ):
         own = f"nodeagent/ls/{name}"
-        until(lambda: away_bytes(pids(own), there) >= 200 * MIB, "its memory")
+        until(lambda: away_bytes(pids(own), there) >= 180 * MIB, "its memory")
         before = mems(own)
         with running(tmp_path, numa__placement=True, numa__migrate_bytes_per_s=rate) as agent:
             until(lambda: mems(own) == str(there), "memory nodes", 120)
@@ -142,7 +141,7 @@ def test_pages_follow_a_bound_pod_at_the_rate_and_stay_there(tmp_path: Path) -> 
             told = [event["moved_bytes"] for event in agent.named("pages.moving")]
             assert len(told) >= 3
             assert told == sorted(told)
-            assert agent.named("pages.moved")[0]["moved_bytes"] >= 196 * MIB
+            assert agent.named("pages.moved")[0]["moved_bytes"] >= 170 * MIB
             with executed(agent.runtime, "batch", unique("hog"), holds(300)):
                 hog = f"nodeagent/batch/{unique('hog')}"
                 until(lambda: away_bytes(pids(hog), NOWHERE) >= 300 * MIB, "the hog's memory")
@@ -175,7 +174,7 @@ def test_a_move_that_was_killed_half_way_is_finished_by_the_next_run(tmp_path: P
         tmp_path / "run", "ls", name, holds(200, cpu_of(NODES[0])), "--numa", "bind", "--cpus", "1"
     ):
         own = f"nodeagent/ls/{name}"
-        until(lambda: away_bytes(pids(own), there) >= 200 * MIB, "its memory")
+        until(lambda: away_bytes(pids(own), there) >= 180 * MIB, "its memory")
         before = mems(own)
         with running(tmp_path, numa__placement=True, numa__migrate_bytes_per_s=20 * MIB) as agent:
             until(lambda: away_bytes(pids(own), there) <= 150 * MIB, "a quarter of it", 120)

@@ -7,7 +7,8 @@ from msgspec.structs import replace
 
 from nodeagent.model.decision import Tick
 from nodeagent.model.plan import Outcome
-from nodeagent.report.events import Event, events
+from nodeagent.report.event import Event
+from nodeagent.report.events import events
 from nodeagent.report.screen import Screen
 from tests.unit import samples
 
