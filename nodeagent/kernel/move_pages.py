@@ -1,4 +1,4 @@
-"""move_pages(2), which the C library does not wrap: where pages are, and moving them.
+"""move_pages(2) and migrate_pages(2), which the C library does not wrap: where pages are, and moving them.
 
 Invariant: never called with pid 0, which would mean ourselves. ctypes lets other threads run meanwhile.
 """
@@ -15,7 +15,9 @@ from collections.abc import Iterable, Sequence
 from nodeagent.model.errors import AgentError, Gone, Refused, Unsupported
 
 # asm/unistd_64.h of x86, asm-generic/unistd.h of the others
-NUMBERS = {"x86_64": 279, "aarch64": 239, "riscv64": 239, "loongarch64": 239}
+_GENERIC = (239, 238)
+NUMBERS = {"x86_64": (279, 256), "aarch64": _GENERIC, "riscv64": _GENERIC, "loongarch64": _GENERIC}
+_MASK_BITS = 1024  # CONFIG_NODES_SHIFT is at most 10
 MOVE, MOVE_ALL = 1 << 1, 1 << 2  # linux/mempolicy.h: MPOL_MF_MOVE, MPOL_MF_MOVE_ALL
 PERMITS = (
     "give the agent CAP_SYS_NICE and CAP_SYS_PTRACE, and let its seccomp profile pass move_pages; until "
@@ -24,17 +26,17 @@ PERMITS = (
 
 
 class MovePages:
-    """The system call. Unsupported where it is not known.
+    """The system calls. Unsupported where they are not known.
 
-    `query` and `move` raise Gone for a process that ended, Unsupported where the kernel or a permission lets
+    All methods raise Gone for a process that ended, Unsupported where the kernel or a permission lets
     us move no page at all, Refused where this process may not use the node.
     """
 
     def __init__(self) -> None:
-        number = NUMBERS.get(platform.machine()) if sys.maxsize > 1 << 32 else None
-        if number is None:
+        numbers = NUMBERS.get(platform.machine()) if sys.maxsize > 1 << 32 else None
+        if numbers is None:
             raise Unsupported(f"move_pages: system call number not known on {platform.machine()}")
-        self._number = number
+        self._move_pages, self._migrate_pages = numbers
         self._flags = MOVE_ALL
         self._syscall = ctypes.CDLL(None, use_errno=True).syscall
         self._syscall.restype = ctypes.c_long
@@ -62,6 +64,20 @@ class MovePages:
             self._flags = MOVE  # without CAP_SYS_NICE: pages that only this process maps
             return done
 
+    def migrate(self, pid: int, old: Iterable[int], new: Iterable[int]) -> None:
+        """Move all pages of the process on the `old` nodes to the `new` ones; returns when it is done."""
+        if pid <= 0:
+            raise ValueError(f"not a process: {pid}")
+        done = self._syscall(
+            ctypes.c_long(self._migrate_pages),
+            ctypes.c_int(pid),
+            ctypes.c_ulong(_MASK_BITS),
+            _mask(old),
+            _mask(new),
+        )
+        if done < 0:
+            raise _error(ctypes.get_errno(), pid)
+
     def _call(
         self,
         pid: int,
@@ -74,7 +90,7 @@ class MovePages:
             raise ValueError(f"not a process: {pid}")
         pages = (ctypes.c_void_p * len(addresses))(*addresses)
         done = self._syscall(
-            ctypes.c_long(self._number),
+            ctypes.c_long(self._move_pages),
             ctypes.c_int(pid),
             ctypes.c_ulong(len(addresses)),
             pages,
@@ -88,8 +104,13 @@ class MovePages:
         return code == 0
 
 
+def _mask(nodes: Iterable[int]) -> ctypes.Array[ctypes.c_char]:
+    bits = sum(1 << node for node in nodes if node < _MASK_BITS - 1)
+    return ctypes.create_string_buffer(bits.to_bytes(_MASK_BITS // 8, sys.byteorder), _MASK_BITS // 8)
+
+
 def _error(code: int, pid: int) -> AgentError:
-    line = f"move_pages of process {pid}: {os.strerror(code)}"
+    line = f"moving pages of process {pid}: {os.strerror(code)}"
     if code in (errno.ESRCH, errno.EINVAL):  # EINVAL: it is ending and has no memory any more
         return Gone(line)
     if code in (errno.ENOSYS, errno.EPERM):

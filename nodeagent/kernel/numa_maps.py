@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from nodeagent.kernel.errno import translated
-from nodeagent.model.cpuset import CpuSet
+from nodeagent.kernel.files import read_whole
+from nodeagent.model.cpuset import CpuSet, canonical
 from nodeagent.model.errors import Garbled
 
 SMALL_PAGE_KB = 4
@@ -69,6 +70,17 @@ def parse_line(line: bytes, wanted: CpuSet) -> tuple[int, int, int]:
 def _extent(line: bytes) -> tuple[int, int]:
     first, _, last = line.partition(b" ")[0].partition(b"-")
     return int(first, 16), int(last, 16)
+
+
+def allowed_nodes(proc: str, pid: int) -> CpuSet:
+    """The NUMA nodes that the process may use. Gone, Refused, Garbled."""
+    path = f"{proc}/{pid}/status"
+    for line in read_whole(path, 1 << 16).splitlines():
+        if line.startswith(b"Mems_allowed_list:"):
+            text = canonical(line.partition(b":")[2].decode("ascii", "replace"))
+            if text is not None:
+                return CpuSet.parse(text)
+    raise Garbled(f"{path}: tells no list of NUMA nodes")
 
 
 def batches(region: Region, most_bytes: int) -> Iterator[range]:

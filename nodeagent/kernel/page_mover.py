@@ -126,27 +126,39 @@ class PageMover:
     def _rounds(self, move: PageMove) -> tuple[int, bool]:
         """Bytes left in the end, and whether there was no memory for them."""
         try:
-            from nodeagent.kernel.page_round import Round, off_bytes
+            from nodeagent.kernel.page_round import Round
         except (ImportError, MemoryError, OSError) as error:  # some libffi wants memory that is executable
             raise Unsupported(f"ctypes cannot be used: {error}") from error
-
-        wanted = CpuSet.parse(move.mems)
-        left, moved, full = 0, 1, False
-        for _ in range(MOST_ROUNDS + 1):
-            began = time.monotonic()
-            left = off_bytes(self._proc, self._pids(move), wanted)
-            self._tell(move, left_bytes=left)
-            self._pause(move, 0, time.monotonic() - began)
+        work = Round(self._proc, CpuSet.parse(move.mems), self._bytes_per_s)
+        left, moved, full = self._count(move, work), 1, False
+        for _ in range(MOST_ROUNDS):
             if left <= SMALL_BYTES or full or not moved:
                 break
-            work = Round(self._proc, wanted, self._bytes_per_s)
             moved, full = self._round(move, work, left)
+            left = self._count(move, work)
+        if left > SMALL_BYTES and not full:
+            left = self._at_once(move, work, left)
         return left, full
+
+    def _count(self, move: PageMove, work: Round) -> int:
+        began = time.monotonic()
+        left = work.off_bytes(self._pids(move))
+        self._tell(move, left_bytes=left)
+        self._pause(move, 0, time.monotonic() - began)
+        return left
+
+    def _at_once(self, move: PageMove, work: Round, left: int) -> int:
+        """Bytes left after the kernel moved by itself what it does not show; it tells nothing meanwhile."""
+        for pid in self._pids(move):
+            work.at_once(pid)
+            self._pause(move, 0, 0.0)
+        before, after = self._moved_bytes(move), self._count(move, work)
+        self._tell(move, moved_bytes=before + max(0, left - after))
+        return after
 
     def _round(self, move: PageMove, work: Round, left: int) -> tuple[int, bool]:
         """Bytes moved, and whether the nodes were full."""
-        before = sum(found.moved_bytes for found in self.progress() if found.move == move)
-        moved, full, began = 0, False, time.monotonic()
+        before, moved, full, began = self._moved_bytes(move), 0, False, time.monotonic()
         for step in work.steps(self._pids(move)):
             moved += step.moved_bytes
             left -= step.moved_bytes + step.stuck_bytes
@@ -155,6 +167,9 @@ class PageMover:
             self._pause(move, step.moved_bytes, time.monotonic() - began)
             began = time.monotonic()
         return moved, full
+
+    def _moved_bytes(self, move: PageMove) -> int:
+        return sum(found.moved_bytes for found in self.progress() if found.move == move)
 
     def _pids(self, move: PageMove) -> list[int]:
         return sorted(all_below(self._root, move.cgroup))

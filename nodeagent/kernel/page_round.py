@@ -6,12 +6,13 @@ use the node, is passed over; what it has left shows when the pod is counted aga
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import cycle
 from typing import NamedTuple
 
 from nodeagent.kernel.move_pages import PERMITS, MovePages
-from nodeagent.kernel.numa_maps import Region, batches, misplaced
+from nodeagent.kernel.numa_maps import Region, allowed_nodes, batches, misplaced
 from nodeagent.model.cpuset import CpuSet
 from nodeagent.model.errors import Garbled, Gone, Refused, Unsupported
 
@@ -35,22 +36,6 @@ def batch_bytes(bytes_per_s: int) -> int:
     return min(max(quarter, LEAST_BYTES), MOST_BYTES)
 
 
-def off_bytes(proc: str, pids: Iterable[int], wanted: CpuSet) -> int:
-    """Mapped pages outside of the `wanted` nodes; those that processes share count for each.
-
-    Unsupported when we may not look.
-    """
-    total = 0
-    for pid in pids:
-        try:
-            total += sum(region.off_bytes for region in misplaced(proc, pid, wanted))
-        except (Gone, Garbled):
-            continue
-        except Refused as refused:
-            raise Unsupported(str(refused), hint=PERMITS) from refused
-    return total
-
-
 class Round:
     """Moves what processes have outside of `wanted` to those nodes in turn. Unsupported if that cannot be."""
 
@@ -60,6 +45,21 @@ class Round:
         self._wanted = wanted
         self._most_bytes = batch_bytes(bytes_per_s)
         self._turns = cycle(sorted(wanted))
+
+    def off_bytes(self, pids: Iterable[int]) -> int:
+        """Mapped pages outside of the wanted nodes; those that processes share count for each.
+
+        Unsupported when we may not look.
+        """
+        total = 0
+        for pid in pids:
+            try:
+                total += sum(region.off_bytes for region in misplaced(self._proc, pid, self._wanted))
+            except (Gone, Garbled):
+                continue
+            except Refused as refused:
+                raise Unsupported(str(refused), hint=PERMITS) from refused
+        return total
 
     def steps(self, pids: Iterable[int]) -> Iterator[Step]:
         """A step for each batch, moved or only looked at; ends when the nodes are full. Unsupported."""
@@ -72,6 +72,17 @@ class Round:
                             return
             except (Gone, Garbled, Refused):
                 continue
+
+    def at_once(self, pid: int) -> None:
+        """Let the kernel move what it does not show to move_pages, not bounded by any rate.
+
+        Kernels of v6.1 to v6.4 hide what NUMA balancing has marked: Linux kernel commit d74943a2f3cd ("mm/gup:
+        reintroduce FOLL_NUMA as FOLL_HONOR_NUMA_FAULT") (in v6.5).
+        """
+        with contextlib.suppress(Gone, Garbled, Refused, Unsupported):
+            old = CpuSet(allowed_nodes(self._proc, pid) - self._wanted)
+            if old:
+                self._calls.migrate(pid, old, self._wanted)
 
     def _region(self, pid: int, region: Region) -> Iterator[Step]:
         """Ends as soon as all pages that were counted have been met: the rest of it is in its place."""

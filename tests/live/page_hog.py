@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nodeagent.kernel.mounts import find_hierarchies
 from nodeagent.kernel.own_psi import all_below
-from nodeagent.kernel.page_round import off_bytes
+from nodeagent.kernel.page_round import Round
 from nodeagent.model.cpuset import CpuSet
 
 MIB = 1 << 20
@@ -20,6 +20,33 @@ for part, advice in zip(parts, (14, 15)):
     part.madvise(advice)
     for at in range(0, size // 2, 4096):
         part[at] = 1
+time.sleep(1000)
+"""
+# As `HOLD`, in small pages that the process itself cannot reach; before v6.5 nor does move_pages.
+HIDE = """
+import ctypes, mmap, sys, time
+size = int(sys.argv[1]) << 20
+part = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+part.madvise(15)
+for at in range(0, size, 4096):
+    part[at] = 1
+at = ctypes.addressof(ctypes.c_char.from_buffer(part))
+assert ctypes.CDLL(None).mprotect(ctypes.c_void_p(at), ctypes.c_size_t(size), 0) == 0
+time.sleep(1000)
+"""
+# As `HOLD`, in pages that the kernel has pinned for I/O (io_uring_setup, then register the buffer).
+PIN = """
+import ctypes, mmap, struct, sys, time
+size = int(sys.argv[1]) << 20
+part = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+part.madvise(15)
+for at in range(0, size, 4096):
+    part[at] = 1
+at = ctypes.addressof(ctypes.c_char.from_buffer(part))
+call = ctypes.CDLL(None).syscall
+ring = call(425, 4, ctypes.create_string_buffer(120))
+assert ring >= 0
+assert call(427, ring, 0, struct.pack("QQ", at, size), 1) == 0
 time.sleep(1000)
 """
 NODES = tuple(sorted(int(path.name[4:]) for path in Path("/sys/devices/system/node").glob("node[0-9]*")))
@@ -43,7 +70,7 @@ def pids(cgroup: str) -> list[int]:
 
 def away_bytes(of: list[int], node: int) -> int:
     """Mapped pages of these processes that are not on the node."""
-    return off_bytes("/proc", of, CpuSet({node}))
+    return Round("/proc", CpuSet({node}), 1 << 30).off_bytes(of)
 
 
 def mems(cgroup: str) -> str:

@@ -23,7 +23,7 @@ from nodeagent.model.cpuset import CpuSet
 from nodeagent.model.errors import Gone, Refused
 from nodeagent.model.pages import PageMove, PagesMoving
 from tests.live.cpuset_place import SetPlace, cpuset_place
-from tests.live.page_hog import HOLD, MIB, NODES, away_bytes, cpu_of, holds, mems, pids
+from tests.live.page_hog import HIDE, HOLD, MIB, PIN, NODES, away_bytes, cpu_of, holds, mems, pids
 from tests.live.running import executed, running, unique, until
 
 NOWHERE = 1 + max(NODES)  # a NUMA node that is not there
@@ -63,11 +63,13 @@ def place() -> Iterator[SetPlace]:
 
 
 @contextlib.contextmanager
-def holding(place: SetPlace, name: str, mib: int, cpu: int | None = None) -> Iterator[str]:
+def holding(
+    place: SetPlace, name: str, mib: int, cpu: int | None = None, program: str = HOLD
+) -> Iterator[str]:
     """A process with memory in a new cgroup of the place; its path."""
     cgroup = place.make(name)
     on = [] if cpu is None else ["taskset", "-c", str(cpu)]
-    process = subprocess.Popen([*on, sys.executable, "-c", HOLD, str(mib)])
+    process = subprocess.Popen([*on, sys.executable, "-c", program, str(mib)])
     try:
         (place.path / name / "cgroup.procs").write_text(str(process.pid))
         until(lambda: away_bytes([process.pid], NOWHERE) >= mib * MIB, "its memory")
@@ -126,6 +128,30 @@ def test_the_write_of_memory_nodes_is_short_once_the_pages_are_there(place: SetP
 
 
 @two_nodes
+def test_pages_that_the_kernel_does_not_show_move_all_the_same(place: SetPlace) -> None:
+    here, there = NODES[:2]
+    with holding(place, "pod", 16, cpu_of(here), HIDE) as cgroup:
+        mover = PageMover("/proc", place.hierarchy.root)
+        done = settled(mover, PageMove("pod", 1, cgroup, str(there)), 1 << 40)
+        mover.close()
+        assert away_bytes(pids(cgroup), there) <= SMALL_BYTES
+    assert done.moved_bytes >= 14 * MIB
+    assert (done.stuck_bytes, done.unable) == (0, "")
+
+
+@two_nodes
+def test_pinned_pages_are_stuck_and_the_others_move(place: SetPlace) -> None:
+    here, there = NODES[:2]
+    with holding(place, "pod", 6, cpu_of(here), PIN) as cgroup:
+        away = away_bytes(pids(cgroup), there)
+        mover = PageMover("/proc", place.hierarchy.root)
+        done = settled(mover, PageMove("pod", 1, cgroup, str(there)), 1 << 40)
+        mover.close()
+    assert 5 * MIB <= done.stuck_bytes <= 7 * MIB
+    assert done.moved_bytes >= away - 7 * MIB
+
+
+@two_nodes
 def test_pages_follow_a_bound_pod_at_the_rate_and_stay_there(tmp_path: Path) -> None:
     name, rate = unique("mover"), 40 * MIB
     there = NODES[-1]  # where the first bound pod goes
@@ -136,7 +162,8 @@ def test_pages_follow_a_bound_pod_at_the_rate_and_stay_there(tmp_path: Path) -> 
         until(lambda: away_bytes(pids(own), there) >= 180 * MIB, "its memory")
         before = mems(own)
         with running(tmp_path, numa__placement=True, numa__migrate_bytes_per_s=rate) as agent:
-            until(lambda: mems(own) == str(there), "memory nodes", 120)
+            until(lambda: bool(agent.named("pages.moved")), "all pages", 120)
+            until(lambda: mems(own) == str(there), "memory nodes")
             assert away_bytes(pids(own), there) <= SMALL_BYTES
             told = [event["moved_bytes"] for event in agent.named("pages.moving")]
             assert len(told) >= 3
@@ -184,7 +211,8 @@ def test_a_move_that_was_killed_half_way_is_finished_by_the_next_run(tmp_path: P
             assert mems(own) == before
             cpus = [e["new_cpus"] for e in agent.named("knob.written") if e["knob"] == f"cpuset.cpus {own}"]
         with running(tmp_path, numa__placement=True) as again:
-            until(lambda: mems(own) == str(there), "memory nodes", 120)
+            until(lambda: bool(again.named("pages.moved")), "the rest", 120)
+            until(lambda: mems(own) == str(there), "memory nodes")
             assert away_bytes(pids(own), there) <= SMALL_BYTES
             moved = again.named("pages.moved")[0]["moved_bytes"]
             assert left - 2 * SMALL_BYTES <= moved <= left, "what was moved before stayed"
