@@ -76,8 +76,8 @@ class Round:
     def at_once(self, pid: int) -> None:
         """Let the kernel move what it does not show to move_pages, not bounded by any rate.
 
-        Kernels of v6.1 to v6.4 hide what NUMA balancing has marked: Linux kernel commit d74943a2f3cd ("mm/gup:
-        reintroduce FOLL_NUMA as FOLL_HONOR_NUMA_FAULT") (in v6.5).
+        Kernels of v6.1 to v6.4 hide what NUMA balancing has marked: Linux kernel commit d74943a2f3cd
+        ("mm/gup: reintroduce FOLL_NUMA as FOLL_HONOR_NUMA_FAULT") (in v6.5).
         """
         with contextlib.suppress(Gone, Garbled, Refused, Unsupported):
             old = CpuSet(allowed_nodes(self._proc, pid) - self._wanted)

@@ -23,7 +23,7 @@ from nodeagent.model.cpuset import CpuSet
 from nodeagent.model.errors import Gone, Refused
 from nodeagent.model.pages import PageMove, PagesMoving
 from tests.live.cpuset_place import SetPlace, cpuset_place
-from tests.live.page_hog import HIDE, HOLD, MIB, PIN, NODES, away_bytes, cpu_of, holds, mems, pids
+from tests.live.page_hog import HIDE, HOLD, MIB, NODES, PIN, away_bytes, cpu_of, holds, mems, pids
 from tests.live.running import executed, running, unique, until
 
 NOWHERE = 1 + max(NODES)  # a NUMA node that is not there

@@ -61,6 +61,10 @@ class Node:
         self.moving = tuple(each for each in found if each is not None)
         return decision
 
+    def run(self, ticks: int) -> Decision:
+        """So many ticks; the last decision."""
+        return [self.step() for _ in range(ticks)][-1]
+
     def cpus_of(self, path: str) -> CpuSet:
         return CpuSet.parse(str(self.kernel.knobs[Knob(Kind.CPUS, path)].actual))
 

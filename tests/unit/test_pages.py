@@ -29,8 +29,7 @@ def still(move: PageMove) -> PagesMoving:
 def test_cpus_are_set_at_once_and_memory_nodes_when_the_pages_are_there() -> None:
     node = Node()
     node.mover = still
-    for _ in range(5):
-        decision = node.step()
+    decision = node.run(5)
     assert len(node.cpus_of(BOUND)) == 2
     assert node.mems_of(BOUND) == "0-1"
     (move,) = decision.moves
@@ -45,8 +44,7 @@ def test_cpus_are_set_at_once_and_memory_nodes_when_the_pages_are_there() -> Non
 
 def test_a_second_decision_moves_nothing() -> None:
     node = Node()
-    for _ in range(4):
-        node.step()
+    node.run(4)
     before = node.kernel.knobs
     for _ in range(5):
         assert node.step().moves == ()
@@ -73,8 +71,7 @@ def test_only_what_is_known_to_be_moved_stuck_or_unmovable_is_written(
 ) -> None:
     node = Node()
     node.mover = lambda move: None if found is None else replace(found, move=move)
-    for _ in range(4):
-        node.step()
+    node.run(4)
     assert (node.mems_of(BOUND) != "0-1") is written
 
 
@@ -82,16 +79,14 @@ def test_only_what_is_known_to_be_moved_stuck_or_unmovable_is_written(
 def test_progress_of_another_pod_or_to_other_nodes_writes_nothing(change: dict[str, int | str]) -> None:
     node = Node()
     node.mover = lambda move: moved(replace(move, **change))
-    for _ in range(4):
-        node.step()
+    node.run(4)
     assert node.mems_of(BOUND) == "0-1"
 
 
 def test_a_restart_half_way_keeps_the_seat_and_goes_on() -> None:
     node = Node()
     node.mover = still
-    for _ in range(3):
-        moves = node.step().moves
+    moves = node.run(3).moves
     (move,) = moves
     cpus = node.cpus_of(BOUND)
     node.memory, node.moving = Memory(), ()
@@ -99,16 +94,14 @@ def test_a_restart_half_way_keeps_the_seat_and_goes_on() -> None:
         assert node.step().moves == (move,)
         assert node.cpus_of(BOUND) == cpus
     node.mover = moved
-    for _ in range(2):
-        node.step()
+    node.run(2)
     assert (node.cpus_of(BOUND), node.mems_of(BOUND)) == (cpus, move.mems)
 
 
 def test_an_exclusive_pod_keeps_its_node_over_a_restart_half_way() -> None:
     node = Node(exclusive=True)
     node.mover = still
-    for _ in range(3):
-        moves = node.step().moves
+    moves = node.run(3).moves
     cpus = node.cpus_of(BOUND)
     node.memory, node.moving = Memory(), ()
     for _ in range(3):
@@ -119,26 +112,22 @@ def test_an_exclusive_pod_keeps_its_node_over_a_restart_half_way() -> None:
 def test_batch_and_the_pool_leave_the_node_of_an_exclusive_pod_page_by_page_too() -> None:
     node = Node(exclusive=True)
     node.mover = still
-    for _ in range(3):
-        moves = node.step().moves
+    moves = node.run(3).moves
     assert [move.cgroup for move in moves] == [BOUND, JOB, OTHER], "bound pods first"
     assert {node.mems_of(path) for path in (BOUND, OTHER, JOB, samples.TIER)} == {"0-1"}
     node.mover = lambda move: still(move) if move.cgroup == JOB else moved(move)
-    for _ in range(3):
-        node.step()
+    node.run(3)
     own, rest = node.mems_of(BOUND), node.mems_of(OTHER)
     assert {own, rest} == {"0", "1"}
     assert node.mems_of(JOB) == node.mems_of(samples.TIER) == "0-1", "the tier waits for what is in it"
     node.mover = moved
-    for _ in range(3):
-        node.step()
+    node.run(3)
     assert node.mems_of(JOB) == node.mems_of(samples.TIER) == rest
 
 
 def test_pages_go_to_nodes_that_the_set_has_already() -> None:
     node = Node()
-    for _ in range(4):
-        node.step()
+    node.run(4)
     own = node.mems_of(BOUND)
     other = "1" if own == "0" else "0"
     knob = Knob(Kind.MEMS, BOUND)
@@ -149,15 +138,13 @@ def test_pages_go_to_nodes_that_the_set_has_already() -> None:
     assert decision.moves[0].mems == own
     assert node.mems_of(BOUND) == "0-1"
     node.mover = moved
-    for _ in range(2):
-        node.step()
+    node.run(2)
     assert node.mems_of(BOUND) == own
 
 
 def test_giving_back_waits_for_no_page() -> None:
     node = Node()
-    for _ in range(4):
-        node.step()
+    node.run(4)
     node.mover = still
     node.bind = False
     assert node.step().moves == ()
@@ -197,8 +184,7 @@ def test_a_pod_without_a_set_of_its_own_moves_with_the_one_around_it() -> None:
     for kind in (Kind.CPUS, Kind.MEMS):
         del node.kernel.knobs[Knob(kind, JOB)]
     node.mover = still
-    for _ in range(3):
-        moves = node.step().moves
+    moves = node.run(3).moves
     assert JOB in [move.cgroup for move in moves]
     assert node.mems_of(samples.TIER) == "0-1"
 
@@ -208,12 +194,10 @@ def test_the_switch_of_v1_comes_with_the_memory_nodes() -> None:
     knob = Knob(Kind.MIGRATE, BOUND)
     node.kernel.knobs[knob] = KnobReading(knob, 0.0, high=1.0)
     node.mover = still
-    for _ in range(3):
-        node.step()
+    node.run(3)
     assert node.kernel.knobs[knob].actual == 0.0
     node.mover = moved
-    for _ in range(2):
-        node.step()
+    node.run(2)
     assert node.kernel.knobs[knob].actual == 1.0
 
 
