@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from nodeagent.core import capacity, drift, dwell, homes, limit, pages, rates, seats, share, usage, waits
+from nodeagent.core import capacity, drift, dwell, limit, pages, rates, seats, share, usage, waits
 from nodeagent.core.rates import View
 from nodeagent.core.scene import Scene, Sight
 from nodeagent.core.usage import Usage
 from nodeagent.detect import DETECTORS
 from nodeagent.enforce import ENFORCERS
-from nodeagent.model.decision import BatchLimit, Decision, Memory, Signal, Spell
+from nodeagent.model.decision import BatchCpus, BatchLimit, Decision, Memory, Signal, Spell
 from nodeagent.model.glob import glob_regex
 from nodeagent.model.plan import Kind, Knob, Setting, numeric, one_owner
 from nodeagent.model.policy import Policy
@@ -24,16 +24,13 @@ def decide(snapshot: Snapshot, policy: Policy, memory: Memory) -> tuple[Decision
     signals, spells = _signals(sight, policy, memory)
     busy, known, use = usage.used(view, memory)
     window, ceiling = _ceiling(view, use, policy, memory)
-    last = _in_force(memory.batch, snapshot)
-    batch, why = limit.next_limit(view, signals, policy.cpu, last, ceiling, use.cpu_sure)
+    batch, why = limit.next_limit(
+        view, signals, policy.cpu, _in_force(memory.batch, snapshot), ceiling, use.cpu_sure
+    )
     offered = capacity.assess(view, use, policy.capacity, memory, batch)
-    scene = _scene(view, signals, policy, batch, why)
-    scene, batch_cpus = seats.seated(scene, policy.numa, memory, batch.cores)
     drifts = drift.watch(snapshot.at, snapshot.knobs, memory.drifts, policy.drift)
     yielded = drift.yielded(snapshot.at, drifts, policy.drift)
-    if scene.placement is not None:
-        scene = replace(scene, homes=homes.homes(view, scene.scope, scene.placement))
-        scene = replace(scene, moves=pages.to_move(scene, yielded))
+    scene, batch_cpus = _seated(_scene(view, signals, policy, batch, why), policy, memory, batch, yielded)
     decision = Decision(
         seq=snapshot.seq,
         signals=signals,
@@ -108,6 +105,14 @@ def _scene(view: View, signals: tuple[Signal, ...], policy: Policy, batch: Batch
     cores = limit.grid(batch.cores, view.snapshot.topology.cores)
     shares = share.split(view, cores, policy.cpu.floor_cores, scope, knobs)
     return Scene(view, signals, knobs, scope, shares, why)
+
+
+def _seated(
+    scene: Scene, policy: Policy, memory: Memory, batch: BatchLimit, yielded: tuple[Knob, ...]
+) -> tuple[Scene, BatchCpus | None]:
+    """The scene with where everything shall run, and whose pages are not there yet."""
+    scene, batch_cpus = seats.seated(scene, policy.numa, memory, batch.cores)
+    return pages.settled(scene, yielded), batch_cpus
 
 
 def _plan(scene: Scene, policy: Policy) -> tuple[Setting, ...]:

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
-from nodeagent.core.homes import Home, home_of
+from msgspec.structs import replace
+
+from nodeagent.core.homes import Home, home_of, homes
 from nodeagent.core.scene import Scene
 from nodeagent.model.cpuset import union, within
 from nodeagent.model.pages import PageMove, PagesMoving
@@ -19,6 +21,14 @@ from nodeagent.model.plan import Kind, Knob, KnobReading, listed
 
 SMALL_BYTES = 4 << 20  # what a write may move by itself: milliseconds
 STUCK_BYTES = 256 << 20  # more than this that does not move, and the write would try for too long
+
+
+def settled(scene: Scene, yielded: Collection[Knob]) -> Scene:
+    """The scene with what its placement means for each cgroup, and for the pages of each pod."""
+    if scene.placement is None:
+        return scene
+    scene = replace(scene, homes=homes(scene.view, scene.scope, scene.placement))
+    return replace(scene, moves=to_move(scene, yielded))
 
 
 def to_move(scene: Scene, yielded: Collection[Knob]) -> tuple[PageMove, ...]:
