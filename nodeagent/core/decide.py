@@ -10,7 +10,7 @@ from nodeagent.core.scene import Scene, Sight
 from nodeagent.core.usage import Usage
 from nodeagent.detect import DETECTORS
 from nodeagent.enforce import ENFORCERS
-from nodeagent.model.decision import BatchCpus, BatchLimit, Decision, Memory, Signal, Spell
+from nodeagent.model.decision import BatchCpus, BatchLimit, Decision, Drift, Memory, Signal, Spell
 from nodeagent.model.glob import glob_regex
 from nodeagent.model.plan import Kind, Knob, Setting, numeric, one_owner
 from nodeagent.model.policy import Policy
@@ -24,12 +24,10 @@ def decide(snapshot: Snapshot, policy: Policy, memory: Memory) -> tuple[Decision
     signals, spells = _signals(sight, policy, memory)
     busy, known, use = usage.used(view, memory)
     window, ceiling = _ceiling(view, use, policy, memory)
-    batch, why = limit.next_limit(
-        view, signals, policy.cpu, _in_force(memory.batch, snapshot), ceiling, use.cpu_sure
-    )
+    last = _in_force(memory.batch, snapshot)
+    batch, why = limit.next_limit(view, signals, policy.cpu, last, ceiling, use.cpu_sure)
     offered = capacity.assess(view, use, policy.capacity, memory, batch)
-    drifts = drift.watch(snapshot.at, snapshot.knobs, memory.drifts, policy.drift)
-    yielded = drift.yielded(snapshot.at, drifts, policy.drift)
+    drifts, yielded = _drifting(snapshot, policy, memory)
     scene, batch_cpus = _seated(_scene(view, signals, policy, batch, why), policy, memory, batch, yielded)
     decision = Decision(
         seq=snapshot.seq,
@@ -105,6 +103,13 @@ def _scene(view: View, signals: tuple[Signal, ...], policy: Policy, batch: Batch
     cores = limit.grid(batch.cores, view.snapshot.topology.cores)
     shares = share.split(view, cores, policy.cpu.floor_cores, scope, knobs)
     return Scene(view, signals, knobs, scope, shares, why)
+
+
+def _drifting(
+    snapshot: Snapshot, policy: Policy, memory: Memory
+) -> tuple[tuple[Drift, ...], tuple[Knob, ...]]:
+    drifts = drift.watch(snapshot.at, snapshot.knobs, memory.drifts, policy.drift)
+    return drifts, drift.yielded(snapshot.at, drifts, policy.drift)
 
 
 def _seated(
