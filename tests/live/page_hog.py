@@ -20,6 +20,7 @@ for part, advice in zip(parts, (14, 15)):
     part.madvise(advice)
     for at in range(0, size // 2, 4096):
         part[at] = 1
+print("held", flush=True)
 time.sleep(1000)
 """
 # As `HOLD`, in small pages that the process itself cannot reach; before v6.5 nor does move_pages.
@@ -32,6 +33,7 @@ for at in range(0, size, 4096):
     part[at] = 1
 at = ctypes.addressof(ctypes.c_char.from_buffer(part))
 assert ctypes.CDLL(None).mprotect(ctypes.c_void_p(at), ctypes.c_size_t(size), 0) == 0
+print("held", flush=True)
 time.sleep(1000)
 """
 # As `HOLD`, in pages that the kernel has pinned for I/O (io_uring_setup, then register the buffer).
@@ -47,6 +49,7 @@ call = ctypes.CDLL(None).syscall
 ring = call(425, 4, ctypes.create_string_buffer(120))
 assert ring >= 0
 assert call(427, ring, 0, struct.pack("QQ", at, size), 1) == 0
+print("held", flush=True)
 time.sleep(1000)
 """
 NODES = tuple(sorted(int(path.name[4:]) for path in Path("/sys/devices/system/node").glob("node[0-9]*")))

@@ -69,14 +69,15 @@ def holding(
     """A process with memory in a new cgroup of the place; its path."""
     cgroup = place.make(name)
     on = [] if cpu is None else ["taskset", "-c", str(cpu)]
-    process = subprocess.Popen([*on, sys.executable, "-c", program, str(mib)])
+    process = subprocess.Popen([*on, sys.executable, "-c", program, str(mib)], stdout=subprocess.PIPE)
     try:
         (place.path / name / "cgroup.procs").write_text(str(process.pid))
-        until(lambda: away_bytes([process.pid], NOWHERE) >= mib * MIB, "its memory")
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"held\n"
         yield cgroup
     finally:
         process.kill()
-        process.wait()
+        process.communicate()
 
 
 def settled(mover: PageMover, move: PageMove, bytes_per_s: int) -> PagesMoving:
