@@ -9,7 +9,7 @@ import gc
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from nodeagent.journal import Journal
 from nodeagent.kernel.node_lock import NodeLock
 from nodeagent.kernel.own import resident_bytes
 from nodeagent.lock import Lock
-from nodeagent.loop import Loop, Writer, move_nothing, write_nothing
+from nodeagent.loop import IDLE, Hands, Loop, Wish, Writer
 from nodeagent.model.decision import Checkpoint, Memory, Tick
 from nodeagent.model.errors import AgentError
 from nodeagent.model.policy import Policy
@@ -53,6 +53,7 @@ class Agent:
         self._before: Tick | None = None
         self._http: HttpServer | None = None
         self._skipped_why = ""
+        self._wishes: Callable[[], Sequence[Wish]] = tuple
         agent = config.settings.agent
         self._writes = agent.mode is Mode.ENFORCE and Actuator.CPU in agent.enforce
 
@@ -92,10 +93,11 @@ class Agent:
         self._loop = Loop(
             host,
             originals,
-            *((Writer(host, originals), host.move) if self._writes else (write_nothing, move_nothing)),
+            Hands(Writer(host, originals), host.move) if self._writes else IDLE,
             policy=self._config.policy,
             memory=Memory(online=saved.online, lent=saved.lent),
             listener=self,
+            wishes=self._wishes,
         )
         self._originals = originals
 
@@ -113,11 +115,15 @@ class Agent:
                 max_message_bytes=settings.grpc.max_message_bytes,
                 max_watchers=settings.grpc.max_watchers,
                 reflection=settings.grpc.reflection,
+                control=settings.agent.control_address,
             )
             os.makedirs(settings.agent.run_dir, mode=0o755, exist_ok=True)
             rpc.start()
             stack.callback(rpc.stop)
             publish.append(rpc.publish)
+            self._wishes = rpc.control.take
+            if rpc.control.closed:
+                log.warning("control.closed", why=rpc.control.closed)
             log.info("grpc.listening", address=rpc.address)
         if settings.http.address:
             http = HttpServer(settings.http.address, self._metrics.render, tick_s=settings.agent.tick_s)

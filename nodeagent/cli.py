@@ -15,6 +15,7 @@ import click
 
 from nodeagent import __version__
 from nodeagent.model.errors import AgentError
+from nodeagent.model.units import parse_bytes
 from nodeagent.words import HOST_ROOT, Group, config_options, cores_in, output_option, parsed
 
 if TYPE_CHECKING:
@@ -99,6 +100,7 @@ def once(path: str | None, overrides: Sequence[str], output: str) -> None:
 )
 @click.option("--exclusive", is_flag=True, help="With --numa bind: whole NUMA nodes, shared with nobody.")
 @click.option("--near", default="", metavar="NIC", help="With --numa bind: close to this NIC (or GPU).")
+@click.option("--hands-off", is_flag=True, help="The agent writes nothing of this pod (not for batch).")
 @click.option("--name", help="Name of the pod.  [default: the command's name and the pid]")
 @click.option("--run-dir", default=None, metavar="DIR", help="As the agent's agent.run_dir.")
 @output_option
@@ -111,6 +113,7 @@ def exec_(  # noqa: PLR0913, PLR0917  one argument per option
     numa: str,
     exclusive: bool,
     near: str,
+    hands_off: bool,
     name: str | None,
     run_dir: str | None,
     output: str,
@@ -118,15 +121,14 @@ def exec_(  # noqa: PLR0913, PLR0917  one argument per option
 ) -> None:
     """Run COMMAND in a pod cgroup of its own: nodeagent/<qos>/<name> in every hierarchy.
 
-    Signals are forwarded, the exit status is COMMAND's (128+N for signal N, 127 when it is not found). What
-    COMMAND leaves running is ended, and the cgroup removed. Works with a running agent and without.
+    Signals are forwarded, the exit status is COMMAND's (128+N for signal N, 127: not found). What COMMAND
+    leaves running is ended, and the cgroup removed. Works with a running agent and without.
 
     \b
       nodeagent exec --qos ls --cpus 8 --memory 16Gi --numa bind --near eth1 -- ./server
       nodeagent exec --qos batch --cpus 4 --name encode -- ffmpeg -i in.mkv out.mp4
     """
     from nodeagent.model.pod import Priority, Qos
-    from nodeagent.model.units import parse_bytes
     from nodeagent.pods.launch import launch
 
     status = launch(
@@ -138,6 +140,7 @@ def exec_(  # noqa: PLR0913, PLR0917  one argument per option
         numa_bind=numa == "bind",
         exclusive=exclusive,
         near=near,
+        hands_off=hands_off,
         name=name,
         run_dir=run_dir or os.environ.get("RUNTIME_DIRECTORY") or "/run/nodeagent",
     )
@@ -186,6 +189,22 @@ def replay(directory: str, policy_file: str | None, output: str) -> None:
     done = journal.replay(directory, policy, _progress())
     click.echo(journal.as_json(done) if output == "json" else journal.as_text(done))
     sys.exit(1 if done.differing_count else 0)
+
+
+@cli.command()
+@click.option("--dry-run", is_flag=True, help="Tell what would be moved; move nothing.")
+@config_options
+@output_option
+def defragment(path: str | None, overrides: Sequence[str], dry_run: bool, output: str) -> None:
+    """Let the running agent move bound pods together, so that more have a place, or on fewer NUMA nodes.
+
+    The agent does this only when asked, once, in its next tick. As root; 1 if a write failed.
+    """
+    from nodeagent.defragment import as_json, as_text, ask
+
+    done = ask(_config(path, overrides), dry_run=dry_run)
+    click.echo(as_json(done) if output == "json" else as_text(done))
+    sys.exit(1 if done.errors else 0)
 
 
 @cli.command()

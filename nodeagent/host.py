@@ -9,6 +9,7 @@ import select
 import time
 from collections.abc import Iterable, Mapping
 
+from nodeagent.kernel.foreign import ForeignFiles
 from nodeagent.kernel.knobs import Knobs
 from nodeagent.kernel.mounts import find_hierarchies, under
 from nodeagent.kernel.page_mover import PageMover
@@ -17,6 +18,7 @@ from nodeagent.kernel.targets import CLASS_DIRECTORIES
 from nodeagent.kernel.tree import walk
 from nodeagent.kernel.triggers import Triggers
 from nodeagent.kernel.watch import CgroupWatch
+from nodeagent.model.foreign import Foreign
 from nodeagent.model.pages import PageMove
 from nodeagent.model.plan import Change, Held, Knob, Outcome
 from nodeagent.model.pod import CgroupDir, Member, PodRule, Qos
@@ -44,6 +46,7 @@ class Host:
         self.knobs = Knobs(self.hierarchies)
         cpuset = self.hierarchies.roots.get("cpuset", self.hierarchies.walk)
         self._mover = PageMover(under(settings.host_root, "/proc"), cpuset.root)
+        self._foreign = ForeignFiles(self.hierarchies, settings.host_root, settings.kubelet_dir)
         self._watch = CgroupWatch()
         self._triggers = Triggers(
             settings.host_root, self.hierarchies, policy.pressure.ls_cpu_stall_ratio, settings.tick_s
@@ -75,6 +78,9 @@ class Host:
             moving=self._mover.progress(),
             misses=_added(seen.misses, self.knobs.misses),
             woken_by=woken_by,
+            foreign=self._foreign.read(self._members, at, seen.topology, held)
+            if self.places_pods
+            else Foreign(),
         )
 
     def apply(self, changes: Iterable[Change]) -> tuple[Outcome, ...]:

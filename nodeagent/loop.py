@@ -9,14 +9,18 @@ from __future__ import annotations
 import select
 import time
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
+from msgspec.structs import replace
+
+from nodeagent.core import tidied
 from nodeagent.core.decide import decide
 from nodeagent.core.diff import diff
 from nodeagent.host import Host
 from nodeagent.model.decision import Memory, Tick
 from nodeagent.model.errors import AgentError, Failed
 from nodeagent.model.pages import PageMove
+from nodeagent.model.placement import Tidied
 from nodeagent.model.plan import Change, Outcome
 from nodeagent.model.pod import PodRule
 from nodeagent.model.policy import Policy
@@ -26,6 +30,15 @@ EARLY_GAP_S = 0.1  # early ticks come at most this often
 
 Write = Callable[[Sequence[Change]], tuple[Outcome, ...]]
 Move = Callable[[Sequence[PageMove], int], None]  # pages, and at most so many bytes per second
+
+
+class Wish(Protocol):
+    """Somebody waits for a defragmentation, or with `dry_run` to be told what it would do."""
+
+    dry_run: bool
+
+    def answer(self, done: Tidied) -> None:
+        """It was tried; called once, in the loop's own thread: it must not wait for anybody."""
 
 
 class Listener(Protocol):
@@ -59,36 +72,37 @@ class Writer:
         return outcomes + refused
 
 
-def write_nothing(_changes: Sequence[Change]) -> tuple[Outcome, ...]:
-    """Mode observe: the same loop without its hands."""
-    return ()
+class Hands(NamedTuple):
+    """What acts on a decision: the writer of knobs, and the mover of pages."""
+
+    write: Write
+    move: Move
 
 
-def move_nothing(_moves: Sequence[PageMove], _bytes_per_s: int) -> None:
-    """As `write_nothing`, for pages."""
+IDLE = Hands(lambda _changes: (), lambda _moves, _bytes_per_s: None)  # mode observe: the same loop
 
 
 class Loop:
-    """One loop over one host; `write` and `move` are its hands."""
+    """One loop over one host; `wishes` tells what was asked since the last tick."""
 
     def __init__(
         self,
         host: Host,
         originals: Originals,
-        write: Write,
-        move: Move = move_nothing,
+        hands: Hands,
         *,
         policy: Policy,
         memory: Memory,
         listener: Listener,
+        wishes: Callable[[], Sequence[Wish]] = tuple,
     ) -> None:
         self.policy = policy
         self.memory = memory
         self._host = host
         self._originals = originals
-        self._write = write
-        self._move = move
+        self._hands = hands
         self._listener = listener
+        self._wishes = wishes
         self._seq = 0
 
     def tick(self, woken_by: str) -> Tick | None:
@@ -103,13 +117,18 @@ class Loop:
             return None
         self._seq += 1
         before = self.memory
+        wishes = self._wishes()
+        if any(not wish.dry_run for wish in wishes):
+            snapshot = replace(snapshot, defragment=True)
         decision, self.memory = decide(snapshot, self.policy, before)
         plan = {s.knob: s for s in decision.plan}
         changes = diff(plan, snapshot.knobs, decision.yielded)
-        tick = Tick(snapshot, decision, changes, self._write(changes) if changes else ())
-        self._move(decision.moves, self.policy.numa.migrate_bytes_per_s)
+        tick = Tick(snapshot, decision, changes, self._hands.write(changes) if changes else ())
+        self._hands.move(decision.moves, self.policy.numa.migrate_bytes_per_s)
         self._forget_vanished({r.knob for r in snapshot.knobs})
         self._listener.ticked(tick, self.policy, before, time.monotonic() - began)
+        for wish in wishes:
+            wish.answer(self._came_of(wish, tick, before))
         return tick
 
     def wait(self, until: float, signals: int) -> str:
@@ -135,6 +154,13 @@ class Loop:
         self.policy = policy
         self._host.rules, self._host.places_pods = rules, policy.numa.placement
         self._host.forget_scan()
+
+    def _came_of(self, wish: Wish, tick: Tick, before: Memory) -> Tidied:
+        done = tidied.effect(tick.snapshot, self.policy, before, dry_run=wish.dry_run)
+        if wish.dry_run:
+            return done
+        errors = tuple(outcome.error for outcome in tick.outcomes if outcome.error)
+        return replace(done, errors=errors, written=self._hands is not IDLE)
 
     def _forget_vanished(self, read: set[object]) -> None:
         missing = {knob: held for knob, held in self._originals.held.items() if knob not in read}

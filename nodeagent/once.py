@@ -52,7 +52,7 @@ def as_json(seen: Look) -> str:
 def as_text(seen: Look) -> str:
     """Node, pods, offer with its terms, and the writes with their reasons."""
     tick = seen.tick
-    lines = [*_node(tick), "", *_pods(seen.rates), "", *_offer(tick), "", *_writes(tick)]
+    lines = [*_node(tick), "", *_pods(seen.rates), "", *_offer(tick), "", *_places(tick), *_writes(tick)]
     return "\n".join(lines)
 
 
@@ -106,6 +106,22 @@ def _terms(amount: Amount, show: Callable[[float], str]) -> str:
         return f"{term.name} {value}"
 
     return ", ".join(map(one, amount.terms))
+
+
+def _places(tick: Tick) -> list[str]:
+    """The pools, who has CPUs of its own, and who has not and why; nothing while pods are not placed."""
+    found, names = tick.decision.placement, {p.spec.uid: p.spec.name for p in tick.snapshot.pods}
+    unknown = [f"places   not known who else owns CPUs: {why}" for why in tick.snapshot.foreign.unknown]
+    if found is None:
+        return [*unknown, ""] if unknown else []
+    lines = [f"places   CPUs shared {found.shared or 'none'}, Batch {found.batch or 'none'}"]
+    lines += [f"  {names[b.uid]}: CPUs {b.cpus} of its own, memory {b.mems}" for b in found.bound]
+    lines += [f"  {names[uid]}: no CPUs of its own: {why}" for uid, why in found.unplaced]
+    told = dict(found.unplaced)
+    lines += [f"  {names[uid]}: left alone: {why}" for uid, why in found.left_alone if uid not in told]
+    if found.hands_off:
+        lines.append(f"  CPUs {found.hands_off} are in no pool: isolated, or somebody else's")
+    return [*unknown, *lines, ""]
 
 
 def _writes(tick: Tick) -> list[str]:

@@ -73,6 +73,9 @@ def _paths(settings: Settings) -> Iterator[Complaint]:
         path = getattr(agent, key)
         if not path.startswith("/") or ".." in path.split("/"):
             yield f"agent.{key}", f'takes an absolute path without "..", found "{path}"'
+    kubelet = agent.kubelet_dir
+    if kubelet and (not kubelet.startswith("/") or ".." in kubelet.split("/")):
+        yield "agent.kubelet_dir", f'takes an absolute path without "..", or "", found "{kubelet}"'
     if agent.state_dir.rstrip("/") in ("", agent.run_dir.rstrip("/")):
         yield "agent.state_dir", f'must be a directory of its own, found "{agent.state_dir}"'
 
@@ -117,6 +120,11 @@ def _is_loopback(host: str) -> bool:
 def _bindings(rules: tuple[PodRule, ...]) -> Iterator[Complaint]:
     for number, rule in enumerate(rules):
         key, bound = f"{POD}[{number}]", rule.numa is not NumaWish.NONE
+        if rule.hands_off and (bound or rule.qos is Qos.BATCH):
+            yield (
+                f"{key}.hands_off",
+                'leaves a pod as it is, so it goes neither with numa nor with qos = "batch"',
+            )
         if bound and rule.qos is not Qos.LS:
             yield f"{key}.numa", f'= "{rule.numa}" is for qos = "ls", found qos = "{rule.qos}"'
         elif rule.numa is NumaWish.BIND and rule.cpus is None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from nodeagent.core import capacity, drift, dwell, limit, pages, rates, seats, share, usage, waits
+from nodeagent.core import capacity, drift, dwell, foreign, limit, pages, rates, seats, share, usage, waits
 from nodeagent.core.rates import View
 from nodeagent.core.scene import Scene, Sight
 from nodeagent.core.usage import Usage
 from nodeagent.detect import DETECTORS
 from nodeagent.enforce import ENFORCERS
-from nodeagent.model.decision import BatchCpus, BatchLimit, Decision, Drift, Memory, Signal, Spell
+from nodeagent.model.decision import BatchLimit, Decision, Drift, Memory, Signal, Spell
 from nodeagent.model.glob import glob_regex
 from nodeagent.model.plan import Kind, Knob, Setting, numeric, one_owner
 from nodeagent.model.policy import Policy
@@ -27,8 +27,10 @@ def decide(snapshot: Snapshot, policy: Policy, memory: Memory) -> tuple[Decision
     last = _in_force(memory.batch, snapshot)
     batch, why = limit.next_limit(view, signals, policy.cpu, last, ceiling, use.cpu_sure)
     offered = capacity.assess(view, use, policy.capacity, memory, batch)
+    scene = _scene(view, signals, policy, batch, why)
+    scene, memory = seats.seated(scene, policy.numa, memory, batch.cores)
     drifts, yielded = _drifting(snapshot, policy, memory)
-    scene, batch_cpus = _seated(_scene(view, signals, policy, batch, why), policy, memory, batch, yielded)
+    scene = pages.settled(scene, yielded)
     decision = Decision(
         seq=snapshot.seq,
         signals=signals,
@@ -53,8 +55,6 @@ def decide(snapshot: Snapshot, policy: Policy, memory: Memory) -> tuple[Decision
         online_cores=window,
         offer=offered.offer,
         batch=batch,
-        batch_cpus=batch_cpus,
-        placement=scene.placement,
         lent=offered.capacity.lent,
     )
 
@@ -97,7 +97,9 @@ def _scene(view: View, signals: tuple[Signal, ...], policy: Policy, batch: Batch
     knobs = {r.knob: r for r in view.snapshot.knobs}
     patterns = [glob_regex(g) for g in policy.scope]
     paths = {p.pod.spec.cgroup for p in view.pods} | set(view.snapshot.tiers)
-    scope = frozenset(path for path in paths if any(p.fullmatch(path) for p in patterns))
+    matching = (path for path in paths if any(p.fullmatch(path) for p in patterns))
+    kept_out = foreign.kept_out(view)
+    scope = frozenset(path for path in matching if not foreign.inside(path, kept_out))
     if batch.cores is None:
         return Scene(view, signals, knobs, scope, None, why)
     cores = limit.grid(batch.cores, view.snapshot.topology.cores)
@@ -110,14 +112,6 @@ def _drifting(
 ) -> tuple[tuple[Drift, ...], tuple[Knob, ...]]:
     drifts = drift.watch(snapshot.at, snapshot.knobs, memory.drifts, policy.drift)
     return drifts, drift.yielded(snapshot.at, drifts, policy.drift)
-
-
-def _seated(
-    scene: Scene, policy: Policy, memory: Memory, batch: BatchLimit, yielded: tuple[Knob, ...]
-) -> tuple[Scene, BatchCpus | None]:
-    """The scene with where everything shall run, and whose pages are not there yet."""
-    scene, batch_cpus = seats.seated(scene, policy.numa, memory, batch.cores)
-    return pages.settled(scene, yielded), batch_cpus
 
 
 def _plan(scene: Scene, policy: Policy) -> tuple[Setting, ...]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
+from nodeagent.core.foreign import holds
 from nodeagent.core.rates import View
 from nodeagent.model.placement import Placement
 from nodeagent.model.pod import PodSpec, Qos
@@ -23,14 +24,17 @@ class Home(NamedTuple):
     bound: bool = False
 
 
-def homes(view: View, scope: Collection[str], found: Placement) -> dict[str, Home]:
-    """By cgroup in `scope`. The other online pods are in it only when they must leave somebody's cores."""
-    wanted: dict[str, Home] = {}
+def homes(view: View, scope: frozenset[str], left_alone: frozenset[str], found: Placement) -> dict[str, Home]:
+    """By cgroup in `scope`; no sets for what is `left_alone`, and none for the tier around it.
+
+    The other online pods are in it only when they must leave somebody's cores.
+    """
+    wanted = dict.fromkeys(left_alone, Home("", "", "left alone"))
     for tier in view.snapshot.tiers:
-        if tier in scope:
+        if tier in scope and not holds(tier, left_alone):
             wanted[tier] = Home(found.batch, found.batch_mems, BATCH)
     seats = {placed.uid: placed for placed in found.bound}
-    for spec in (p.pod.spec for p in view.pods if p.pod.spec.cgroup in scope):
+    for spec in (p.pod.spec for p in view.pods if p.pod.spec.cgroup in scope - left_alone):
         if (seat := seats.get(spec.uid)) is not None:
             wanted[spec.cgroup] = Home(seat.cpus, seat.mems, BOUND, bound=True)
         elif (pool := _pool(spec, found)) is not None:

@@ -27,7 +27,7 @@ def settled(scene: Scene, yielded: Collection[Knob]) -> Scene:
     """The scene with what its placement means for each cgroup, and for the pages of each pod."""
     if scene.placement is None:
         return scene
-    scene = replace(scene, homes=homes(scene.view, scene.scope, scene.placement))
+    scene = replace(scene, homes=homes(scene.view, scene.scope, scene.left_alone, scene.placement))
     return replace(scene, moves=to_move(scene, yielded))
 
 

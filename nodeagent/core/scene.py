@@ -23,8 +23,9 @@ class Sight(Struct, frozen=True, gc=False):
 class Scene(Struct, frozen=True, gc=False):
     """What an enforcer sees: rates, signals, knobs as found, what is in scope, and the Batch limit split.
 
-    `scope` holds the cgroups that may be written; `shares` is None while the limit is not known. `homes`
-    are the sets of each pod and tier by the placement, `moves` the pods whose pages are not there yet.
+    `scope` holds the cgroups that may be written; `shares` is None while the limit is not known. The sets of
+    the cgroups in `left_alone` are not ours to write, whatever the scope. `homes` are the sets of each pod
+    and tier by the placement, `moves` the pods whose pages are not there yet.
     """
 
     view: View
@@ -34,5 +35,6 @@ class Scene(Struct, frozen=True, gc=False):
     shares: Shares | None
     why: str
     placement: Placement | None = None
+    left_alone: frozenset[str] = frozenset()
     homes: dict[str, Home] = {}
     moves: tuple[PageMove, ...] = ()

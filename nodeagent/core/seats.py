@@ -6,10 +6,11 @@ After a restart the sets that the last run wrote are what is there now, so nothi
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from msgspec.structs import replace
 
+from nodeagent.core import foreign
 from nodeagent.core.placement import place
 from nodeagent.core.rates import View
 from nodeagent.core.scene import Scene
@@ -24,13 +25,22 @@ from nodeagent.model.topology import Topology
 
 def seated(
     scene: Scene, policy: NumaPolicy, memory: Memory, batch_cores: float | None
-) -> tuple[Scene, BatchCpus | None]:
-    """The scene with its placement; None while pods are not placed or the Batch limit is not known."""
-    if not policy.placement or batch_cores is None:
-        return scene, None
+) -> tuple[Scene, Memory]:
+    """The scene with its placement, and the memory of it.
+
+    There is none while pods are not placed, the Batch limit is not known, or it was never known whose the
+    CPUs are.
+    """
+    theirs = foreign.settled(scene.view.snapshot.foreign, memory.foreign)
+    memory = replace(memory, foreign=theirs)
+    if not policy.placement or batch_cores is None or not foreign.known(theirs):
+        return scene, replace(memory, placement=None, batch_cpus=None)
     view = scene.view
+    off = foreign.hands_off(theirs, view.snapshot.topology)
+    alone = foreign.left_alone(view, theirs, scene.knobs)
     wanted = _batch_cpus(view, policy, memory.batch_cpus, batch_cores)
-    bound = [p.pod.spec for p in view.pods if p.pod.spec.cgroup in scene.scope and _binds(p.pod.spec)]
+    asking = [spec for spec in _specs(view) if _binds(spec)]
+    bound = [spec for spec in asking if spec.cgroup in scene.scope and spec.cgroup not in alone]
     found = place(
         view.snapshot.topology,
         tuple(_request(spec) for spec in bound),
@@ -38,10 +48,34 @@ def seated(
         _free_bytes(view, {spec.uid for spec in bound}),
         batch_cores=float(wanted.cpus),
         batch_floor_cpus=1,
-        hands_off=CpuSet(view.snapshot.topology.isolated),
+        hands_off=off,
         mid_cpus=policy.mid_cpus,
+        defragment=view.snapshot.defragment,
     )
-    return replace(scene, placement=found), wanted
+    found = replace(
+        found,
+        unplaced=tuple(sorted((*found.unplaced, *_refused(asking, alone, scene.scope)))),
+        hands_off=str(off),
+        owned=foreign.owned(theirs),
+        left_alone=tuple(sorted((s.uid, alone[s.cgroup]) for s in _specs(view) if s.cgroup in alone)),
+    )
+    scene = replace(scene, placement=found, left_alone=frozenset(alone))
+    return scene, replace(memory, placement=found, batch_cpus=wanted)
+
+
+def _specs(view: View) -> Iterator[PodSpec]:
+    return (p.pod.spec for p in view.pods)
+
+
+def _refused(
+    asking: list[PodSpec], alone: Mapping[str, str], scope: frozenset[str]
+) -> Iterator[tuple[str, str]]:
+    """Pods that ask for cores of their own, but whose sets are not ours to write."""
+    for spec in asking:
+        if spec.cgroup in alone:
+            yield spec.uid, alone[spec.cgroup]
+        elif spec.cgroup not in scope:
+            yield spec.uid, f"{spec.cgroup} is not within `scope`: nothing may be written there"
 
 
 def _binds(spec: PodSpec) -> bool:

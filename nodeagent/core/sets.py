@@ -29,7 +29,7 @@ def valid_sets(
 ) -> dict[Knob, str]:
     """The nearest final state that v1 accepts; v2 accepts all.
 
-    A set with nothing in common with the one around it becomes that.
+    A set with nothing in common with the one around it stays what it is; where it cannot, it becomes that.
     """
     final = dict(wanted)
     nested = sorted((k for k, r in found.items() if r.nested and k.kind.is_set), key=_depth)
@@ -43,7 +43,7 @@ def valid_sets(
             parent = above[knob][-1]
             roof = final[parent] if parent in final else listed(found[parent].actual)
             if not within(final[knob], roof):
-                final[knob] = common(final[knob], roof) or roof
+                final[knob] = common(final[knob], roof) or common(listed(found[knob].actual), roof) or roof
     return final
 
 

@@ -3,8 +3,7 @@
 A pod whose reading is missing counts with its last known use, and that use ages. A pod that was never read
 counts with its request, else everything that includes it is unknown; only in a pod's first tick it counts
 with nothing and `arriving` says that nothing may grow. /proc/stat counts in ticks of 10 ms, so the system's
-use is taken over at least half a second. Per NUMA node, a cgroup's CPU time is not told by the kernel:
-Batch's and the system's shares follow each node's measured use. Where its pages are is told.
+use is taken over at least half a second.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from collections.abc import Mapping
 from msgspec import Struct
 
 from nodeagent.core.rates import PodRates, View
+from nodeagent.core.zone_cpu import zone_cores
 from nodeagent.core.zone_memory import zone_bytes
 from nodeagent.model.decision import BusyPart, KnownUse, Memory
 
@@ -94,7 +94,7 @@ def usage(view: View, known: Mapping[str, KnownUse]) -> Usage:
     all_told = all(cores is not None for cores, _ in each)
     size, memory_age_s = _sum([_memory_or_request(p, k, now) for p, k in online], now)
     memory = view.snapshot.node.memory
-    zone_online, zone_system = _zone_cores(view, batch_cores or 0.0, system.cpu_cores or 0.0)
+    zone_online, zone_system = zone_cores(view, known, batch_cores or 0.0, system.cpu_cores or 0.0)
     zone_online_bytes, zone_system_bytes = zone_bytes(
         view.snapshot.node.numa_memory, [known for _, known in online], batch, system.memory_bytes or 0.0
     )
@@ -165,13 +165,3 @@ def _sum(parts: list[tuple[float | None, float]], now: float) -> tuple[float | N
         total += value
         age_s = max(age_s, now - at)
     return total, age_s
-
-
-def _zone_cores(view: View, batch: float, system: float) -> tuple[dict[int, float], dict[int, float]]:
-    busy = sum(view.zone_busy_cores.values())
-    online_of, system_of = {}, {}
-    for node, cores in view.zone_busy_cores.items():
-        share = cores / busy if busy > 0.0 else 0.0
-        system_of[node] = system * share
-        online_of[node] = max(0.0, cores - (batch + system) * share)
-    return online_of, system_of

@@ -12,6 +12,7 @@ from nodeagent.model.topology import NumaNode
 
 SHARED = "share of the node's, by use"
 LEFT_OVER = "use of the NUMA node minus Batch's and the system's share"
+BY_CPUS = f"use of online pods whose CPUs are all here; of the others {LEFT_OVER}"
 BY_PAGES = f"working sets of online pods by memory.numa_stat; where that is not known, {LEFT_OVER}"
 
 
@@ -59,7 +60,7 @@ def _cpu(node: NumaNode, inputs: Inputs) -> _Row:
         usage.zone_system_cores.get(node.id, 0.0),
         online,
         online_peak(seen, online, policy.cpu_peak_percentile, CPU, policy)[0],
-        LEFT_OVER,
+        BY_CPUS,
         usage.cpu_age_s,
     )
 

@@ -13,6 +13,7 @@ from nodeagent.config import Config
 from nodeagent.doctor.actors import ACTORS
 from nodeagent.doctor.cgroups import CGROUPS
 from nodeagent.doctor.finding import Check, Finding, Host, Status
+from nodeagent.doctor.foreign import FOREIGN
 from nodeagent.doctor.machine import MACHINE
 from nodeagent.doctor.process import PROCESS
 from nodeagent.kernel.mounts import Hierarchies, find_hierarchies
@@ -20,7 +21,7 @@ from nodeagent.model.errors import AgentError
 
 __all__ = ["CHECKS", "Finding", "Status", "as_json", "as_text", "examine", "failed"]
 
-CHECKS: tuple[Check, ...] = (*MACHINE, *CGROUPS, *PROCESS, *ACTORS)
+CHECKS: tuple[Check, ...] = (*MACHINE, *CGROUPS, *PROCESS, *ACTORS, *FOREIGN)
 
 
 def examine(config: Config, checks: tuple[Check, ...] = CHECKS) -> tuple[Finding, ...]:

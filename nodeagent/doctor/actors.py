@@ -40,18 +40,6 @@ def other_actors(host: Host) -> Iterator[Finding]:
         yield Finding("other actors", Status.OK, "none that writes to the same knobs was seen")
 
 
-def kubelet_cpus(host: Host) -> Iterator[Finding]:
-    """The kubelet's static CPU manager pins pods and puts their cpusets back."""
-    policy = probe.kubelet_cpu_policy(host.root)
-    if policy is not None:
-        fix = (
-            ""
-            if policy == "none"
-            else "pods with exclusive CPUs are the kubelet's: leave them out of `scope`"
-        )
-        yield Finding("kubelet CPU manager", Status.INFO, f"policy {policy}", fix)
-
-
 def running_agent(host: Host) -> Iterator[Finding]:
     """Another nodeagent on the same state directory."""
     agent = holder(host.config.settings.agent.state_dir)
@@ -59,4 +47,4 @@ def running_agent(host: Host) -> Iterator[Finding]:
     yield Finding("nodeagent", Status.INFO, found)
 
 
-ACTORS: tuple[Check, ...] = (other_actors, kubelet_cpus, running_agent)
+ACTORS: tuple[Check, ...] = (other_actors, running_agent)

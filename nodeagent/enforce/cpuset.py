@@ -3,6 +3,8 @@
 The other online pods are moved only when somebody owns cores that they must leave; else their sets are
 theirs. cgroup v1 wants every set within the one above it, so what is inside a pod gets the pod's. CPUs are
 set at once, memory nodes once the pages are there (see core.pages).
+
+Invariant: nothing is written to a pod that somebody else looks after, nor to the tier around it.
 """
 
 from __future__ import annotations

@@ -132,6 +132,10 @@ class Unpacker:
         if knobs != _NIL and not all(map(_sound, self._knobs)):
             raise ValueError("a knob has a value of another kind")
         news = _decode_rest(rest)
+        theirs = news.snapshot.foreign
+        for owned in (*(theirs.kubelet or ()), *(theirs.realtime or ()), *(theirs.partitions or ())):
+            if canonical(owned.cpus) != owned.cpus:
+                raise ValueError("what is somebody else's is no list of CPUs")
         pods = tuple(_pod(each, read) for each, read in zip(self._who, news.readings, strict=True))
         return Tick(
             replace(news.snapshot, topology=self._topology, pods=pods, knobs=self._knobs),

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ctypes
 import gzip
-import json
 import os
 import resource
 import struct
@@ -183,13 +182,14 @@ def processes(host_root: str, names: frozenset[str]) -> tuple[Process, ...] | No
         psutil.PROCFS_PATH = before
 
 
-def kubelet_cpu_policy(host_root: str) -> str | None:
-    """policyName of the kubelet's cpu_manager_state ("none", "static"), or None when there is none."""
-    try:
-        state = json.loads(text(host_root, "/var/lib/kubelet/cpu_manager_state") or "")
-    except (ValueError, RecursionError):
-        return None
-    return str(state.get("policyName"))[:40] if isinstance(state, dict) else None
+def partitions(root: str, cgroups: tuple[str, ...]) -> list[tuple[str, str, str]]:
+    """(path, state, CPUs) of the v2 cgroups that are cpuset partitions, or fail to be ("root invalid ")."""
+    found = []
+    for path in cgroups:
+        kind = (text(root, f"/{path}/cpuset.cpus.partition") or "member").strip()
+        if kind != "member":
+            found.append((path, kind, (text(root, f"/{path}/cpuset.cpus.effective") or "").strip()))
+    return found
 
 
 def open_files_limit() -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from nodeagent.model.capacity import Capacity, Lent
+from nodeagent.model.foreign import Foreign
 from nodeagent.model.pages import PageMove
 from nodeagent.model.placement import Placement
 from nodeagent.model.plan import Change, Knob, Outcome, Setting, Value
@@ -138,6 +139,7 @@ class Memory(Struct, frozen=True, gc=False):
     batch: BatchLimit = BatchLimit()
     batch_cpus: BatchCpus | None = None
     placement: Placement | None = None
+    foreign: Foreign = Foreign(None, None, None)  # as last known
     lent: Lent = Lent()
 
 

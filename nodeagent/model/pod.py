@@ -42,7 +42,7 @@ class PodSpec(Struct, frozen=True, gc=False, kw_only=True):
     quota bounds this pod together with its siblings ("nodeagent/batch"), or None. `source` tells what
     recognised it: "rule", "exec", "kubelet", "yarn", "docker" or "systemd". An LS pod with `numa_bind` wants
     CPUs and memory of its own, with `exclusive` (which has `numa_bind`) whole NUMA nodes; `near` names the
-    device that they shall be close to, "" any.
+    device that they shall be close to, "" any. With `hands_off` nothing of an online pod is ever written.
     """
 
     uid: str
@@ -58,6 +58,7 @@ class PodSpec(Struct, frozen=True, gc=False, kw_only=True):
     numa_bind: bool = False
     exclusive: bool = False
     near: str = ""
+    hands_off: bool = False
 
     @property
     def online(self) -> bool:
@@ -86,6 +87,9 @@ class PodRule(Struct, frozen=True, forbid_unknown_fields=True):
     near: Annotated[
         str, Meta(max_length=64, description="bind near this NIC (eth1) or GPU (its PCI address)")
     ] = ""
+    hands_off: Annotated[
+        bool, Meta(description="of an online pod: write nothing of it, and leave it the CPUs that it has")
+    ] = False
 
 
 def is_device_name(text: str) -> bool:
@@ -113,6 +117,7 @@ class Claim(Struct, frozen=True, gc=False, kw_only=True):
     numa_bind: bool = False
     exclusive: bool = False
     near: str = ""
+    hands_off: bool = False
 
 
 class Member(Struct, frozen=True, gc=False):

@@ -64,6 +64,17 @@ class AgentSettings(Struct, frozen=True, forbid_unknown_fields=True):
     run_dir: Annotated[
         str, Meta(min_length=2, max_length=4096, description="volatile: socket, claims of `nodeagent exec`")
     ] = "/run/nodeagent"
+    kubelet_dir: Annotated[
+        str,
+        Meta(
+            max_length=4096, description='where the kubelet keeps its state (its --root-dir); "" = none here'
+        ),
+    ] = "/var/lib/kubelet"
+
+    @property
+    def control_address(self) -> str:
+        """Where root asks the running agent to do something."""
+        return f"unix:{self.run_dir}/control.sock"
 
 
 class GrpcSettings(Struct, frozen=True, forbid_unknown_fields=True):

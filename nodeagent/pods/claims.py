@@ -149,6 +149,8 @@ def _check(claim: Claim, cgroup: str) -> None:
         raise Garbled(f"cpus is {claim.cpus}")
     if (claim.numa_bind or claim.exclusive or claim.near) and not _binds(claim):
         raise Garbled("what it asks of NUMA does not go together")
+    if claim.hands_off and (claim.numa_bind or claim.qos is Qos.BATCH):
+        raise Garbled("it asks to be left alone and to be bound or bounded")
     if claim.memory is not None and not 0 < claim.memory < 1 << 63:
         raise Garbled(f"memory is {claim.memory}")
 

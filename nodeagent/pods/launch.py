@@ -64,6 +64,7 @@ def launch(  # noqa: PLR0913  # one for each option of the command line
     numa_bind: bool = False,
     exclusive: bool = False,
     near: str = "",
+    hands_off: bool = False,
     run_dir: str,
     host_root: str = "/",
 ) -> int:
@@ -71,14 +72,16 @@ def launch(  # noqa: PLR0913  # one for each option of the command line
 
     `cpus` (cores) and `memory` (bytes) are its request, which a running agent reads; they limit nothing by
     themselves. With `numa_bind` it asks the agent for CPUs and memory of its own, with `exclusive` for whole
-    NUMA nodes, `near` a NIC or GPU. 127 or 126 when the command cannot be executed. Failed for a bad or
-    running name, Refused when the cgroup cannot be made or entered.
+    NUMA nodes, `near` a NIC or GPU; with `hands_off` to write nothing of it. 127 or 126 when
+    the command cannot be executed. Failed for a bad or running name, Refused when the cgroup cannot be made
+    or entered.
     """
     claim = replace(
         _claim(command, qos, priority, cpus, memory, name),
         numa_bind=numa_bind,
         exclusive=exclusive,
         near=near,
+        hands_off=hands_off,
     )
     _check_numa(claim)
     if near and near not in {device.name for device in DeviceFiles(under(host_root, "/sys")).read()}:
@@ -158,6 +161,9 @@ def _claim(
 
 def _check_numa(claim: Claim) -> None:
     """What the options ask of NUMA must go together."""
+    if claim.hands_off and (claim.numa_bind or claim.qos is Qos.BATCH):
+        other = "--numa bind" if claim.numa_bind else "--qos batch"
+        raise _misused(f"--hands-off leaves the pod as it is, {other} does not", "give one of the two")
     if not claim.numa_bind:
         if claim.exclusive or claim.near:
             wrong = "--exclusive" if claim.exclusive else "--near"

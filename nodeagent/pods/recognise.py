@@ -164,6 +164,7 @@ def _spec(place: _Place, claim: Claim | None, taken: KeysView[str]) -> PodSpec:
         numa_bind=bind,
         exclusive=exclusive,
         near=asked.near if asked is not None and bind else "",
+        hands_off=asked is not None and asked.hands_off and kind.qos is not Qos.BATCH,
     )
 
 

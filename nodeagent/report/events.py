@@ -20,11 +20,12 @@ UNITS = {
 
 
 def events(before: Tick | None, now: Tick) -> Iterator[Event]:
-    """Pods, signals, the Batch limit, pages, failed writes, drift and a withdrawn or restored offer."""
+    """Pods, signals, the Batch limit, places, pages, failed writes, drift, a withdrawn or restored offer."""
     yield from _pods(before, now)
     yield from _signals(before, now)
     yield from _limit(before, now)
-    yield from _unplaced(before, now)
+    yield from _places(before, now)
+    yield from _others(before, now)
     yield from page_events(before, now)
     yield from _writes(before, now)
     yield from _drifts(before, now)
@@ -63,13 +64,32 @@ def _limit(before: Tick | None, now: Tick) -> Iterator[Event]:
         yield Event("info" if notable else "debug", "batch.limit", keys)
 
 
-def _unplaced(before: Tick | None, now: Tick) -> Iterator[Event]:
+def _places(before: Tick | None, now: Tick) -> Iterator[Event]:
+    """Who got CPUs of its own or other ones, and who asks for them in vain."""
     old = before.decision.placement if before else None
-    told = dict(old.unplaced) if old else {}
-    found = now.decision.placement
-    for uid, why in found.unplaced if found else ():
+    new = now.decision.placement
+    told, sat = (dict(old.unplaced), set(old.bound)) if old else ({}, set())
+    for uid, why in new.unplaced if new else ():
         if told.get(uid) != why:
             yield Event("warning", "pod.unplaced", {"pod": uid, "why": why})
+    for placed in new.bound if new else ():
+        if placed not in sat:
+            yield Event("info", "pod.bound", {"pod": placed.uid, "cpus": placed.cpus, "mems": placed.mems})
+
+
+def _others(before: Tick | None, now: Tick) -> Iterator[Event]:
+    """Whose CPUs are in no pool, and when that can no longer be read."""
+    old = before.decision.placement if before else None
+    new = now.decision.placement
+    known = set(old.owned) if old else set()
+    for owned in new.owned if new else ():
+        if owned not in known:
+            yield Event("info", "cpus.hands_off", {"cpus": owned.cpus, "pod": owned.uid, "why": owned.why})
+    for gone in sorted(known.difference(new.owned if new else ()), key=lambda o: (o.uid, o.cpus)):
+        yield Event("info", "cpus.returned", {"cpus": gone.cpus, "pod": gone.uid})
+    for why in now.snapshot.foreign.unknown:
+        if before is None or why not in before.snapshot.foreign.unknown:
+            yield Event("warning", "owners.unknown", {"why": why})
 
 
 def _writes(before: Tick | None, now: Tick) -> Iterator[Event]:

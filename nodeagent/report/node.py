@@ -7,7 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from math import floor, isfinite
 
 from nodeagent.model.capacity import Amount, Capacity
+from nodeagent.model.cpuset import size
 from nodeagent.model.decision import Decision, Tick
+from nodeagent.model.placement import Placement
 from nodeagent.model.pod import Qos
 from nodeagent.model.snapshot import Pod, Snapshot
 from nodeagent.report.pages import left_bytes
@@ -26,6 +28,7 @@ def node_text(tick: Tick) -> str:
         *_memory(seen),
         _gauge("numa_pages_left_bytes", "Pages that are to follow their pods", {None: left_bytes(tick)}),
         *_batch(decision),
+        *_placement(decision.placement),
         _gauge("pods", "Pods by QoS class", {("qos", qos.value): pods[qos] for qos in Qos}),
         _gauge(
             "last_tick_timestamp_seconds", "When the inputs of the last tick were read", {None: seen.unix}
@@ -101,6 +104,20 @@ def _batch(decision: Decision) -> Iterator[str]:
     )
     yield _gauge("knobs_planned", "Knobs for which the agent wants a value", {None: len(decision.plan)})
     yield _gauge("knobs_yielded", "Knobs left to another writer for now", {None: len(decision.yielded)})
+
+
+def _placement(found: Placement | None) -> Iterator[str]:
+    """CPUs by pool and pods by how they are placed; nothing while pods are not placed."""
+    if found is None:
+        return
+    cpus: dict[Label | None, float] = {("pool", "bound"): sum(size(placed.cpus) for placed in found.bound)}
+    pools = {"shared": found.shared, "mid": found.mid, "batch": found.batch, "hands_off": found.hands_off}
+    cpus |= {("pool", name): size(text) for name, text in pools.items()}
+    pods = {"bound": found.bound, "unplaced": found.unplaced, "left_alone": found.left_alone}
+    yield _gauge("placement_cpus", "CPUs by pool; batch is within shared and mid", cpus)
+    yield _gauge(
+        "placement_pods", "Pods by how they are placed", {("state", s): len(who) for s, who in pods.items()}
+    )
 
 
 def _terms(amount: Amount) -> dict[Label | None, float]:

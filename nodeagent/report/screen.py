@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nodeagent.model.decision import Tick
+from nodeagent.model.placement import Placement
 from nodeagent.model.plan import Kind, Knob, Value
 from nodeagent.model.pod import Qos
 from nodeagent.model.snapshot import Pod, Stall
@@ -77,12 +78,22 @@ def _pods(before: Tick | None, tick: Tick) -> Table:
     old = {(p.spec.uid, p.spec.inode): p for p in before.snapshot.pods} if before else {}
     dt_s = tick.snapshot.at - before.snapshot.at if before else 0.0
     wanted = {s.knob: s.value for s in tick.decision.plan}
+    remarks = _remarks(tick.decision.placement)
     for pod in sorted(tick.snapshot.pods, key=lambda p: (list(Qos).index(p.spec.qos), p.spec.name)):
-        row = _row(pod, old.get((pod.spec.uid, pod.spec.inode)), dt_s, wanted)
+        *row, cpus = _row(pod, old.get((pod.spec.uid, pod.spec.inode)), dt_s, wanted)
+        row.append(f"{cpus} {remarks.get(pod.spec.uid, '')}".strip())
         table.add_row(*map(Text, row), style=COLOUR[pod.spec.qos])  # Text: a name is no rich markup
     if not tick.snapshot.pods:
         table.add_row("-", "no pods yet: nodeagent exec --qos batch -- COMMAND")
     return table
+
+
+def _remarks(found: Placement | None) -> dict[str, str]:
+    """By uid, what a pod's CPUs do not tell; the reason is in its record and in an event."""
+    if found is None:
+        return {}
+    unplaced, alone = dict(found.unplaced), dict(found.left_alone)
+    return dict.fromkeys(unplaced, "not bound") | dict.fromkeys(alone, "left alone")
 
 
 def _row(pod: Pod, old: Pod | None, dt_s: float, wanted: dict[Knob, Value]) -> tuple[str, ...]:

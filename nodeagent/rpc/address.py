@@ -34,7 +34,7 @@ class Tcp(NamedTuple):
 def parse(address: str) -> Unix | Tcp:
     """`unix:PATH`, an absolute path, or HOST:PORT on loopback; Misconfigured for anything else."""
     if address.startswith(("unix:", "/")):
-        return _unix(address)
+        return parse_unix(address)
     host, colon, port = address.rpartition(":")
     if not colon or not (port.isascii() and port.isdigit()) or int(port) > 65535:
         raise Misconfigured(f"rpc address {address!r}: neither a unix socket nor HOST:PORT", HINT)
@@ -48,9 +48,14 @@ def parse(address: str) -> Unix | Tcp:
     return Tcp(host, int(port))
 
 
-def listen(where: Unix | Tcp, add_port: Listen) -> str:
-    """Let the server listen there and return the address for clients; Failed when that cannot be."""
-    return _listen_unix(where.path, add_port) if isinstance(where, Unix) else _listen_tcp(where, add_port)
+def listen(where: Unix | Tcp, add_port: Listen, mode: int = MODE) -> str:
+    """Let the server listen there and return the address for clients; Failed when that cannot be.
+
+    `mode` is that of a unix socket.
+    """
+    return (
+        _listen_unix(where.path, add_port, mode) if isinstance(where, Unix) else _listen_tcp(where, add_port)
+    )
 
 
 def identity(path: str) -> tuple[int, int] | None:
@@ -62,7 +67,8 @@ def identity(path: str) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-def _unix(address: str) -> Unix:
+def parse_unix(address: str) -> Unix:
+    """`unix:PATH` or an absolute path; Misconfigured for anything else."""
     path = address.removeprefix("unix:")
     path = "/" + path.lstrip("/") if path.startswith("//") else path
     if not path.startswith("/") or path.endswith("/") or "\0" in path:
@@ -85,14 +91,14 @@ def _listen_tcp(where: Tcp, add_port: Listen) -> str:
         raise Failed(f"rpc: cannot listen on {host}:{where.port}", "is the port in use? (ss -ltnp)") from None
 
 
-def _listen_unix(path: str, add_port: Listen) -> str:
+def _listen_unix(path: str, add_port: Listen, mode: int) -> str:
     """Bind inside a private directory, set the mode, then rename: no moment with a wrong mode, no umask."""
     _refuse_if_taken(path)
     try:
         with tempfile.TemporaryDirectory(prefix=".rpc-", dir=os.path.dirname(path)) as private:
             socket_path = os.path.join(private, "s")
             add_port(f"unix:{socket_path}")
-            os.chmod(socket_path, MODE)
+            os.chmod(socket_path, mode)
             os.rename(socket_path, path)
     except (OSError, RuntimeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "bind failed"

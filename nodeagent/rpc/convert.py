@@ -10,6 +10,7 @@ from math import isinf
 from nodeagent.model.capacity import Amount, Capacity, Term
 from nodeagent.model.decision import Decision, Drift, Signal, Tick
 from nodeagent.model.plan import Change, Kind, Knob, Outcome, Setting, Value
+from nodeagent.rpc.placed import add_placement
 from nodeagent.rpc.scalars import I64, U32, U64, text, timestamp, whole
 from nodeagent.rpc.seen import node_message, pod_message
 from nodeagent.v1 import nodeagent_pb2 as pb
@@ -59,6 +60,7 @@ def report_message(tick: Tick, hostname: str, version: str = "") -> pb.NodeRepor
     report.node.boot_id = text(seen.boot_id)
     report.node.agent_version = version
     _decide(report, decision, seen.at)
+    add_placement(report, tick)
     return report
 
 

@@ -119,6 +119,7 @@ def pod_message(pod: Pod, now: float) -> pb.Pod:
         numa_bind=spec.numa_bind,
         exclusive=spec.exclusive,
         near=text(spec.near),
+        hands_off=spec.hands_off,
     )
 
 

@@ -18,6 +18,7 @@ from grpc_health.v1 import health, health_pb2
 
 from nodeagent.model.decision import Tick
 from nodeagent.rpc.address import Unix, identity, listen, parse
+from nodeagent.rpc.control import Control
 from nodeagent.rpc.posted import Posted
 from nodeagent.rpc.service import SERVICE, Service
 
@@ -29,10 +30,11 @@ START_TIMEOUT_S = 10.0
 class RpcServer:
     """Serves nodeagent.v1.NodeAgent, health and reflection at `address` (see `address.parse`).
 
+    `control` is the unix socket for Control, which only root may open; "" = it is not served.
     Misconfigured at once for an address that is neither a unix socket nor on loopback.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # one for each setting
         self,
         address: str,
         *,
@@ -42,8 +44,10 @@ class RpcServer:
         max_message_bytes: int = 4 << 20,
         max_watchers: int = 64,
         reflection: bool = True,
+        control: str = "",
     ) -> None:
         self.address = address
+        self.control = Control(control)
         self.service = Service(
             hostname=hostname,
             version=version,
@@ -99,14 +103,16 @@ class RpcServer:
         server = grpc.aio.server(options=self._options, maximum_concurrent_rpcs=self._max_calls)
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         _add_services(server, self.service, self._health, self._reflection)
+        server.add_generic_rpc_handlers((self.control.refusals(),))
         address = listen(self._where, server.add_insecure_port)
         bound = identity(self._where.path) if isinstance(self._where, Unix) else None
         try:
             await server.start()
             self._loop = asyncio.get_running_loop()
             self._wake()  # a tick may have been posted already
-            self._started.set_result(address)
-            await self._halt.wait()
+            async with self.control.served(self._options):
+                self._started.set_result(address)
+                await self._halt.wait()
             await self._end(server)
         finally:
             if isinstance(self._where, Unix) and bound is not None and identity(self._where.path) == bound:

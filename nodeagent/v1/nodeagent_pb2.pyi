@@ -17,6 +17,15 @@ class UpdateReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     UPDATE_REASON_CHANGE: _ClassVar[UpdateReason]
     UPDATE_REASON_HEARTBEAT: _ClassVar[UpdateReason]
 
+class Pool(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    POOL_UNSPECIFIED: _ClassVar[Pool]
+    POOL_BOUND: _ClassVar[Pool]
+    POOL_SHARED: _ClassVar[Pool]
+    POOL_MID: _ClassVar[Pool]
+    POOL_BATCH: _ClassVar[Pool]
+    POOL_LEFT_ALONE: _ClassVar[Pool]
+
 class DeviceKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     DEVICE_KIND_UNSPECIFIED: _ClassVar[DeviceKind]
@@ -49,6 +58,12 @@ UPDATE_REASON_UNSPECIFIED: UpdateReason
 UPDATE_REASON_SNAPSHOT: UpdateReason
 UPDATE_REASON_CHANGE: UpdateReason
 UPDATE_REASON_HEARTBEAT: UpdateReason
+POOL_UNSPECIFIED: Pool
+POOL_BOUND: Pool
+POOL_SHARED: Pool
+POOL_MID: Pool
+POOL_BATCH: Pool
+POOL_LEFT_ALONE: Pool
 DEVICE_KIND_UNSPECIFIED: DeviceKind
 DEVICE_KIND_NIC: DeviceKind
 DEVICE_KIND_GPU: DeviceKind
@@ -66,6 +81,46 @@ KNOB_KIND_CPU_WEIGHT: KnobKind
 KNOB_KIND_CPUS: KnobKind
 KNOB_KIND_MEMS: KnobKind
 KNOB_KIND_MEMORY_MIGRATE: KnobKind
+
+class DefragmentRequest(_message.Message):
+    __slots__ = ("dry_run",)
+    DRY_RUN_FIELD_NUMBER: _ClassVar[int]
+    dry_run: bool
+    def __init__(self, dry_run: _Optional[bool] = ...) -> None: ...
+
+class DefragmentResponse(_message.Message):
+    __slots__ = ("dry_run", "written", "moves", "freed_numa_nodes", "bound_pods", "unplaced_pods", "errors")
+    DRY_RUN_FIELD_NUMBER: _ClassVar[int]
+    WRITTEN_FIELD_NUMBER: _ClassVar[int]
+    MOVES_FIELD_NUMBER: _ClassVar[int]
+    FREED_NUMA_NODES_FIELD_NUMBER: _ClassVar[int]
+    BOUND_PODS_FIELD_NUMBER: _ClassVar[int]
+    UNPLACED_PODS_FIELD_NUMBER: _ClassVar[int]
+    ERRORS_FIELD_NUMBER: _ClassVar[int]
+    dry_run: bool
+    written: bool
+    moves: _containers.RepeatedCompositeFieldContainer[Move]
+    freed_numa_nodes: str
+    bound_pods: int
+    unplaced_pods: int
+    errors: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, dry_run: _Optional[bool] = ..., written: _Optional[bool] = ..., moves: _Optional[_Iterable[_Union[Move, _Mapping]]] = ..., freed_numa_nodes: _Optional[str] = ..., bound_pods: _Optional[int] = ..., unplaced_pods: _Optional[int] = ..., errors: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class Move(_message.Message):
+    __slots__ = ("pod_uid", "pod_name", "old_cpus", "new_cpus", "old_mems", "new_mems")
+    POD_UID_FIELD_NUMBER: _ClassVar[int]
+    POD_NAME_FIELD_NUMBER: _ClassVar[int]
+    OLD_CPUS_FIELD_NUMBER: _ClassVar[int]
+    NEW_CPUS_FIELD_NUMBER: _ClassVar[int]
+    OLD_MEMS_FIELD_NUMBER: _ClassVar[int]
+    NEW_MEMS_FIELD_NUMBER: _ClassVar[int]
+    pod_uid: str
+    pod_name: str
+    old_cpus: str
+    new_cpus: str
+    old_mems: str
+    new_mems: str
+    def __init__(self, pod_uid: _Optional[str] = ..., pod_name: _Optional[str] = ..., old_cpus: _Optional[str] = ..., new_cpus: _Optional[str] = ..., old_mems: _Optional[str] = ..., new_mems: _Optional[str] = ...) -> None: ...
 
 class GetCapacityRequest(_message.Message):
     __slots__ = ()
@@ -190,7 +245,7 @@ class Lent(_message.Message):
     def __init__(self, used_core_s: _Optional[float] = ..., offered_core_s: _Optional[float] = ...) -> None: ...
 
 class NodeReport(_message.Message):
-    __slots__ = ("seq", "observed_at", "woken_by", "node", "pods", "capacity", "batch_limit_cores", "batch_limit_why", "signals", "plan", "yielded", "changes", "outcomes", "drifts", "misses")
+    __slots__ = ("seq", "observed_at", "woken_by", "node", "pods", "capacity", "batch_limit_cores", "batch_limit_why", "signals", "plan", "yielded", "changes", "outcomes", "drifts", "misses", "placement", "owners_unknown")
     class MissesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -213,6 +268,8 @@ class NodeReport(_message.Message):
     OUTCOMES_FIELD_NUMBER: _ClassVar[int]
     DRIFTS_FIELD_NUMBER: _ClassVar[int]
     MISSES_FIELD_NUMBER: _ClassVar[int]
+    PLACEMENT_FIELD_NUMBER: _ClassVar[int]
+    OWNERS_UNKNOWN_FIELD_NUMBER: _ClassVar[int]
     seq: int
     observed_at: _timestamp_pb2.Timestamp
     woken_by: str
@@ -228,7 +285,49 @@ class NodeReport(_message.Message):
     outcomes: _containers.RepeatedCompositeFieldContainer[Outcome]
     drifts: _containers.RepeatedCompositeFieldContainer[Drift]
     misses: _containers.ScalarMap[str, int]
-    def __init__(self, seq: _Optional[int] = ..., observed_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., woken_by: _Optional[str] = ..., node: _Optional[_Union[Node, _Mapping]] = ..., pods: _Optional[_Iterable[_Union[Pod, _Mapping]]] = ..., capacity: _Optional[_Union[Capacity, _Mapping]] = ..., batch_limit_cores: _Optional[float] = ..., batch_limit_why: _Optional[str] = ..., signals: _Optional[_Iterable[_Union[Signal, _Mapping]]] = ..., plan: _Optional[_Iterable[_Union[Setting, _Mapping]]] = ..., yielded: _Optional[_Iterable[_Union[Knob, _Mapping]]] = ..., changes: _Optional[_Iterable[_Union[Change, _Mapping]]] = ..., outcomes: _Optional[_Iterable[_Union[Outcome, _Mapping]]] = ..., drifts: _Optional[_Iterable[_Union[Drift, _Mapping]]] = ..., misses: _Optional[_Mapping[str, int]] = ...) -> None: ...
+    placement: Placement
+    owners_unknown: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, seq: _Optional[int] = ..., observed_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., woken_by: _Optional[str] = ..., node: _Optional[_Union[Node, _Mapping]] = ..., pods: _Optional[_Iterable[_Union[Pod, _Mapping]]] = ..., capacity: _Optional[_Union[Capacity, _Mapping]] = ..., batch_limit_cores: _Optional[float] = ..., batch_limit_why: _Optional[str] = ..., signals: _Optional[_Iterable[_Union[Signal, _Mapping]]] = ..., plan: _Optional[_Iterable[_Union[Setting, _Mapping]]] = ..., yielded: _Optional[_Iterable[_Union[Knob, _Mapping]]] = ..., changes: _Optional[_Iterable[_Union[Change, _Mapping]]] = ..., outcomes: _Optional[_Iterable[_Union[Outcome, _Mapping]]] = ..., drifts: _Optional[_Iterable[_Union[Drift, _Mapping]]] = ..., misses: _Optional[_Mapping[str, int]] = ..., placement: _Optional[_Union[Placement, _Mapping]] = ..., owners_unknown: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class Placement(_message.Message):
+    __slots__ = ("shared_cpus", "mid_cpus", "batch_cpus", "shared_mems", "batch_mems", "hands_off_cpus", "owned")
+    SHARED_CPUS_FIELD_NUMBER: _ClassVar[int]
+    MID_CPUS_FIELD_NUMBER: _ClassVar[int]
+    BATCH_CPUS_FIELD_NUMBER: _ClassVar[int]
+    SHARED_MEMS_FIELD_NUMBER: _ClassVar[int]
+    BATCH_MEMS_FIELD_NUMBER: _ClassVar[int]
+    HANDS_OFF_CPUS_FIELD_NUMBER: _ClassVar[int]
+    OWNED_FIELD_NUMBER: _ClassVar[int]
+    shared_cpus: str
+    mid_cpus: str
+    batch_cpus: str
+    shared_mems: str
+    batch_mems: str
+    hands_off_cpus: str
+    owned: _containers.RepeatedCompositeFieldContainer[OwnedCpus]
+    def __init__(self, shared_cpus: _Optional[str] = ..., mid_cpus: _Optional[str] = ..., batch_cpus: _Optional[str] = ..., shared_mems: _Optional[str] = ..., batch_mems: _Optional[str] = ..., hands_off_cpus: _Optional[str] = ..., owned: _Optional[_Iterable[_Union[OwnedCpus, _Mapping]]] = ...) -> None: ...
+
+class OwnedCpus(_message.Message):
+    __slots__ = ("pod_uid", "cpus", "why")
+    POD_UID_FIELD_NUMBER: _ClassVar[int]
+    CPUS_FIELD_NUMBER: _ClassVar[int]
+    WHY_FIELD_NUMBER: _ClassVar[int]
+    pod_uid: str
+    cpus: str
+    why: str
+    def __init__(self, pod_uid: _Optional[str] = ..., cpus: _Optional[str] = ..., why: _Optional[str] = ...) -> None: ...
+
+class PodPlacement(_message.Message):
+    __slots__ = ("pool", "cpus", "mems", "why")
+    POOL_FIELD_NUMBER: _ClassVar[int]
+    CPUS_FIELD_NUMBER: _ClassVar[int]
+    MEMS_FIELD_NUMBER: _ClassVar[int]
+    WHY_FIELD_NUMBER: _ClassVar[int]
+    pool: Pool
+    cpus: str
+    mems: str
+    why: str
+    def __init__(self, pool: _Optional[_Union[Pool, str]] = ..., cpus: _Optional[str] = ..., mems: _Optional[str] = ..., why: _Optional[str] = ...) -> None: ...
 
 class Node(_message.Message):
     __slots__ = ("hostname", "boot_id", "agent_version", "topology", "cpu", "memory", "watermark_bytes", "cpu_stall", "memory_stall", "io_stall", "load")
@@ -357,7 +456,7 @@ class Load(_message.Message):
     def __init__(self, load1: _Optional[float] = ..., load5: _Optional[float] = ..., load15: _Optional[float] = ..., runnable: _Optional[int] = ..., tasks: _Optional[int] = ...) -> None: ...
 
 class Pod(_message.Message):
-    __slots__ = ("uid", "name", "cgroup", "inode", "qos", "priority", "source", "tier", "cpu_request_cores", "memory_request_bytes", "reading", "containers", "unsupported", "numa_bind", "exclusive", "near")
+    __slots__ = ("uid", "name", "cgroup", "inode", "qos", "priority", "source", "tier", "cpu_request_cores", "memory_request_bytes", "reading", "containers", "unsupported", "numa_bind", "exclusive", "near", "hands_off", "placement")
     UID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     CGROUP_FIELD_NUMBER: _ClassVar[int]
@@ -374,6 +473,8 @@ class Pod(_message.Message):
     NUMA_BIND_FIELD_NUMBER: _ClassVar[int]
     EXCLUSIVE_FIELD_NUMBER: _ClassVar[int]
     NEAR_FIELD_NUMBER: _ClassVar[int]
+    HANDS_OFF_FIELD_NUMBER: _ClassVar[int]
+    PLACEMENT_FIELD_NUMBER: _ClassVar[int]
     uid: str
     name: str
     cgroup: str
@@ -390,7 +491,9 @@ class Pod(_message.Message):
     numa_bind: bool
     exclusive: bool
     near: str
-    def __init__(self, uid: _Optional[str] = ..., name: _Optional[str] = ..., cgroup: _Optional[str] = ..., inode: _Optional[int] = ..., qos: _Optional[_Union[Qos, str]] = ..., priority: _Optional[_Union[Priority, str]] = ..., source: _Optional[str] = ..., tier: _Optional[str] = ..., cpu_request_cores: _Optional[float] = ..., memory_request_bytes: _Optional[int] = ..., reading: _Optional[_Union[Reading, _Mapping]] = ..., containers: _Optional[_Iterable[_Union[Container, _Mapping]]] = ..., unsupported: _Optional[_Iterable[str]] = ..., numa_bind: _Optional[bool] = ..., exclusive: _Optional[bool] = ..., near: _Optional[str] = ...) -> None: ...
+    hands_off: bool
+    placement: PodPlacement
+    def __init__(self, uid: _Optional[str] = ..., name: _Optional[str] = ..., cgroup: _Optional[str] = ..., inode: _Optional[int] = ..., qos: _Optional[_Union[Qos, str]] = ..., priority: _Optional[_Union[Priority, str]] = ..., source: _Optional[str] = ..., tier: _Optional[str] = ..., cpu_request_cores: _Optional[float] = ..., memory_request_bytes: _Optional[int] = ..., reading: _Optional[_Union[Reading, _Mapping]] = ..., containers: _Optional[_Iterable[_Union[Container, _Mapping]]] = ..., unsupported: _Optional[_Iterable[str]] = ..., numa_bind: _Optional[bool] = ..., exclusive: _Optional[bool] = ..., near: _Optional[str] = ..., hands_off: _Optional[bool] = ..., placement: _Optional[_Union[PodPlacement, _Mapping]] = ...) -> None: ...
 
 class Container(_message.Message):
     __slots__ = ("name", "cgroup", "inode", "reading")

@@ -189,3 +189,81 @@ class NodeAgent:
             timeout,
             metadata,
             _registered_method=True)
+
+
+class ControlStub:
+    """What changes something on the node. Served on a socket of its own that only root may open, never on TCP.
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.Defragment = channel.unary_unary(
+                '/nodeagent.v1.Control/Defragment',
+                request_serializer=nodeagent_dot_v1_dot_nodeagent__pb2.DefragmentRequest.SerializeToString,
+                response_deserializer=nodeagent_dot_v1_dot_nodeagent__pb2.DefragmentResponse.FromString,
+                _registered_method=True)
+
+
+class ControlServicer:
+    """What changes something on the node. Served on a socket of its own that only root may open, never on TCP.
+    """
+
+    def Defragment(self, request, context):
+        """Move bound pods together, once, in the next tick: so that more have a place, or on fewer NUMA nodes.
+        Answers when that tick is done. FAILED_PRECONDITION while the agent places no pods, UNAVAILABLE when it
+        stops meanwhile.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_ControlServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'Defragment': grpc.unary_unary_rpc_method_handler(
+                    servicer.Defragment,
+                    request_deserializer=nodeagent_dot_v1_dot_nodeagent__pb2.DefragmentRequest.FromString,
+                    response_serializer=nodeagent_dot_v1_dot_nodeagent__pb2.DefragmentResponse.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'nodeagent.v1.Control', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('nodeagent.v1.Control', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class Control:
+    """What changes something on the node. Served on a socket of its own that only root may open, never on TCP.
+    """
+
+    @staticmethod
+    def Defragment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nodeagent.v1.Control/Defragment',
+            nodeagent_dot_v1_dot_nodeagent__pb2.DefragmentRequest.SerializeToString,
+            nodeagent_dot_v1_dot_nodeagent__pb2.DefragmentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from msgspec.structs import replace
 
 from nodeagent.model.topology import Cpu, Device, NumaNode, Topology
+from tests.unit import captured
 
 GIB = 1 << 30
 
@@ -122,6 +123,7 @@ MACHINES: dict[str, Topology] = {
     "offline CPUs": OFFLINE,
     "isolated CPUs": ISOLATED,
     "only what /proc tells": UNKNOWN,
+    **{f"captured: {name}": captured.topology(name) for name in captured.NAMES},
 }
 
 

@@ -103,6 +103,7 @@ GOOD = b'{"cgroup":"nodeagent/batch/x","name":"x","qos":"batch","pid":1}'
         GOOD.replace(b'"pid":1', b'"pid":1,"numa_bind":true'),
         GOOD.replace(b'"pid":1', b'"pid":1,"exclusive":true'),
         GOOD.replace(b'"pid":1', b'"pid":1,"near":"eth1"'),
+        GOOD.replace(b'"pid":1', b'"pid":1,"hands_off":true'),
     ],
 )
 def test_what_is_not_a_claim_is_ignored_and_told(tmp_path: Path, text: bytes) -> None:

@@ -21,7 +21,7 @@ def nodeagent(*words: str, cwd: Path | None = None) -> subprocess.CompletedProce
     ("words", "code", "said"),
     [
         (["rnu"], 2, "did you mean 'run'?"),
-        (["xyzzy"], 2, "there are: check, doctor, exec, once, replay, restore, run"),
+        (["xyzzy"], 2, "there are: check, defragment, doctor, exec, once, replay, restore, run"),
         (["run", "--bogus"], 2, "--bogus"),
         (["once", "-o", "yaml"], 2, "'yaml' is not one of 'text', 'json'"),
         (["exec", "--", "true"], 2, "--qos"),
@@ -114,6 +114,8 @@ def test_a_run_directory_that_cannot_be_made_is_one_line_and_exit_1(tmp_path: Pa
         (("--qos", "ls", "--numa", "bind"), "bind to how many cores? (add --cpus N, or --exclusive"),
         (("--qos", "mid", "--numa", "bind", "--cpus", "2"), "a mid pod cannot be bound"),
         (("--qos", "ls", "--numa", "on"), "'on' is not one of 'bind', 'none'"),
+        (("--qos", "batch", "--hands-off"), "--hands-off leaves the pod as it is, --qos batch does not"),
+        (("--qos", "ls", "--hands-off", "--numa", "bind", "--cpus", "1"), "--numa bind does not"),
     ],
 )
 def test_exec_says_what_does_not_go_together_of_numa(

@@ -157,6 +157,9 @@ BAD = {
     "[[pods]]\nmatch = 'a'\nqos = 'mid'\nnuma = 'bind'": '/na.toml:4: pods[0].numa = "bind" is for qos = "ls", found',
     "[[pods]]\nmatch = 'a'\nqos = 'ls'\nnuma = 'bind'": '/na.toml:4: pods[0].numa = "bind" needs cpus, the number of',
     "[[pods]]\nmatch = 'a'\nqos = 'ls'\nnuma = 'on'": "/na.toml:4: pods[0].numa takes none | bind | exclusive, found 'on'",
+    "[[pods]]\nmatch = 'a'\nqos = 'batch'\nhands_off = true": "/na.toml:4: pods[0].hands_off leaves a pod as it",
+    "[[pods]]\nmatch = 'a'\nqos = 'ls'\nnuma = 'exclusive'\nhands_off = true": "/na.toml:5: pods[0].hands_off leaves",
+    "[agent]\nkubelet_dir = 'kubelet'": "/na.toml:2: agent.kubelet_dir takes an absolute path",
     "[[pods]]\nmatch = 'a'\nqos = 'ls'\nnear = 'eth1'": "/na.toml:4: pods[0].near says where to bind, which numa =",
     "[[pods]]\nmatch = 'a'\nqos = 'ls'\nnuma = 'exclusive'\nnear = 'a b'": (
         '/na.toml:5: pods[0].near takes the name of a NIC or a PCI address, found "a b"'

@@ -97,15 +97,43 @@ def test_a_controller_that_is_not_there_is_a_failure(tmp_path: Path) -> None:
     assert failed(findings)
 
 
-def test_the_kubelets_static_cpu_manager_is_seen_and_garbage_is_not_taken_for_it(tmp_path: Path) -> None:
+def test_the_kubelets_static_cpu_manager_is_told_with_its_cpus(tmp_path: Path) -> None:
     host = v2_host(tmp_path)
+    assert "kubelet CPU manager" not in by_name(examine(configured(tmp_path, host)))
     state = Path(host) / "var/lib/kubelet/cpu_manager_state"
     state.parent.mkdir(parents=True)
-    state.write_text('{"policyName":"static","defaultCpuSet":"0-3","checksum":1}')
-    assert by_name(examine(configured(tmp_path, host)))["kubelet CPU manager"].found == "policy static"
+    state.write_text('{"policyName":"none","defaultCpuSet":"","checksum":1}')
+    assert by_name(examine(configured(tmp_path, host)))["kubelet CPU manager"].found == "policy none"
+    state.write_text('{"policyName":"static","defaultCpuSet":"0-1","entries":{"a":{"c":"2"},"b":{"c":"3"}}}')
+    found = by_name(examine(configured(tmp_path, host)))["kubelet CPU manager"]
+    assert found.found == "policy static: 2 pods with CPUs 2-3; for the others 0-1"
+    assert found.status is Status.INFO
     for garbage in ("", "{", "[]", "[" * 100_000):
         state.write_text(garbage)
-        assert "kubelet CPU manager" not in by_name(examine(configured(tmp_path, host)))
+        found = by_name(examine(configured(tmp_path, host)))["kubelet CPU manager"]
+        assert found.status is Status.WARN and "no pod is placed" in found.fix
+
+
+def test_partitions_and_pods_that_are_to_be_left_alone_are_told(tmp_path: Path) -> None:
+    host = v2_host(tmp_path)
+    root = Path(host) / "sys/fs/cgroup"
+    (root / "cgroup.controllers").write_text("cpuset cpu memory\n")
+    (root / "cpuset.cpus.effective").write_text("0-5\n")
+    for name, kind, cpus in (
+        ("good", "root", "6-7"),
+        ("bad", "root invalid (x)", ""),
+        ("pod", "member", "5"),
+    ):
+        (root / name).mkdir(exist_ok=True)
+        (root / name / "cpuset.cpus.partition").write_text(f"{kind}\n")
+        (root / name / "cpuset.cpus.effective").write_text(f"{cpus}\n")
+    rules = tmp_path / "rules.toml"
+    rules.write_text('[[pods]]\nmatch = "pod"\nqos = "ls"\nhands_off = true\n')
+    config = load(str(rules), env={}, overrides={"agent.host_root": host, "agent.state_dir": f"{tmp_path}/s"})
+    findings = examine(config)
+    told = [f"{f.status} {f.found}" for f in findings if f.name == "cpuset partition"]
+    assert told == ["warn bad: root invalid (x), CPUs (none)", "info good: root, CPUs 6-7"]
+    assert by_name(findings)["hands off"].found.startswith("pod: to be left alone")
 
 
 def test_another_actor_is_found_by_the_name_of_its_process(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from nodeagent.kernel.files import Descriptors, Misses, Shelf
 from nodeagent.kernel.topology import TopologyFiles
 from nodeagent.model.cpuset import CpuSet
 from nodeagent.model.topology import Device, Topology
-from tests.unit import sysfs
+from tests.unit import captured, sysfs
 from tests.unit.sysfs import Machine
 
 MACHINES = {
@@ -50,6 +50,17 @@ def test_a_machine_is_told_as_it_was_built(tmp_path: Path, name: str) -> None:
         assert node.cpus == tuple(cpu.id for cpu in found.cpus if cpu.numa_node == node.id)
         assert node.distances == tuple(machine.distance(node.id, other.id) for other in found.nodes)
         assert node.memory_bytes == (0 if node.id in machine.empty else 256 << 30)
+
+
+@pytest.mark.parametrize("name", captured.NAMES)
+def test_a_captured_machine_is_read_as_it_was_captured(tmp_path: Path, name: str) -> None:
+    found, machine = topology(captured.build(tmp_path, name)), captured.topology(name)
+    assert found.cpus == machine.cpus
+    assert found.nodes == machine.nodes
+    assert len(found.cpus) == len({cpu.id for cpu in found.cpus}) >= 28
+    for node in found.nodes:
+        assert len(node.distances) == len(found.nodes)
+        assert node.distances[found.nodes.index(node)] == min(node.distances) == 10
 
 
 def test_the_nodes_of_one_socket_are_nearer_than_the_other_socket_s(tmp_path: Path) -> None:

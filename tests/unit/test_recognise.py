@@ -351,3 +351,12 @@ def test_an_ls_claim_can_ask_for_numa_nodes() -> None:
     alone = replace(claim, numa_bind=False)
     (member,) = recognise(tree(claim.cgroup), (), {claim.cgroup: alone})
     assert (member.spec.numa_bind, member.spec.exclusive, member.spec.near) == (False, False, "")
+
+
+@pytest.mark.parametrize("qos", list(Qos))
+def test_only_an_online_pod_can_be_left_alone(qos: Qos) -> None:
+    (member,) = recognise(tree("db"), (PodRule(match="db", qos=qos, hands_off=True),), {})
+    assert member.spec.hands_off is (qos is not Qos.BATCH)
+    claim = Claim(cgroup=f"nodeagent/{qos}/x", name="x", qos=qos, pid=1, hands_off=True)
+    (member,) = recognise(tree(claim.cgroup), (), {claim.cgroup: claim})
+    assert member.spec.hands_off is (qos is not Qos.BATCH)

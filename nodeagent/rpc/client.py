@@ -1,0 +1,63 @@
+"""What a command asks of the running agent."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+
+import grpc
+
+from nodeagent.model.errors import AgentError, Failed, Refused
+from nodeagent.model.placement import Move, Tidied
+from nodeagent.v1 import nodeagent_pb2 as pb
+from nodeagent.v1.nodeagent_pb2_grpc import ControlStub
+
+IS_IT_RUNNING = "is `nodeagent run` running, with a grpc.address, and with this agent.run_dir?"
+
+
+def defragment(address: str, *, dry_run: bool, timeout_s: float) -> Tidied:
+    """Ask the agent at `address` ("unix:/path"); Failed or Refused with what to do about it."""
+    _reachable(address.removeprefix("unix:"))
+    with contextlib.closing(grpc.insecure_channel(address)) as channel:
+        try:
+            done = ControlStub(channel).Defragment(
+                pb.DefragmentRequest(dry_run=dry_run), timeout=timeout_s, wait_for_ready=False
+            )
+        except grpc.RpcError as error:
+            raise _told(error, timeout_s) from None
+    return Tidied(
+        dry_run=done.dry_run,
+        bound=done.bound_pods,
+        unplaced=done.unplaced_pods,
+        moves=tuple(_move(move) for move in done.moves),
+        freed_nodes=done.freed_numa_nodes,
+        errors=tuple(done.errors),
+        written=done.written,
+    )
+
+
+def _reachable(path: str) -> None:
+    """As connect(2) tells it, which gRPC does not."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(5.0)
+        try:
+            probe.connect(path)
+        except PermissionError:
+            raise Refused(f"{path} is for root alone", hint="run as root") from None
+        except OSError as error:
+            raise Failed(
+                f"no agent answers at {path}: {error.strerror or error}", hint=IS_IT_RUNNING
+            ) from None
+
+
+def _move(move: pb.Move) -> Move:
+    return Move(move.pod_uid, move.pod_name, move.old_cpus, move.new_cpus, move.old_mems, move.new_mems)
+
+
+def _told(error: grpc.RpcError, timeout_s: float) -> AgentError:
+    status, details = error.code(), error.details()
+    if status is grpc.StatusCode.FAILED_PRECONDITION:
+        return Failed(details, hint="run the agent with --set numa.placement=true")
+    if status is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return Failed(f"the agent did not answer within {timeout_s:g} s", hint="its log says why")
+    return Failed(f"the agent answered {status.name}: {details}", hint=IS_IT_RUNNING)
