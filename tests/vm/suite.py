@@ -20,7 +20,7 @@ from tests.vm.machine import Machine
 
 MODES = ("v2", "v1", "hybrid")
 CORE = (
-    *(f"tests/live/test_{part}.py" for part in ("agent", "host", "knobs", "place", "reading")),
+    *(f"tests/live/test_{part}.py" for part in ("agent", "host", "knobs", "pages", "place", "reading")),
     "tests/vm/inside",
 )
 FULL = ("tests/live", "tests/vm/inside")
