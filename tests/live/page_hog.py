@@ -11,12 +11,12 @@ from nodeagent.kernel.page_round import Round
 from nodeagent.model.cpuset import CpuSet
 
 MIB = 1 << 20
-# Half of it is in small pages (14: MADV_HUGEPAGE, 15: MADV_NOHUGEPAGE).
+# Half of it is in huge pages, unless told otherwise (14: MADV_HUGEPAGE, 15: MADV_NOHUGEPAGE).
 HOLD = """
 import mmap, sys, time
 size = int(sys.argv[1]) << 20
 parts = [mmap.mmap(-1, size // 2, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) for _ in range(2)]
-for part, advice in zip(parts, (14, 15)):
+for part, advice in zip(parts, (15, 15) if sys.argv[2:] else (14, 15)):
     part.madvise(advice)
     for at in range(0, size // 2, 4096):
         part[at] = 1
@@ -55,10 +55,13 @@ time.sleep(1000)
 NODES = tuple(sorted(int(path.name[4:]) for path in Path("/sys/devices/system/node").glob("node[0-9]*")))
 
 
-def holds(mib: int, cpu: int | None = None) -> str:
-    """A shell command: `mib` MiB of memory near that CPU, held for long."""
+def holds(mib: int, cpu: int | None = None, *, small: bool = False) -> str:
+    """A shell command: `mib` MiB of memory near that CPU, held for long; `small`: in no huge page.
+
+    NUMA balancing marks huge pages before others, and kernels before v6.5 hide marked ones from move_pages.
+    """
     on = "" if cpu is None else f"taskset -c {cpu} "
-    return f"exec {on}{sys.executable} -c '{HOLD}' {mib}"
+    return f"exec {on}{sys.executable} -c '{HOLD}' {mib}{' small' if small else ''}"
 
 
 def cpu_of(node: int) -> int:

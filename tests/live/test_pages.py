@@ -71,9 +71,9 @@ def holding(
     on = [] if cpu is None else ["taskset", "-c", str(cpu)]
     process = subprocess.Popen([*on, sys.executable, "-c", program, str(mib)], stdout=subprocess.PIPE)
     try:
-        (place.path / name / "cgroup.procs").write_text(str(process.pid))
         assert process.stdout is not None
         assert process.stdout.readline() == b"held\n"
+        (place.path / name / "cgroup.procs").write_text(str(process.pid))
         yield cgroup
     finally:
         process.kill()
@@ -157,7 +157,14 @@ def test_pages_follow_a_bound_pod_at_the_rate_and_stay_there(tmp_path: Path) -> 
     name, rate = unique("mover"), 40 * MIB
     there = NODES[-1]  # where the first bound pod goes
     with executed(
-        tmp_path / "run", "ls", name, holds(200, cpu_of(NODES[0])), "--numa", "bind", "--cpus", "1"
+        tmp_path / "run",
+        "ls",
+        name,
+        holds(200, cpu_of(NODES[0]), small=True),
+        "--numa",
+        "bind",
+        "--cpus",
+        "1",
     ):
         own = f"nodeagent/ls/{name}"
         until(lambda: away_bytes(pids(own), there) >= 180 * MIB, "its memory")
