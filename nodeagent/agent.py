@@ -25,7 +25,7 @@ from nodeagent.keep import Keeper
 from nodeagent.kernel.node_lock import NodeLock
 from nodeagent.kernel.own import resident_bytes
 from nodeagent.lock import Lock
-from nodeagent.loop import Loop, Wish, Writer, write_nothing
+from nodeagent.loop import IDLE, Hands, Loop, Wish, Writer
 from nodeagent.model.decision import Checkpoint, Memory, Tick
 from nodeagent.model.errors import AgentError
 from nodeagent.model.policy import Policy
@@ -97,7 +97,7 @@ class Agent:
         self._loop = Loop(
             host,
             originals,
-            Writer(host, originals, self._keeper) if self._writes else write_nothing,
+            Hands(Writer(host, originals, self._keeper), host.move) if self._writes else IDLE,
             policy=self._config.policy,
             memory=Memory(online=saved.online, lent=saved.lent),
             listener=self,
@@ -180,6 +180,7 @@ class Agent:
         log.info("agent.stopped", kept=len(originals.held))
 
     def _give_back(self, host: Host) -> None:
+        host.stop_moving()
         try:
             done = give_back(self._originals, host.knobs, self._keeper)
         except AgentError as error:

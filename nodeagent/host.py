@@ -12,7 +12,8 @@ from collections.abc import Iterable, Mapping
 from nodeagent.keep import Keeper
 from nodeagent.kernel.foreign import ForeignFiles
 from nodeagent.kernel.knobs import Knobs
-from nodeagent.kernel.mounts import find_hierarchies
+from nodeagent.kernel.mounts import find_hierarchies, under
+from nodeagent.kernel.page_mover import PageMover
 from nodeagent.kernel.reader import NodeReader, boot_id
 from nodeagent.kernel.targets import CLASS_DIRECTORIES, limited
 from nodeagent.kernel.tree import walk
@@ -20,6 +21,7 @@ from nodeagent.kernel.triggers import Triggers
 from nodeagent.kernel.watch import CgroupWatch
 from nodeagent.model.foreign import Foreign
 from nodeagent.model.glob import glob_regex
+from nodeagent.model.pages import PageMove
 from nodeagent.model.plan import Change, Held, Knob, Outcome
 from nodeagent.model.pod import CgroupDir, Member, PodRule, Qos
 from nodeagent.model.policy import Policy
@@ -49,6 +51,8 @@ class Host:
         if reachable(settings.host_root):
             self.knobs.gives = is_unit
         self.keeper: Keeper | None = None  # where the agent writes: has systemd keep what it wrote
+        cpuset = self.hierarchies.roots.get("cpuset", self.hierarchies.walk)
+        self._mover = PageMover(under(settings.host_root, "/proc"), cpuset.root)
         self._foreign = ForeignFiles(self.hierarchies, settings.host_root, settings.kubelet_dir)
         self._watch = CgroupWatch()
         self._triggers = Triggers(
@@ -81,6 +85,7 @@ class Host:
             pods=seen.pods,
             tiers=self._tiers,
             knobs=knobs,
+            moving=self._mover.progress(),
             misses=_added(seen.misses, self.knobs.misses),
             woken_by=woken_by,
             foreign=self._foreign.read(self._members, at, seen.topology, held)
@@ -91,6 +96,14 @@ class Host:
     def apply(self, changes: Iterable[Change]) -> tuple[Outcome, ...]:
         """Write in order, read back; never raises for a knob that is refused or gone."""
         return self.knobs.apply(changes)
+
+    def move(self, moves: Iterable[PageMove], bytes_per_s: int) -> None:
+        """Move these pages from now on, beside the ticks; what is not among them any more is let be."""
+        self._mover.want(moves, bytes_per_s)
+
+    def stop_moving(self) -> None:
+        """Let all pages be; it takes as long as the batch that is on its way."""
+        self._mover.stop()
 
     def inode(self, knob: Knob) -> int | None:
         """Inode of the cgroup that `apply` would write to."""
@@ -127,7 +140,7 @@ class Host:
 
     def close(self) -> None:
         """Close every descriptor."""
-        for part in (self._reader, self.knobs, self._watch, self._triggers):
+        for part in (self._mover, self._reader, self.knobs, self._watch, self._triggers):
             part.close()
 
     def _scan(self, at: float) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import select
 import time
 from collections.abc import Callable, Collection, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from msgspec.structs import replace
 
@@ -20,6 +20,7 @@ from nodeagent.host import Host
 from nodeagent.keep import Keeper
 from nodeagent.model.decision import Memory, Tick
 from nodeagent.model.errors import AgentError, Failed
+from nodeagent.model.pages import PageMove
 from nodeagent.model.placement import Tidied
 from nodeagent.model.plan import Change, Knob, KnobReading, Outcome, Plan
 from nodeagent.model.pod import PodRule
@@ -29,6 +30,7 @@ from nodeagent.originals import Originals
 EARLY_GAP_S = 0.1  # early ticks come at most this often
 
 Write = Callable[[Sequence[Change]], tuple[Outcome, ...]]
+Move = Callable[[Sequence[PageMove], int], None]  # pages, and at most so many bytes per second
 
 
 class Wish(Protocol):
@@ -74,19 +76,24 @@ class Writer:
         return outcomes + refused
 
 
-def write_nothing(_changes: Sequence[Change]) -> tuple[Outcome, ...]:
-    """Mode observe: the same loop without its hands."""
-    return ()
+class Hands(NamedTuple):
+    """What acts on a decision: the writer of knobs, and the mover of pages."""
+
+    write: Write
+    move: Move
+
+
+IDLE = Hands(lambda _changes: (), lambda _moves, _bytes_per_s: None)  # mode observe: the same loop
 
 
 class Loop:
-    """One loop over one host; `write` are its hands, `wishes` tells what was asked since the last tick."""
+    """One loop over one host; `wishes` tells what was asked since the last tick."""
 
     def __init__(
         self,
         host: Host,
         originals: Originals,
-        write: Write,
+        hands: Hands,
         *,
         policy: Policy,
         memory: Memory,
@@ -97,7 +104,7 @@ class Loop:
         self.memory = memory
         self._host = host
         self._originals = originals
-        self._write = write
+        self._hands = hands
         self._listener = listener
         self._wishes = wishes
         self._seq = 0
@@ -112,9 +119,8 @@ class Loop:
             told = error if isinstance(error, AgentError) else Failed(f"cannot read the node: {error}")
             self._listener.skipped(told)
             return None
-        self._originals.move(snapshot.knobs, self._host.inode)
+        self._originals.recognise(snapshot.knobs, self._host.inode)
         self._seq += 1
-        self._originals.follow(snapshot.knobs)
         before = self.memory
         wishes = self._wishes()
         if any(not wish.dry_run for wish in wishes):
@@ -122,7 +128,8 @@ class Loop:
         decision, self.memory = decide(snapshot, self.policy, before)
         plan = {s.knob: s for s in decision.plan}
         changes = diff(plan, snapshot.knobs, decision.yielded)
-        tick = Tick(snapshot, decision, changes, self._write(changes) if changes else ())
+        tick = Tick(snapshot, decision, changes, self._hands.write(changes) if changes else ())
+        self._hands.move(decision.moves, self.policy.numa.migrate_bytes_per_s)
         self._forget_others(snapshot.knobs, plan, decision.yielded)
         if self._host.keeper is not None:
             self._host.keeper.follow(snapshot.knobs, tick.outcomes)
@@ -160,7 +167,7 @@ class Loop:
         if wish.dry_run:
             return done
         errors = tuple(outcome.error for outcome in tick.outcomes if outcome.error)
-        return replace(done, errors=errors, written=self._write is not write_nothing)
+        return replace(done, errors=errors, written=self._hands is not IDLE)
 
     def _forget_others(
         self, readings: tuple[KnobReading, ...], plan: Plan, yielded: Collection[Knob]

@@ -116,28 +116,16 @@ class Originals:
             raise self._failed(error) from error
         self._take(update)
 
-    def move(self, readings: Iterable[KnobReading], inode_of: Callable[[Knob], int | None]) -> None:
-        """Held knobs whose unit has a new cgroup, begun with our value, are held in that one."""
-        moved: dict[Knob, Held | None] = {}
-        for reading in readings:
-            held = self._held.get(reading.knob) if reading.held else None
-            if held is not None and held.kept is not None:
-                inode = inode_of(reading.knob)
-                if inode not in (None, held.inode):
-                    moved[reading.knob] = replace(held, inode=inode, written=reading.written, pending=None)
-        if moved:
-            self._try(moved)
-
-    def follow(self, readings: Iterable[KnobReading]) -> None:
-        """What v1 left of our sets when CPUs went offline is ours too: it stays so when they are back."""
-        left = {
-            r.knob: replace(held, written=r.actual)
+    def recognise(self, readings: Iterable[KnobReading], inode_of: Callable[[Knob], int | None]) -> None:
+        """What systemd and the kernel made of our values by themselves is ours too."""
+        ours = {
+            r.knob: found
             for r in readings
-            if r.nested and r.knob.kind.is_set and r.held and not r.drifted
-            if not (held := self._held[r.knob]).explains(r.actual)
+            if r.held
+            and (found := _begun_anew(self._held[r.knob], r, inode_of) or _clipped(self._held[r.knob], r))
         }
-        if left:
-            self._try(left)
+        if ours:
+            self._try(ours)
 
     def forget(self, knobs: Iterable[Knob]) -> None:
         """These are no longer ours: the cgroup is gone, or somebody else has taken the knob over."""
@@ -285,3 +273,16 @@ def _append(file: int, data: bytes) -> int:
 def _unlink(path: str) -> None:
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
+
+
+def _begun_anew(held: Held, reading: KnobReading, inode_of: Callable[[Knob], int | None]) -> Held | None:
+    """A unit that was started again has a new cgroup, which systemd begins with our value."""
+    if held.kept is None or (inode := inode_of(held.knob)) in (None, held.inode):
+        return None
+    return replace(held, inode=inode, written=reading.written, pending=None)
+
+
+def _clipped(held: Held, reading: KnobReading) -> Held | None:
+    """A v1 set that has lost CPUs which went offline: it stays so when they are back."""
+    clipped = reading.nested and held.knob.kind.is_set and not reading.drifted
+    return replace(held, written=reading.actual) if clipped and not held.explains(reading.actual) else None

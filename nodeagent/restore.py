@@ -65,7 +65,7 @@ def give_back(originals: Originals, knobs: Knobs, keeper: Keeper | None = None) 
     tried: dict[Knob, Outcome] = {}
     for _ in range(PASSES):
         readings = knobs.read(_with_those_around(originals.held), originals.held)
-        originals.move(readings, knobs.inode)
+        originals.recognise(readings, knobs.inode)
         theirs = {reading.knob: reading for reading in left_alone({}, readings)}
         ends = dict.fromkeys(knobs.vanished(originals.held)) | {k: r.actual for k, r in theirs.items()}
         stuck = keeper.release(ends, leaving=True)

@@ -4,13 +4,26 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from nodeagent.core import burst, capacity, drift, dwell, foreign, limit, rates, seats, share, usage, waits
+from nodeagent.core import (
+    burst,
+    capacity,
+    drift,
+    dwell,
+    foreign,
+    limit,
+    pages,
+    rates,
+    seats,
+    share,
+    usage,
+    waits,
+)
 from nodeagent.core.rates import View
 from nodeagent.core.scene import Scene, Sight
 from nodeagent.core.usage import Usage
 from nodeagent.detect import DETECTORS
 from nodeagent.enforce import ENFORCERS
-from nodeagent.model.decision import BatchLimit, Decision, Memory, Signal, Spell
+from nodeagent.model.decision import BatchLimit, Decision, Drift, Memory, Signal, Spell
 from nodeagent.model.glob import glob_regex
 from nodeagent.model.plan import Kind, Knob, KnobReading, Setting, numeric, one_owner
 from nodeagent.model.policy import Policy
@@ -28,17 +41,19 @@ def decide(snapshot: Snapshot, policy: Policy, memory: Memory) -> tuple[Decision
     offered = capacity.assess(view, use, policy.capacity, memory, batch)
     scene = burst.bursting(_scene(view, signals, policy, batch, why), use, policy, memory.bursts)
     scene, memory = seats.seated(scene, policy.numa, memory, batch.cores)
-    drifts = drift.watch(snapshot.at, snapshot.knobs, memory.drifts, policy.drift)
+    drifts, yielded = _drifting(snapshot, policy, memory)
+    scene = pages.settled(scene, yielded)
     decision = Decision(
         seq=snapshot.seq,
         signals=signals,
         plan=_plan(scene, policy),
-        yielded=drift.yielded(snapshot.at, drifts, policy.drift),
+        yielded=yielded,
         drifts=drifts,
         capacity=offered.capacity,
         batch_limit_cores=batch.cores,
         limit_why=why,
         placement=scene.placement,
+        moves=scene.moves,
     )
     return decision, replace(
         memory,
@@ -108,6 +123,13 @@ def _scene(view: View, signals: tuple[Signal, ...], policy: Policy, batch: Batch
 def _others(knobs: dict[Knob, KnobReading]) -> set[str]:
     """What is neither pod nor tier and may have a value of its own: containers and class directories."""
     return {knob.target for knob in knobs if knob.kind in {Kind.CPU_BURST, Kind.CPU_WEIGHT}}
+
+
+def _drifting(
+    snapshot: Snapshot, policy: Policy, memory: Memory
+) -> tuple[tuple[Drift, ...], tuple[Knob, ...]]:
+    drifts = drift.watch(snapshot.at, snapshot.knobs, memory.drifts, policy.drift)
+    return drifts, drift.yielded(snapshot.at, drifts, policy.drift)
 
 
 def _plan(scene: Scene, policy: Policy) -> tuple[Setting, ...]:

@@ -14,11 +14,13 @@ from nodeagent.core import foreign
 from nodeagent.core.placement import place
 from nodeagent.core.rates import View
 from nodeagent.core.scene import Scene
+from nodeagent.model.cpuset import CpuSet, within
 from nodeagent.model.decision import BatchCpus, Memory
 from nodeagent.model.placement import BindRequest, Placed, Placement
 from nodeagent.model.plan import Kind, Knob, KnobReading
 from nodeagent.model.pod import OWN_TIER, PodSpec, Qos
 from nodeagent.model.policy import NumaPolicy
+from nodeagent.model.topology import Topology
 
 
 def seated(
@@ -42,7 +44,7 @@ def seated(
     found = place(
         view.snapshot.topology,
         tuple(_request(spec) for spec in bound),
-        memory.placement or _held(bound, scene.knobs),
+        memory.placement or _held(bound, scene.knobs, view.snapshot.topology),
         _free_bytes(view, {spec.uid for spec in bound}),
         batch_cores=float(wanted.cpus),
         batch_floor_cpus=1,
@@ -93,15 +95,24 @@ def _batch_cpus(view: View, policy: NumaPolicy, last: BatchCpus | None, cores: f
     return last
 
 
-def _held(bound: list[PodSpec], knobs: Mapping[Knob, KnobReading]) -> Placement:
-    """What the last run wrote."""
+def _held(bound: list[PodSpec], knobs: Mapping[Knob, KnobReading], topology: Topology) -> Placement:
+    """What the last run wrote. While pages move, their nodes are not written yet: "", those of the CPUs."""
 
     def written(kind: Kind, cgroup: str) -> str:
         reading = knobs.get(Knob(kind, cgroup))
         return reading.written if reading is not None and isinstance(reading.written, str) else ""
 
-    seats = (Placed(s.uid, written(Kind.CPUS, s.cgroup), written(Kind.MEMS, s.cgroup)) for s in bound)
+    def seat(spec: PodSpec) -> Placed:
+        cpus, mems = written(Kind.CPUS, spec.cgroup), written(Kind.MEMS, spec.cgroup)
+        return Placed(spec.uid, cpus, mems if within(mems, _nodes_of(cpus, topology)) else "")
+
+    seats = map(seat, bound)
     return Placement(bound=tuple(s for s in seats if s.cpus), batch=written(Kind.CPUS, OWN_TIER))
+
+
+def _nodes_of(cpus: str, topology: Topology) -> str:
+    mine = CpuSet.parse(cpus)
+    return str(CpuSet(node.id for node in topology.nodes if not mine.isdisjoint(node.cpus)))
 
 
 def _free_bytes(view: View, bound: set[str]) -> dict[int, int]:

@@ -15,6 +15,7 @@ USES = {
     "DAC_OVERRIDE": "cgroup files of other users",
     "SYS_RESOURCE": "PSI windows below 2 s",
     "SYS_NICE": "CPU affinity and page migration of pods",
+    "SYS_PTRACE": "page migration of other users' processes",
     "NET_ADMIN": "queueing on network interfaces",
     "PERFMON": "performance counters",
     "SYS_ADMIN": "mounting resctrl; not needed else",

@@ -69,13 +69,13 @@ def _own(unified: str, found: str, cgroup: str, homes: dict[int, str], home: str
     path = found.removesuffix(below) if below else found
     if path == cgroup:
         return path
-    if path and not path.startswith("..") and _all_below(unified, path) == homes.keys():
+    if path and not path.startswith("..") and all_below(unified, path) == homes.keys():
         return path
     raise Unsupported(f"the v2 cgroup /{found} is not the pod's own")
 
 
-def _all_below(root: str, path: str) -> set[int]:
-    """Processes in a v2 cgroup and all below it, as far as the bounds allow."""
+def all_below(root: str, path: str) -> set[int]:
+    """Processes in a cgroup and all below it, as far as the bounds allow; `root` is its hierarchy's."""
     found: set[int] = set()
     for count, (directory, _, _) in enumerate(os.walk(f"{root}/{path}")):
         if count >= _MAX_CGROUPS or len(found) >= MAX_PROCESSES:

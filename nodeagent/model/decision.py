@@ -6,6 +6,7 @@ from msgspec import Struct
 
 from nodeagent.model.capacity import Capacity, Lent
 from nodeagent.model.foreign import Foreign
+from nodeagent.model.pages import PageMove
 from nodeagent.model.placement import Placement
 from nodeagent.model.plan import Change, Knob, Outcome, Setting, Value
 from nodeagent.model.snapshot import Snapshot
@@ -168,7 +169,8 @@ class Decision(Struct, frozen=True, gc=False, kw_only=True):
     """`plan` is complete: a knob of ours that is neither in it nor in `yielded` is given back.
 
     `yielded` knobs are not written in this tick: somebody else holds them, for now or for good.
-    `placement` is where everything shall run, None while the agent does not place pods.
+    `placement` is where everything shall run, None while the agent does not place pods; `moves` are the pods
+    whose pages are to go where it says before their memory nodes are narrowed.
     `batch_limit_cores` is what Batch as a whole may use, None while not known.
     """
 
@@ -181,6 +183,7 @@ class Decision(Struct, frozen=True, gc=False, kw_only=True):
     batch_limit_cores: float | None
     limit_why: str
     placement: Placement | None = None
+    moves: tuple[PageMove, ...] = ()
 
 
 class Tick(Struct, frozen=True, gc=False):

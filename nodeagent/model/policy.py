@@ -169,6 +169,10 @@ class NumaPolicy(Struct, frozen=True, forbid_unknown_fields=True):
     move_after_s: Annotated[
         float, Meta(ge=0.0, le=3600.0, description="shortest time between two changes of Batch's CPUs")
     ] = 10.0
+    migrate_bytes_per_s: Annotated[
+        int,
+        Meta(ge=1 << 20, le=1 << 40, description="fastest that pages follow a pod to other NUMA nodes"),
+    ] = 512 << 20
 
     remote_ratio: Annotated[
         float,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from nodeagent.model.foreign import Foreign
+from nodeagent.model.pages import PagesMoving
 from nodeagent.model.plan import KnobReading
 from nodeagent.model.pod import PodSpec
 from nodeagent.model.topology import Topology
@@ -135,10 +136,11 @@ class Snapshot(Struct, frozen=True, gc=False, kw_only=True):
     """One tick's input. `at` is CLOCK_MONOTONIC, `unix` is CLOCK_REALTIME, both in seconds, read once.
 
     `tiers` are the cgroups that bound Batch pods together and exist now, even without a pod in them.
-    `knobs` holds every knob that the agent may set or has set, each tick anew. `misses` counts readings
-    that failed in this tick by kind ("garbled", "gone", "refused"). `woken_by` tells what started the
-    tick: "timer", "psi", "cgroup" or "signal". `foreign` is looked at only where pods are placed.
-    `defragment`: an operator asks, once, that bound pods be moved together.
+    `knobs` holds every knob that the agent may set or has set, each tick anew. `moving` tells how far the
+    moves of the last decision have come. `misses` counts readings that failed in this tick by kind
+    ("garbled", "gone", "refused"). `woken_by` tells what started the tick: "timer", "psi", "cgroup" or
+    "signal". `foreign` is looked at only where pods are placed. `defragment`: an operator asks, once, that
+    bound pods be moved together.
     """
 
     seq: int
@@ -150,6 +152,7 @@ class Snapshot(Struct, frozen=True, gc=False, kw_only=True):
     pods: tuple[Pod, ...]
     tiers: tuple[str, ...] = ()
     knobs: tuple[KnobReading, ...] = ()
+    moving: tuple[PagesMoving, ...] = ()
     misses: dict[str, int] = {}
     woken_by: str = "timer"
     foreign: Foreign = Foreign()

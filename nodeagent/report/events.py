@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from nodeagent.model.decision import Tick
 from nodeagent.model.plan import BURST, Kind, Setting
+from nodeagent.report.event import Event, Value
+from nodeagent.report.pages import page_events
 
 NOTABLE_FALL = 0.8  # a limit that falls below this share of the last one is worth a line
 UNITS = {
@@ -17,25 +18,17 @@ UNITS = {
     Kind.MEMS: "mems",
     Kind.MIGRATE: "switch",
 }
-Value = str | int | float | bool
-
-
-class Event(NamedTuple):
-    """`level` is "debug", "info" or "warning"."""
-
-    level: str
-    name: str
-    keys: dict[str, Value]
 
 
 def events(before: Tick | None, now: Tick) -> Iterator[Event]:
-    """Pods, signals, the Batch limit, places, drift, failed writes and a withdrawn or restored offer."""
+    """Pods, signals, the Batch limit, places, pages, failed writes, drift, a withdrawn or restored offer."""
     yield from _pods(before, now)
     yield from _signals(before, now)
     yield from _limit(before, now)
     yield from _places(before, now)
     yield from _others(before, now)
     yield from _bursts(before, now)
+    yield from page_events(before, now)
     yield from _writes(before, now)
     yield from _drifts(before, now)
     yield from _offer(before, now)

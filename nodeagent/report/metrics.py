@@ -21,6 +21,7 @@ from prometheus_client import (
 from nodeagent.model.decision import Tick
 from nodeagent.model.plan import Kind, Knob
 from nodeagent.report.node import node_text
+from nodeagent.report.pages import moved_bytes
 from nodeagent.report.pods import PodPage
 from nodeagent.report.text import Label, family
 
@@ -51,7 +52,8 @@ class Metrics:
 
     def observe_tick(self, tick: Tick, duration_s: float, own: OwnCost) -> None:
         """Count a finished tick and show it from now on; called by the loop."""
-        self._latest = tick, own
+        before, self._latest = self._latest, (tick, own)
+        self._moved.inc(moved_bytes(before and before[0], tick))
         self._duration.observe(duration_s)
         self._ticks.labels(tick.snapshot.woken_by).inc()
         for outcome in tick.outcomes:
@@ -124,6 +126,9 @@ class Metrics:
         )
         self._dropped = Gauge(
             "nodeagent_metrics_dropped_series", "Series of pods beyond the cap", registry=own
+        )
+        self._moved = Counter(
+            "nodeagent_numa_pages_moved_bytes", "Pages that followed their pods", registry=own
         )
         self._reload_ok.set(1)
         self._begin_at_zero()

@@ -13,6 +13,7 @@ from nodeagent.model.placement import Placement
 from nodeagent.model.plan import BURST, Kind
 from nodeagent.model.pod import Qos
 from nodeagent.model.snapshot import Pod, Snapshot
+from nodeagent.report.pages import left_bytes
 from nodeagent.report.text import Label, family
 
 CEILING = "ceiling_ratio"  # the one term without the unit of its formula
@@ -26,6 +27,7 @@ def node_text(tick: Tick) -> str:
         *_offer(decision.capacity),
         *_zones(decision.capacity),
         *_memory(seen),
+        _gauge("numa_pages_left_bytes", "Pages that are to follow their pods", {None: left_bytes(tick)}),
         *_batch(decision),
         _gauge("bursting_pods", "LS pods with more than their CPU quota for now", {None: _bursting(tick)}),
         *_placement(decision.placement),

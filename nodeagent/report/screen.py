@@ -17,7 +17,8 @@ from nodeagent.model.plan import Kind, Knob, Value
 from nodeagent.model.pod import Qos
 from nodeagent.model.snapshot import Pod, Stall
 from nodeagent.model.units import format_bytes
-from nodeagent.report.events import Event, events
+from nodeagent.report.event import Event
+from nodeagent.report.events import events
 
 ACTIONS = 8
 COLOUR = {Qos.LS: "green", Qos.MID: "cyan", Qos.BATCH: "yellow"}

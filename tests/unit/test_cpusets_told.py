@@ -150,8 +150,8 @@ def test_what_is_left_of_a_set_that_lost_offline_cpus_is_ours_when_they_are_back
     originals.intend([change], lambda _: 7)
     originals.confirm([Outcome(change, "2-3")])
     clipped = KnobReading(CPUS, "2", nested=True, original="0-2", written="2", allowed="0-2")
-    originals.follow([clipped])
+    originals.recognise([clipped], lambda _knob: None)
     assert dict(Originals(str(tmp_path), "boot").held) == {CPUS: Held(CPUS, 7, "0-3", "2")}
     foreign = KnobReading(CPUS, "1", nested=True, original="0-3", written="2", allowed="0-3")
-    originals.follow([foreign])
+    originals.recognise([foreign], lambda _knob: None)
     assert originals.held[CPUS].written == "2"

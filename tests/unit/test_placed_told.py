@@ -13,7 +13,8 @@ from nodeagent.model.decision import Decision, Memory, Tick
 from nodeagent.model.foreign import Foreign, Owned
 from nodeagent.model.pod import Qos
 from nodeagent.once import Look, as_json, as_text
-from nodeagent.report.events import Event, events
+from nodeagent.report.event import Event
+from nodeagent.report.events import events
 from nodeagent.report.node import node_text
 from nodeagent.report.screen import Screen
 from nodeagent.rpc.convert import report_message

@@ -9,7 +9,8 @@ from msgspec.structs import replace
 
 from nodeagent.model.decision import Tick
 from nodeagent.model.plan import BURST, Kind, Knob, Outcome, Setting
-from nodeagent.report.events import Event, events
+from nodeagent.report.event import Event
+from nodeagent.report.events import events
 from nodeagent.report.screen import Screen
 from tests.unit import samples
 from tests.unit.metric_pages import page, values

@@ -220,7 +220,7 @@ def test_a_knob_is_held_until_systemd_has_let_go_of_it_too(tmp_path: Path) -> No
 def test_a_new_cgroup_that_begins_with_our_value_is_held_as_the_old_one_was(tmp_path: Path) -> None:
     originals = held(tmp_path)
     begun = KnobReading(QUOTA, 0.5, original=math.inf, written=0.5)
-    originals.move([begun], lambda _knob: 8)
+    originals.recognise([begun], lambda _knob: 8)
     assert originals.held[QUOTA].inode == 8
     assert originals.held[QUOTA].original == math.inf
     assert Originals(str(tmp_path), BOOT).held == originals.held

@@ -40,6 +40,7 @@ class Kernel:
             actual=change.new,
             original=None if change.gives_back else first(found, change),
             written=None if change.gives_back else change.new,
+            effective=change.new if isinstance(change.new, str) else "",
         )
         self.knobs[change.knob] = after
         self.tie(change.knob.target)

@@ -21,7 +21,7 @@ FULL = ("tests/live", INSIDE)
 CORE = (
     *(
         f"tests/live/test_{part}.py"
-        for part in ("agent", "cpusets_agent", "host", "knobs", "place", "reading")
+        for part in ("agent", "cpusets_agent", "host", "knobs", "pages", "place", "reading")
     ),
     *(f"{INSIDE}/test_{part}.py" for part in ("machine", "placed", "systemd", "unit")),
 )

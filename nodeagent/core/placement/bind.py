@@ -18,7 +18,7 @@ from nodeagent.model.placement import BindRequest, Placed
 
 
 class Seat(NamedTuple):
-    """The CPUs that a pod owns and the NUMA nodes of its memory."""
+    """The CPUs that a pod owns and the NUMA nodes of its memory; where none are told, those of its CPUs."""
 
     cpus: Bits
     nodes: Bits
@@ -65,9 +65,9 @@ def _keep(
 ) -> bool:
     """Keep what it has, with siblings that came online and without cores that it no longer asks for."""
     mine = room.machine.closed(held.cpus) & room.free
-    nodes = held.nodes & room.machine.memory & ~room.closed
+    sites = _around(mine, room.machine)
+    nodes = (held.nodes or stores(sites)) & room.machine.memory & ~room.closed
     if request.exclusive:
-        sites = _around(mine, room.machine)
         if any(s.foreign or guests[s.id] > 1 for s in sites):
             return False
         mine = union(site.usable for site in sites)
