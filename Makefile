@@ -20,7 +20,7 @@ run: $(STAMP) ## start the agent on this node (root; nothing to configure)
 test: $(STAMP) ## all tests; those that need root or cgroups say why they are skipped
 	@exec $(BIN)/python -m pytest $(ARGS)
 
-vm-test: $(STAMP) ## the live tests in emulated machines: cgroup v2, v1, hybrid (ARGS=--short: v2, the core)
+vm-test: $(STAMP) ## the live tests in emulated machines of all kinds (ARGS=--short: v2, the core)
 	@exec $(BIN)/python -m tests.vm test $(ARGS)
 
 vm: $(STAMP) ## one command in such a machine with nodeagent installed: make vm ARGS='-- nodeagent doctor'

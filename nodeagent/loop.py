@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import select
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple, Protocol
 
 from msgspec.structs import replace
 
 from nodeagent.core import tidied
 from nodeagent.core.decide import decide
-from nodeagent.core.diff import diff
+from nodeagent.core.diff import diff, left_alone
 from nodeagent.host import Host
+from nodeagent.keep import Keeper
 from nodeagent.model.decision import Memory, Tick
 from nodeagent.model.errors import AgentError, Failed
 from nodeagent.model.pages import PageMove
 from nodeagent.model.placement import Tidied
-from nodeagent.model.plan import Change, Outcome
+from nodeagent.model.plan import Change, Knob, KnobReading, Outcome, Plan
 from nodeagent.model.pod import PodRule
 from nodeagent.model.policy import Policy
 from nodeagent.originals import Originals
@@ -54,9 +55,10 @@ class Listener(Protocol):
 class Writer:
     """Writes changes so that a crash at any instant can be undone: remember, write, confirm."""
 
-    def __init__(self, host: Host, originals: Originals) -> None:
+    def __init__(self, host: Host, originals: Originals, keeper: Keeper) -> None:
         self._host = host
         self._originals = originals
+        self._keeper = keeper
 
     def __call__(self, changes: Sequence[Change]) -> tuple[Outcome, ...]:
         """An original that cannot be made durable keeps its knob from being written; the others go on."""
@@ -67,6 +69,8 @@ class Writer:
             held = self._originals.held
             refused = tuple(Outcome(c, None, str(failed)) for c in changes if c.knob not in held)
             noted = self._originals.intend([c for c in changes if c.knob in held], self._host.inode)
+        self._keeper.begin(noted)
+        self._keeper.release(dict.fromkeys(change.knob for change in noted if change.gives_back))
         outcomes = self._host.apply(noted)
         self._originals.confirm(outcomes)
         return outcomes + refused
@@ -115,7 +119,9 @@ class Loop:
             told = error if isinstance(error, AgentError) else Failed(f"cannot read the node: {error}")
             self._listener.skipped(told)
             return None
+        self._originals.move(snapshot.knobs, self._host.inode)
         self._seq += 1
+        self._originals.follow(snapshot.knobs)
         before = self.memory
         wishes = self._wishes()
         if any(not wish.dry_run for wish in wishes):
@@ -125,7 +131,9 @@ class Loop:
         changes = diff(plan, snapshot.knobs, decision.yielded)
         tick = Tick(snapshot, decision, changes, self._hands.write(changes) if changes else ())
         self._hands.move(decision.moves, self.policy.numa.migrate_bytes_per_s)
-        self._forget_vanished({r.knob for r in snapshot.knobs})
+        self._forget_others(snapshot.knobs, plan, decision.yielded)
+        if self._host.keeper is not None:
+            self._host.keeper.follow(snapshot.knobs, tick.outcomes)
         self._listener.ticked(tick, self.policy, before, time.monotonic() - began)
         for wish in wishes:
             wish.answer(self._came_of(wish, tick, before))
@@ -152,7 +160,7 @@ class Loop:
     def take(self, policy: Policy, rules: tuple[PodRule, ...]) -> None:
         """Go on with another policy and other pod rules from the next tick on."""
         self.policy = policy
-        self._host.rules, self._host.places_pods = rules, policy.numa.placement
+        self._host.rules, self._host.policy = rules, policy
         self._host.forget_scan()
 
     def _came_of(self, wish: Wish, tick: Tick, before: Memory) -> Tidied:
@@ -162,7 +170,15 @@ class Loop:
         errors = tuple(outcome.error for outcome in tick.outcomes if outcome.error)
         return replace(done, errors=errors, written=self._hands is not IDLE)
 
-    def _forget_vanished(self, read: set[object]) -> None:
+    def _forget_others(
+        self, readings: tuple[KnobReading, ...], plan: Plan, yielded: Collection[Knob]
+    ) -> None:
+        """What is gone, and what nobody here wants any more and somebody else has changed: it is theirs."""
+        theirs = [r.knob for r in left_alone(plan, readings) if r.knob not in yielded]
+        read = {r.knob for r in readings}
         missing = {knob: held for knob, held in self._originals.held.items() if knob not in read}
-        if missing:
-            self._originals.forget(self._host.vanished(missing))
+        gone = [*theirs, *(self._host.vanished(missing) if missing else ())]
+        if gone:
+            keeper = self._host.keeper
+            kept = keeper.release(dict.fromkeys(gone)) if keeper is not None else ()
+            self._originals.forget(knob for knob in gone if knob not in kept)

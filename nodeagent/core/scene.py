@@ -7,7 +7,7 @@ from msgspec import Struct
 from nodeagent.core.homes import Home
 from nodeagent.core.rates import View
 from nodeagent.core.share import Shares
-from nodeagent.model.decision import Signal, Wait
+from nodeagent.model.decision import Burst, Signal, Wait
 from nodeagent.model.pages import PageMove
 from nodeagent.model.placement import Placement
 from nodeagent.model.plan import Knob, KnobReading
@@ -24,8 +24,8 @@ class Scene(Struct, frozen=True, gc=False):
     """What an enforcer sees: rates, signals, knobs as found, what is in scope, and the Batch limit split.
 
     `scope` holds the cgroups that may be written; `shares` is None while the limit is not known. The sets of
-    the cgroups in `left_alone` are not ours to write, whatever the scope. `homes` are the sets of each pod
-    and tier by the placement, `moves` the pods whose pages are not there yet.
+    the cgroups in `left_alone` are not ours to write, whatever the scope. `bursts` are by uid. `homes` are
+    the sets of each pod and tier by the placement, `moves` the pods whose pages are not there yet.
     """
 
     view: View
@@ -35,6 +35,7 @@ class Scene(Struct, frozen=True, gc=False):
     shares: Shares | None
     why: str
     placement: Placement | None = None
+    bursts: dict[str, Burst] = {}
     left_alone: frozenset[str] = frozenset()
     homes: dict[str, Home] = {}
     moves: tuple[PageMove, ...] = ()

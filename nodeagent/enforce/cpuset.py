@@ -1,23 +1,28 @@
 """CPUs and memory nodes: bound LS pods on cores of their own, Batch in whole cores of the rest.
 
 The other online pods are moved only when somebody owns cores that they must leave; else their sets are
-theirs. cgroup v1 wants every set within the one above it, so what is inside a pod gets the pod's. CPUs are
-set at once, memory nodes once the pages are there (see core.pages).
+theirs. cgroup v1 wants every set within the one above it, so what is inside a pod gets the pod's, and takes a
+CPU that goes offline out of every set for good, so the agent's own directories are held as they were found.
+CPUs are set at once, memory nodes once the pages are there (see core.pages).
 
 Invariant: nothing is written to a pod that somebody else looks after, nor to the tier around it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
+from nodeagent.core.foreign import holds
 from nodeagent.core.homes import Home, home_of
 from nodeagent.core.pages import held_up, meanwhile
 from nodeagent.core.scene import Scene
-from nodeagent.model.plan import Kind, KnobReading, Setting
+from nodeagent.model.plan import Kind, Knob, KnobReading, Setting
+from nodeagent.model.pod import OWN_ROOT, Qos
 from nodeagent.model.policy import Policy
 
 NAME = "cpuset"
+OWN = "cgroup v1: a CPU that comes back online is missing here otherwise"
+OWN_DIRECTORIES = (OWN_ROOT, *(f"{OWN_ROOT}/{qos.value}" for qos in Qos))
 SETS = (Kind.CPUS, Kind.MEMS, Kind.MIGRATE)
 
 
@@ -32,6 +37,7 @@ def enforce(scene: Scene, policy: Policy) -> Iterator[Setting]:
         home = home_of(knob.target, scene.homes) if knob.kind in SETS else None
         if home is not None:
             yield from _setting(reading, scene.homes[home], waits=home in waiting)
+    yield from _own(scene, scene.homes)
 
 
 def _setting(reading: KnobReading, home: Home, *, waits: bool) -> Iterator[Setting]:
@@ -44,6 +50,15 @@ def _setting(reading: KnobReading, home: Home, *, waits: bool) -> Iterator[Setti
             yield Setting(knob, text, NAME, f"{home.why}; its pages are moved first")
     elif text := home.cpus if knob.kind is Kind.CPUS else home.mems:
         yield Setting(knob, text, NAME, home.why)
+
+
+def _own(scene: Scene, wanted: Container[str]) -> Iterator[Setting]:
+    ours = any(path.startswith(f"{OWN_ROOT}/") for path in scene.scope)
+    for path in (path for path in OWN_DIRECTORIES if ours and not holds(path, scene.left_alone)):
+        reading = scene.knobs.get(Knob(Kind.CPUS, path))
+        if path not in wanted and reading is not None and reading.nested:
+            as_found = reading.actual if reading.original is None else reading.original
+            yield Setting(reading.knob, as_found, NAME, OWN)
 
 
 def _kept(scene: Scene) -> Iterator[Setting]:

@@ -7,18 +7,20 @@ cgroup that was read, and each write is read back.
 from __future__ import annotations
 
 import resource
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
-from nodeagent.kernel.cgroup import KnobCgroup, inode_of
+from nodeagent.kernel.cgroup import Found, KnobCgroup, inode_of
 from nodeagent.kernel.cgroup_v1 import CpusetV1, CpuV1
 from nodeagent.kernel.cgroup_v2 import CpusetV2, CpuV2
 from nodeagent.kernel.mounts import Hierarchies
-from nodeagent.kernel.remember import reading, same
-from nodeagent.kernel.targets import cpu_knobs, cpuset_knobs
+from nodeagent.kernel.remember import reading, same, whole_percents
+from nodeagent.kernel.strays import bring_back
+from nodeagent.kernel.targets import burst_knobs, cpu_knobs, cpuset_knobs, weight_knobs
 from nodeagent.model.errors import AgentError, Garbled, Gone, Refused, Unsupported
 from nodeagent.model.plan import Change, Held, Kind, Knob, KnobReading, Outcome, shown
 from nodeagent.model.pod import Member
+from nodeagent.model.policy import WeightPolicy
 
 Place = tuple[str, str]  # controller and path: a cgroup in the hierarchy of that controller
 
@@ -37,6 +39,7 @@ class Knobs:
 
     `misses` counts what the last `read` could not read, by kind: "garbled", "gone", "refused". With more
     than `max_kept` cgroups (default: what a quarter of RLIMIT_NOFILE allows) only directories stay open.
+    Where `gives` says that systemd turns a controller on when asked, a knob without a file reads as unset.
     """
 
     def __init__(self, hierarchies: Hierarchies, *, max_kept: int | None = None) -> None:
@@ -48,6 +51,7 @@ class Knobs:
         self._cgroups: dict[Place, KnobCgroup] = {}
         self._absent: set[Knob] = set()
         self._max_kept = _affordable() if max_kept is None else max_kept
+        self.gives: Callable[[str], bool] = lambda _path: False
         self.misses: dict[str, int] = {}
 
     def targets_for(
@@ -69,6 +73,20 @@ class Knobs:
         if sets and (cpuset := self._branches.get("cpuset")) is not None:
             knobs |= cpuset_knobs(here, (*homes, *pools), nested=cpuset.version == 1)
         return tuple(sorted(knobs, key=lambda k: (k.target.count("/"), k.target, k.kind)))
+
+    def weights_for(
+        self, members: Iterable[Member], pools: Iterable[str], policy: WeightPolicy
+    ) -> tuple[Knob, ...]:
+        """Weights with which online pods and the agent's own class directories contend."""
+        return tuple(sorted(weight_knobs(members, tuple(pools), policy)))
+
+    def bursts_for(self, limited: Iterable[tuple[Member, frozenset[str]]]) -> tuple[Knob, ...]:
+        """Quotas and bursts of LS pods, each with those of its cgroups that have a quota."""
+        cpu = self._branches.get("cpu")
+        if cpu is None:
+            return ()
+        each = (burst_knobs(member, paths, nested=cpu.version == 1) for member, paths in limited)
+        return tuple(sorted(set[Knob]().union(*each)))
 
     def read(self, targets: Iterable[Knob], held: Mapping[Knob, Held]) -> tuple[KnobReading, ...]:
         """`targets` and all `held` knobs as they are now, without those that are not there."""
@@ -162,7 +180,7 @@ class Knobs:
         if cgroup is None:
             return None
         try:
-            found = cgroup.read(knob.kind)
+            found = self._found(cgroup, knob)
         except Unsupported:
             self._absent.add(knob)
             return None
@@ -171,8 +189,17 @@ class Knobs:
             return None
         if len(self._cgroups) > self._max_kept:
             cgroup.drop_kept()
-        same = memory is not None and memory.inode == cgroup.inode
+        same = memory is not None and (memory.inode == cgroup.inode or memory.lasts(found.actual))
         return reading(knob, found, memory if same else None, allowed)
+
+    def _found(self, cgroup: KnobCgroup, knob: Knob) -> Found:
+        if not self.gives(knob.target):
+            return cgroup.read(knob.kind)
+        try:
+            found = cgroup.read(knob.kind)
+        except Unsupported:
+            found = cgroup.unset(knob.kind)
+        return whole_percents(found) if knob.kind is Kind.CPU_QUOTA else found
 
     def _apply(self, change: Change) -> Outcome:
         cgroup = self._cgroup(_place(change.knob))
@@ -180,17 +207,35 @@ class Knobs:
             return Outcome(change, None, f"{change.knob}: the cgroup is gone")
         error, written = "", change.new
         try:
-            if change.new != change.old:
+            if change.new != change.old and not self._is_unset(cgroup, change):
                 written = cgroup.write(change.knob.kind, change.new)
+                self._bring_back(change)
         except AgentError as refused:
             error = f"{refused} ({refused.hint})" if refused.hint else str(refused)
         try:
-            found = cgroup.read(change.knob.kind)
+            found = self._found(cgroup, change.knob)
         except AgentError as unreadable:
             return Outcome(change, None, error or str(unreadable))
         if not error and not same(found, written):
             error = f"{change.knob}: {shown(written)} was written, {shown(found.actual)} is found"
         return Outcome(change, found.actual, error)
+
+    def _is_unset(self, cgroup: KnobCgroup, change: Change) -> bool:
+        """True when systemd, having been told, took the file itself away: no file, no limit."""
+        if not change.gives_back or not self.gives(change.knob.target):
+            return False
+        try:
+            cgroup.read(change.knob.kind)
+        except Unsupported:
+            return cgroup.unset(change.knob.kind).actual == change.new
+        return False
+
+    def _bring_back(self, change: Change) -> None:
+        """v1 moves tasks out of a set that is empty, and nothing moves them back when it no longer is."""
+        cpu, cpuset = self._branches.get("cpu"), self._branches.get("cpuset")
+        emptied = change.knob.kind is Kind.CPUS and change.old == ""
+        if emptied and cpu is not None and cpuset is not None and cpuset.version == 1:
+            bring_back(cpu.root, cpuset.root, change.knob.target)
 
     def _missed(self, error: AgentError) -> bool:
         kind = _MISSES.get(type(error))
@@ -202,6 +247,7 @@ class Knobs:
 _CONTROLLERS = {
     Kind.CPU_QUOTA: "cpu",
     Kind.CPU_WEIGHT: "cpu",
+    Kind.CPU_BURST: "cpu",
     Kind.CPUS: "cpuset",
     Kind.MEMS: "cpuset",
     Kind.MIGRATE: "cpuset",

@@ -15,6 +15,7 @@ from nodeagent.model.cpuset import canonical, union
 
 class Kind(enum.StrEnum):
     CPU_QUOTA = "cpu.quota"  # cores; inf = no limit
+    CPU_BURST = "cpu.burst"  # cores, never above the quota: what a period may use of what was saved up before
     CPU_WEIGHT = "cpu.weight"  # 1.0 = the kernel's default weight; 0.0 = idle (SCHED_IDLE, cpu.idle=1)
     CPUS = "cpuset.cpus"  # a set: CPUs that tasks may run on
     MEMS = "cpuset.mems"  # a set: NUMA nodes that memory may come from
@@ -27,6 +28,7 @@ class Kind(enum.StrEnum):
 
 _SETS = frozenset({Kind.CPUS, Kind.MEMS})
 DEFAULT_WEIGHT = 1.0
+BURST = "burst"  # the enforcer by which an LS pod has more quota than its own
 
 # A number, or the text of a set in the kernel's list format as `str(CpuSet)` gives it ("0-3,8").
 # The empty set holds nothing on cgroup v1; on v2 it means: as the cgroup around.
@@ -50,6 +52,7 @@ class KnobReading(Struct, frozen=True, gc=False):
     [`low`, `high`]. A set is accepted when it lies within `allowed`, that of the hierarchy's root ("" = any
     is); `effective` is the set that really holds. `nested` (v1): the kernel refuses a quota above the nearest
     limited ancestor's, and a set that is not within its parent's or does not hold its children's.
+    `burst` (quota): the burst that is there; the kernel refuses a quota below it.
     `original` and `written` are None while the agent has not touched the knob; `pending` is a value that
     was about to be written when the agent died.
     """
@@ -66,6 +69,7 @@ class KnobReading(Struct, frozen=True, gc=False):
     pending: Value | None = None
     effective: str = ""
     allowed: str = ""
+    burst: float = 0.0
 
     @property
     def held(self) -> bool:
@@ -85,10 +89,22 @@ class KnobReading(Struct, frozen=True, gc=False):
         return self.held and (not self.drifted or self.actual == self.original)
 
 
+class Kept(Struct, frozen=True, gc=False):
+    """What systemd was told to write, whenever it writes the knob of a unit, and what it would have written.
+
+    `ours`: nobody else had told it anything until the next boot.
+    """
+
+    value: Value
+    found: Value
+    ours: bool
+
+
 class Held(Struct, frozen=True, gc=False):
     """What the agent remembers of a knob it has touched: durable, so that a crash can be undone.
 
-    `inode` is that of the cgroup directory: a cgroup re-created under the same name is another one.
+    `inode` is that of the cgroup directory: a cgroup re-created under the same name is another one, unless
+    systemd has put there what it keeps for us (`lasts`).
     """
 
     knob: Knob
@@ -96,15 +112,25 @@ class Held(Struct, frozen=True, gc=False):
     original: Value
     written: Value | None = None
     pending: Value | None = None
+    kept: Kept | None = None
+
+    @property
+    def wanted(self) -> Value:
+        """What the knob has while nobody else writes it."""
+        return self.original if self.written is None else self.written
+
+    def lasts(self, actual: Value) -> bool:
+        """True when a new cgroup of the unit has begun with our value: then it is held as the old one was."""
+        return self.kept is not None and self.kept.value == actual
 
     def explains(self, actual: Value) -> bool:
         """True when `actual` is our doing: untouched, written, or left by a write that was cut short.
 
         A weight leaves idle in two writes, and the kernel puts the default weight in between. A set may go by
-        way of the union of both.
+        way of the union of both. Systemd may have put back what it keeps for us, which changes less often.
         """
-        ours = self.original if self.written is None else self.written
-        if actual in (ours, self.pending):
+        ours = self.wanted
+        if actual in (ours, self.pending) or self.lasts(actual):
             return True
         if isinstance(ours, str) and isinstance(self.pending, str):
             return actual == union(ours, self.pending)

@@ -17,6 +17,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2
 
 from nodeagent.model.decision import Tick
+from nodeagent.model.errors import Failed
 from nodeagent.rpc.address import Unix, identity, listen, parse
 from nodeagent.rpc.control import Control
 from nodeagent.rpc.posted import Posted
@@ -71,7 +72,12 @@ class RpcServer:
     def start(self) -> None:
         """Listen; afterwards `address` is the one for clients. Failed when that cannot be."""
         self._thread.start()
-        self.address = self._started.result(START_TIMEOUT_S)
+        try:
+            self.address = self._started.result(START_TIMEOUT_S)
+        except TimeoutError:
+            raise Failed(
+                f"gRPC does not listen after {START_TIMEOUT_S:g} s", hint="is the node that busy?"
+            ) from None
 
     def publish(self, tick: Tick) -> None:
         """Serve this tick from now on. Called by the agent's loop: O(1), waits for nothing."""

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
-
-import pytest
 
 from nodeagent.kernel.cgroup_v1 import CpuV1
 from nodeagent.kernel.cgroup_v2 import CpuV2
 from nodeagent.kernel.cpu import CpuCgroup
-from nodeagent.kernel.mounts import Hierarchies, find_hierarchies
+from nodeagent.kernel.mounts import Hierarchies
+from tests.live.place import placed, remove_tree
 
-FILES = ("cpu.cfs_quota_us", "cpu.cfs_period_us", "cpu.shares", "cpu.max", "cpu.weight", "cpu.idle")
+FILES = (
+    "cpu.cfs_quota_us", "cpu.cfs_period_us", "cpu.cfs_burst_us", "cpu.shares",
+    "cpu.max", "cpu.max.burst", "cpu.weight", "cpu.idle",
+)  # fmt: skip
 _names = itertools.count()
 
 
@@ -46,23 +47,14 @@ class Place:
         return {str(path.relative_to(self.path)): path.read_text() for path in {*own, *found}}
 
     def remove(self) -> None:
-        for directory, _, _ in os.walk(self.path, topdown=False):
-            os.rmdir(directory)
+        remove_tree(self.path)
 
 
-@contextmanager
-def cpu_place() -> Iterator[Place]:
+def cpu_place() -> AbstractContextManager[Place]:
     """The place; skips the test where there can be none."""
-    hierarchies = find_hierarchies()
-    if "cpu" not in hierarchies.roots:
-        pytest.skip("no cpu controller on this host")
-    try:
-        made = Place(hierarchies)
-    except OSError as error:
-        pytest.skip(f"cannot make a cgroup: {error}")
-    try:
-        if not (made.path / "cpu.idle").exists():
-            pytest.skip("no cpu.idle here: Linux before 5.15, or the cpu controller is off at the root")
-        yield made
-    finally:
-        made.remove()
+    return placed("cpu", Place, _why_not)
+
+
+def _why_not(made: Place) -> str:
+    there = (made.path / "cpu.idle").exists()
+    return "" if there else "no cpu.idle here: Linux before 5.15, or the cpu controller is off at the root"

@@ -6,13 +6,13 @@ import itertools
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-import pytest
-
-from nodeagent.kernel.mounts import Hierarchies, find_hierarchies
+from nodeagent.kernel.mounts import Hierarchies
+from nodeagent.model.cpuset import CpuSet
+from nodeagent.model.plan import Kind
+from tests.live.place import placed, remove_tree
 
 FILES = ("cpuset.cpus", "cpuset.mems", "cpuset.memory_migrate")
 _names = itertools.count()
@@ -33,8 +33,12 @@ class SetPlace:
 
     @property
     def root_cpus(self) -> str:
-        name = "cpuset.cpus" if self.version == 1 else "cpuset.cpus.effective"
-        return (Path(self.hierarchy.root) / name).read_text().strip()
+        return str(self.root_set(Kind.CPUS))
+
+    def root_set(self, kind: Kind) -> CpuSet:
+        """All CPUs or memory nodes that there are."""
+        name = kind.value if self.version == 1 else f"{kind.value}.effective"
+        return CpuSet.parse((Path(self.hierarchy.root) / name).read_text())
 
     def make(self, name: str) -> str:
         if self.version == 2:
@@ -65,8 +69,7 @@ class SetPlace:
         for process in self._processes:
             process.send_signal(signal.SIGKILL)
             process.wait()
-        for directory, _, _ in os.walk(self.path, topdown=False):
-            os.rmdir(directory)
+        remove_tree(self.path)
 
     def _inherit(self, directory: Path) -> None:
         if self.version == 1:
@@ -74,21 +77,12 @@ class SetPlace:
                 (directory / name).write_text((directory.parent / name).read_text())
 
 
-@contextmanager
-def cpuset_place() -> Iterator[SetPlace]:
+def cpuset_place() -> AbstractContextManager[SetPlace]:
     """The place; skips the test where there can be none."""
-    hierarchies = find_hierarchies()
-    if "cpuset" not in hierarchies.roots:
-        pytest.skip("no cpuset controller on this host")
-    try:
-        made = SetPlace(hierarchies)
-    except OSError as error:
-        pytest.skip(f"cannot make a cgroup: {error}")
-    try:
-        if not (made.path / "cpuset.cpus").exists():
-            pytest.skip("the cpuset controller is off at the root")
-        if len(os.sched_getaffinity(0)) < 2:
-            pytest.skip("with one CPU there is no other set to go to")
-        yield made
-    finally:
-        made.remove()
+    return placed("cpuset", SetPlace, _why_not)
+
+
+def _why_not(made: SetPlace) -> str:
+    if not (made.path / "cpuset.cpus").exists():
+        return "the cpuset controller is off at the root"
+    return "with one CPU there is no other set to go to" if len(os.sched_getaffinity(0)) < 2 else ""

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from nodeagent.kernel.mounts import find_hierarchies
+from nodeagent.model.cpuset import CpuSet
 
 NODEAGENT = (sys.executable, "-m", "nodeagent")
 # How many times slower than a machine of its own this one is (20 when emulated): waits are that much longer.
@@ -35,6 +36,13 @@ def until(true: Callable[[], bool], what: str, timeout_s: float = 20.0) -> None:
 def cpu_file(path: str) -> Path:
     """A file of the cpu controller."""
     return Path(find_hierarchies("/").roots["cpu"].root, path)
+
+
+def held_set(path: str, name: str = "cpus") -> CpuSet:
+    """The CPUs, or the "mems", that really hold for a cgroup."""
+    hierarchy = find_hierarchies("/").roots["cpuset"]
+    file = f"cpuset.{name}" if hierarchy.version == 1 else f"cpuset.{name}.effective"
+    return CpuSet.parse(Path(hierarchy.root, path, file).read_text())
 
 
 class RunningAgent:
@@ -119,14 +127,20 @@ def executed(
     words = [*NODEAGENT, "exec", "--qos", qos, "--name", name, "--run-dir", str(agent_run_dir), *options]
     process = subprocess.Popen([*words, "--", "sh", "-c", command])
     try:
-        until(
-            lambda: cpu_file(f"nodeagent/{qos}/{name}").is_dir() or process.poll() is not None, f"pod {name}"
-        )
+        until(lambda: _inhabited(f"nodeagent/{qos}/{name}") or process.poll() is not None, f"pod {name}")
         yield process
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
         process.wait(TIMEOUT_S)
+
+
+def _inhabited(path: str) -> bool:
+    """True once a process is there: then the cgroup is there in every hierarchy."""
+    try:
+        return bool(cpu_file(f"{path}/cgroup.procs").read_text())
+    except FileNotFoundError:
+        return False
 
 
 def quota_cores(path: str) -> float | None:
@@ -137,6 +151,22 @@ def quota_cores(path: str) -> float | None:
         return None if quota < 0 else quota / period
     quota_text, period_text = cpu_file(f"{path}/cpu.max").read_text().split()
     return None if quota_text == "max" else int(quota_text) / int(period_text)
+
+
+def used_s(path: str) -> float:
+    """CPU time, user and system, of the processes that are in a cgroup now."""
+    stats = (Path(f"/proc/{pid}/stat") for pid in cpu_file(f"{path}/cgroup.procs").read_text().split())
+    fields = [stat.read_text().rpartition(")")[2].split() for stat in stats]
+    return sum(int(each[11]) + int(each[12]) for each in fields) / os.sysconf("SC_CLK_TCK")
+
+
+def throttling(path: str) -> tuple[int, float]:
+    """(throttled periods, throttled seconds) of a cgroup."""
+    stat = dict(line.split() for line in cpu_file(f"{path}/cpu.stat").read_text().splitlines())
+    seconds = (
+        int(stat["throttled_time"]) / 1e9 if "throttled_time" in stat else int(stat["throttled_usec"]) / 1e6
+    )
+    return int(stat["nr_throttled"]), seconds
 
 
 def unique(name: str) -> str:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 import os
 import random
-import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +17,7 @@ from nodeagent.model.plan import Change, Kind, Knob, Outcome, Plan, Setting, one
 from nodeagent.originals import Originals
 from nodeagent.restore import give_back
 from tests.live.cpuset_place import SetPlace, cpuset_place
+from tests.live.kills import kill_and_restore
 
 pytestmark = pytest.mark.live
 
@@ -169,66 +168,18 @@ def test_a_cgroup_made_while_the_one_around_it_is_narrow_is_wide_after_us(
     assert place.text("late") == place.text("") == place.root_cpus
 
 
-def agent(place: SetPlace, state: Path, targets: tuple[Knob, ...], seed: int, turned: int) -> None:
-    """What the loop does with sets, without end and without rest; a byte to `turned` after each turn."""
-    rng = random.Random(seed)
-    online = sorted(CpuSet.parse(place.root_cpus))
-    originals, knobs = Originals(str(state), "boot"), Knobs(place.hierarchies)
-    while True:
-        readings = knobs.read(targets, originals.held)
-        if any(reading.drifted for reading in readings):
-            os._exit(3)  # nobody else writes here, so every set must be known as ours
-        values = {knob: str(CpuSet({rng.choice(online)})) for knob in targets if rng.random() < 0.9}
-        outcomes = knobs.apply(originals.intend(diff(plan(values), readings), knobs.inode))
-        if any(not outcome.ok for outcome in outcomes):
-            os._exit(4)
-        originals.confirm(outcomes)
-        os.write(turned, b".")
-
-
-def killed_agent(place: SetPlace, state: Path, targets: tuple[Knob, ...], seed: int) -> int:
-    """Fork the agent, SIGKILL it at a random instant of one of its first turns; its wait status."""
-    rng = random.Random(-seed)
-    turned, writing = os.pipe()
-    began = time.monotonic()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            agent(place, state, targets, seed, writing)
-        finally:
-            os._exit(5)
-    os.close(writing)
-    turns = rng.randint(1, 5)
-    for _ in range(turns):
-        os.read(turned, 1)
-    time.sleep(rng.random() * (time.monotonic() - began) / (turns + 1))  # the instant is what is tested
-    os.kill(pid, signal.SIGKILL)
-    os.close(turned)
-    return os.waitpid(pid, 0)[1]
+def wild_plan(rng: random.Random, place: SetPlace, targets: tuple[Knob, ...]) -> Plan:
+    """Single CPUs and memory nodes for most of the knobs."""
+    choices = {kind: sorted(place.root_set(kind)) for kind in (Kind.CPUS, Kind.MEMS)}
+    return plan({k: str(rng.choice(choices[k.kind])) for k in targets if rng.random() < 0.9})
 
 
 def test_after_kill_9_in_the_middle_of_a_move_restore_puts_every_set_back(
     place: SetPlace, tmp_path: Path
 ) -> None:
-    targets = chain(place, place.root_cpus)
-    first = place.texts()
-    changed = between = 0
-    for turn in range(KILLS):
-        status = killed_agent(place, tmp_path, targets, turn)
-        assert os.WIFSIGNALED(status), f"turn {turn}: exit status {os.waitstatus_to_exitcode(status)}"
-        changed += place.texts() != first
-        if turn % 3 == 0 and turn < KILLS - 1:
-            continue  # the next life takes over from here
-        originals, knobs = Originals(str(tmp_path), "boot"), Knobs(place.hierarchies)
-        between += any(held.pending is not None for held in originals.held.values())
-        restored = give_back(originals, knobs)
-        knobs.close()
-        originals.close()
-        assert not restored.left + restored.gone
-        assert not restored.failed
-        assert place.texts() == first, f"turn {turn}"
-    assert changed > KILLS // 4
-    assert between > 0
+    cpus = chain(place, place.root_cpus)
+    targets = (*cpus, *(Knob(Kind.MEMS, knob.target) for knob in cpus))
+    kill_and_restore(place, tmp_path, targets, lambda rng: wild_plan(rng, place, targets), KILLS)
 
 
 def test_quota_and_set_of_one_path_are_two_cgroups_on_v1(

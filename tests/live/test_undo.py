@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import math
-import os
 import random
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from nodeagent.core.diff import diff
 from nodeagent.kernel.knobs import Knobs
 from nodeagent.kernel.reader import boot_id
 from nodeagent.model.plan import Change, Kind, Knob, Plan, Setting, one_owner
 from nodeagent.originals import NAME, Originals
 from nodeagent.restore import give_back, restore
 from tests.live.cpu_place import Place, cpu_place
+from tests.live.kills import kill_and_restore
 
 pytestmark = pytest.mark.live
 
@@ -52,43 +49,6 @@ def wild_plan(rng: random.Random, targets: tuple[Knob, ...]) -> Plan:
     return one_owner(Setting(knob, value(knob), "test", "") for knob in targets if rng.random() < 0.7)
 
 
-def agent(place: Place, state: Path, targets: tuple[Knob, ...], seed: int, turned: int) -> None:
-    """What the loop does with knobs, without end and without rest; a byte to `turned` after each turn."""
-    rng = random.Random(seed)
-    originals, knobs = Originals(str(state), "boot"), Knobs(place.hierarchies)
-    while True:
-        readings = knobs.read(targets, originals.held)
-        if any(reading.drifted for reading in readings):
-            os._exit(3)  # nobody else writes here, so every value must be known as ours
-        changes = originals.intend(diff(wild_plan(rng, targets), readings), knobs.inode)
-        outcomes = knobs.apply(changes)
-        if any(not outcome.ok for outcome in outcomes):
-            os._exit(4)
-        originals.confirm(outcomes)
-        os.write(turned, b".")
-
-
-def killed_agent(place: Place, state: Path, targets: tuple[Knob, ...], seed: int) -> int:
-    """Fork the agent, SIGKILL it at a random instant of one of its first turns; its wait status."""
-    rng = random.Random(-seed)
-    turned, writing = os.pipe()
-    began = time.monotonic()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            agent(place, state, targets, seed, writing)
-        finally:
-            os._exit(5)
-    os.close(writing)
-    turns = rng.randint(0, 5)
-    for _ in range(turns):
-        os.read(turned, 1)
-    time.sleep(rng.random() * (time.monotonic() - began) / (turns + 1))  # the instant is what is tested
-    os.kill(pid, signal.SIGKILL)
-    os.close(turned)
-    return os.waitpid(pid, 0)[1]
-
-
 def peculiar(place: Place) -> tuple[Knob, ...]:
     """Cgroups whose originals differ in every way; their knobs."""
     for name in ("idle", "heavy", "heavy/inner"):
@@ -110,24 +70,7 @@ def peculiar(place: Place) -> tuple[Knob, ...]:
 
 def test_after_kill_9_at_random_instants_restore_puts_every_file_back(place: Place, tmp_path: Path) -> None:
     targets = peculiar(place)
-    first = place.texts()
-    changed = interrupted = 0
-    for turn in range(KILLS):
-        status = killed_agent(place, tmp_path, targets, turn)
-        assert os.WIFSIGNALED(status), f"turn {turn}: exit status {os.waitstatus_to_exitcode(status)}"
-        changed += place.texts() != first
-        if turn % 3 == 0 and turn < KILLS - 1:
-            continue  # the next life takes over from here
-        originals, knobs = Originals(str(tmp_path), "boot"), Knobs(place.hierarchies)
-        interrupted += any(held.pending is not None for held in originals.held.values())
-        restored = give_back(originals, knobs)
-        knobs.close()
-        originals.close()
-        assert not restored.left + restored.gone
-        assert not restored.failed
-        assert place.texts() == first, f"turn {turn}"
-    assert changed > KILLS // 4
-    assert interrupted > 0
+    kill_and_restore(place, tmp_path, targets, lambda rng: wild_plan(rng, targets), KILLS)
 
 
 def test_restore_finds_the_host_and_the_boot_by_itself(place: Place, knobs: Knobs, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 from nodeagent.model.cpuset import CpuSet
 from nodeagent.model.decision import Memory
-from nodeagent.model.plan import Kind, Knob
+from nodeagent.model.plan import Kind, Knob, KnobReading
 from nodeagent.model.policy import Policy
 from tests.unit import samples
 from tests.unit.seated_node import ALL, Node
@@ -55,6 +55,17 @@ def test_a_restart_moves_nothing_and_turning_it_off_gives_every_set_back() -> No
     node.step(Policy())
     assert all(r.actual == ALL for k, r in node.kernel.knobs.items() if k.kind is Kind.CPUS)
     assert not any(r.held for k, r in node.kernel.knobs.items() if k.kind is Kind.CPUS)
+
+
+def test_a_cpu_that_v1_took_from_the_agents_own_directories_is_there_again_when_it_is_back() -> None:
+    node = Node()
+    own = Knob(Kind.CPUS, "nodeagent/ls")
+    left = KnobReading(own, "0-6", nested=True, allowed=ALL, original=ALL, written="0-6")
+    node.kernel.knobs[own] = left
+    node.step()
+    assert node.cpus_of("nodeagent/ls") == CpuSet.parse(ALL)
+    node.step(Policy())
+    assert not node.kernel.knobs[own].held
 
 
 def test_batchs_cpus_change_no_more_often_than_the_policy_says() -> None:

@@ -195,3 +195,15 @@ def test_with_a_pod_that_binds_the_sets_of_all_pods_are_read(tree: Tree) -> None
     inner = {"a/db/c", "a/web/c"} if tree.version == 1 else set()
     assert found[Kind.CPUS] >= {"a", "a/db", "a/web", *inner}
     assert found[Kind.MIGRATE] == ({"a/db", "a/db/c"} if tree.version == 1 else set())
+
+
+def test_tasks_that_v1_moved_up_are_brought_back_when_their_set_holds_cpus_again(tree: Tree) -> None:
+    above = POD.rpartition("/")[0]
+    cpu = tree.root.parent / "cpu"
+    (cpu / POD / "cgroup.procs").write_text("11\n12\n")
+    tree.put(above, "cgroup.procs", "9\n11\n")
+    tree.put(POD, "cgroup.procs", "12\n")
+    tree.put(POD, "cpuset.cpus", "\n")
+    tree.knobs.read((CPUS,), {})
+    tree.knobs.apply([Change(CPUS, "", "2", "")])
+    assert tree.text("cgroup.procs") == ("11" if tree.version == 1 else "12\n")

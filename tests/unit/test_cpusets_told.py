@@ -142,3 +142,16 @@ def test_once_shows_sets_and_not_what_is_only_taken_note_of() -> None:
     text = as_text(Look(replace(tick, changes=(*tick.changes, noted)), ()))
     assert f"cpuset.cpus {tick.changes[0].knob.target}: 0-7 -> 2-3  [placement: away from LS]" in text
     assert "cpuset.mems" not in text
+
+
+def test_what_is_left_of_a_set_that_lost_offline_cpus_is_ours_when_they_are_back(tmp_path: Path) -> None:
+    originals = Originals(str(tmp_path), "boot")
+    change = Change(CPUS, "0-3", "2-3", "")
+    originals.intend([change], lambda _: 7)
+    originals.confirm([Outcome(change, "2-3")])
+    clipped = KnobReading(CPUS, "2", nested=True, original="0-2", written="2", allowed="0-2")
+    originals.follow([clipped])
+    assert dict(Originals(str(tmp_path), "boot").held) == {CPUS: Held(CPUS, 7, "0-3", "2")}
+    foreign = KnobReading(CPUS, "1", nested=True, original="0-3", written="2", allowed="0-3")
+    originals.follow([foreign])
+    assert originals.held[CPUS].written == "2"

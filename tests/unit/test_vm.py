@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,11 +13,11 @@ import pytest
 from tests.vm.__main__ import machine, parser
 from tests.vm.boot import home_of
 from tests.vm.guest import Guest
-from tests.vm.host import VmError, need
+from tests.vm.host import VmError, counter_khz, need
 from tests.vm.kernel import load_order
 from tests.vm.machine import Files, Machine, Mount, qemu_argv
 from tests.vm.project import ROOT, wanted
-from tests.vm.suite import CORE, FULL, LastLine, pytest_argv
+from tests.vm.suite import CORE, FULL, KINDS, PLACING, LastLine, pytest_argv, run
 
 FILES = Files(Path("/cache/root.ext4"), Path("/cache/kernel"), Path("/tmp/vms/a"))
 
@@ -99,11 +100,26 @@ def test_a_guest_gets_what_runs_and_not_what_checks_the_source() -> None:
     assert taken.count("--hash=sha256:") > len(names)
 
 
+def test_the_rate_of_the_counter_is_measured_the_same_twice() -> None:
+    first, second = counter_khz(), counter_khz()
+    assert first is None or (second is not None and abs(first - second) < first / 500)
+
+
 def test_the_core_is_there_and_part_of_the_whole() -> None:
-    assert all((ROOT / path).exists() for path in (*CORE, *FULL))
-    assert all(path.startswith(FULL) for path in CORE)
-    assert set(FULL) <= set(pytest_argv(core=False, more=()))
-    assert pytest_argv(core=True, more=("-x",))[-1] == "-x"
+    assert all((ROOT / path).exists() for path in (*CORE, *FULL, *PLACING))
+    assert all(path.startswith(FULL) for path in (*CORE, *PLACING))
+    assert set(FULL) <= set(pytest_argv(FULL, "", ()))
+    assert pytest_argv(CORE, "not kills", ("-x",))[-3:] == ["-k", "not kills", "-x"]
+
+
+def test_a_kind_of_machine_that_there_is_not_is_refused_before_anything_is_booted() -> None:
+    with pytest.raises(VmError, match="no v3; there are: v2, v1, hybrid"):
+        run(Machine(), ("v2", "v3"), short=True, more=())
+
+
+def test_every_kind_is_a_machine() -> None:
+    shapes = {name: replace(Machine(), **kind.changes).described() for name, kind in KINDS.items()}
+    assert len(set(shapes.values())) == len(KINDS)
 
 
 def test_the_last_line_is_kept_without_its_colours(capfdbinary: pytest.CaptureFixture[bytes]) -> None:

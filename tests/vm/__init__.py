@@ -5,7 +5,7 @@
   host.py     this machine's tools, errors, what is said      root.py    the Debian root image, made once
   machine.py  what a machine is made of -> QEMU's arguments   kernel.py  its kernel and modules, made once
   boot.py     start it, wait until it takes commands, end it  guest.py   run a command in it
-  project.py  this checkout as a guest can install it         suite.py   the live tests, mode by mode
+  project.py  this checkout as a guest can install it         suite.py   the live tests, kind by kind
   inside/     what is copied into the guest, and the tests that make sense only there
 
 Disks     A raw ext4 root, opened with snapshot=on: the cached file never changes, many machines share it.

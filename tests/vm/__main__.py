@@ -115,7 +115,11 @@ def _command_options(sub: argparse.ArgumentParser) -> None:
 
 def _test_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--short", action="store_true", help="v2 alone, and of the live tests the core alone")
-    sub.add_argument("--modes", type=lambda names: tuple(names.split(",")), help=f"({','.join(suite.MODES)})")
+    sub.add_argument(
+        "--modes",
+        type=lambda names: tuple(names.split(",")),
+        help=f"which machines ({','.join(suite.KINDS)})",
+    )
     sub.add_argument("pytest", nargs="*", help="for pytest, after --")
 
 
@@ -167,7 +171,7 @@ def main() -> int:
         print(*build(machine(given)), sep="\n")
         return 0
     if given.do == "test":
-        modes = given.modes or (("v2",) if given.short else suite.MODES)
+        modes = given.modes or (("v2",) if given.short else tuple(suite.KINDS))
         return suite.run(machine(given), modes, given.short, given.pytest)
     if given.do in ("run", "start"):
         return _boot(given)

@@ -19,11 +19,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from tests.vm import kernel, root
 from tests.vm.guest import Guest, alive
-from tests.vm.host import VmError, cache_dir, need, say, sh
+from tests.vm.host import VmError, cache_dir, counter_khz, need, say, sh
 from tests.vm.machine import Files, Machine, qemu_argv
 
 BOOT_TIMEOUT_S = 240.0
@@ -78,7 +79,7 @@ def boot(machine: Machine, name: str, lifetime_s: int | None = None) -> Guest:
         raise VmError(f"there is a machine {name} already: 'stop --name {name}' first") from None
     try:
         _make_disks(machine, files)
-        argv = qemu_argv(machine, files, os.urandom(16).hex())
+        argv = qemu_argv(_timed(machine), files, os.urandom(16).hex())
         _start(
             argv if lifetime_s is None else ["timeout", "-k", "5", str(lifetime_s), *argv],
             files.home,
@@ -93,6 +94,12 @@ def boot(machine: Machine, name: str, lifetime_s: int | None = None) -> Guest:
         raise
     say(f"{name} is up after {time.monotonic() - begin:.1f} s: {machine.described()}")
     return guest
+
+
+def _timed(machine: Machine) -> Machine:
+    """Told how fast its clock runs."""
+    khz = counter_khz()
+    return replace(machine, append=f"{machine.append} tsc_early_khz={khz}") if khz else machine
 
 
 def _make_disks(machine: Machine, files: Files) -> None:

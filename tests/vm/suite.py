@@ -1,7 +1,4 @@
-"""`make vm-test`: the live tests inside a guest, one boot for each cgroup mode, and what came out.
-
-All run what makes sense only in a guest (tests/vm/inside), v2 also all of tests/live, the others their core.
-"""
+"""`make vm-test`: the live tests inside guests, one boot for each kind of machine, and what came out."""
 
 from __future__ import annotations
 
@@ -9,23 +6,50 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from tests.vm import project
 from tests.vm.boot import booted
-from tests.vm.host import say
+from tests.vm.host import VmError, say
 from tests.vm.machine import Machine
 
-MODES = ("v2", "v1", "hybrid")
+INSIDE = "tests/vm/inside"  # what makes sense only in a guest
+FULL = ("tests/live", INSIDE)
 CORE = (
-    *(f"tests/live/test_{part}.py" for part in ("agent", "host", "knobs", "pages", "place", "reading")),
-    "tests/vm/inside",
+    *(
+        f"tests/live/test_{part}.py"
+        for part in ("agent", "cpusets_agent", "host", "knobs", "place", "reading")
+    ),
+    *(f"{INSIDE}/test_{part}.py" for part in ("machine", "placed", "systemd", "unit")),
 )
-FULL = ("tests/live", "tests/vm/inside")
-# Repetition: what it adds to the core does not depend on the mode.
-NOT_IN_CORE = "not fifty_kills"
+PLACING = (
+    "tests/live/test_cpusets_agent.py",
+    *(f"{INSIDE}/test_{n}.py" for n in ("hotplug", "machine", "pages", "placed")),
+)
+# Repetition: what it adds does not depend on the machine. In short, of systemd's units one test of each kind.
+ONCE = "not kills"
+SHORT = f"{ONCE} and (not test_systemd or reloads_undo or without_the_socket)"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What is changed of the machine that was asked for, and the tests that it runs."""
+
+    changes: Mapping[str, Any]
+    tests: tuple[str, ...]
+    chosen: str = ONCE
+
+
+KINDS = {
+    "v2": Kind({"cgroup": "v2"}, FULL, ""),
+    "v1": Kind({"cgroup": "v1"}, FULL),
+    "hybrid": Kind({"cgroup": "hybrid"}, FULL),
+    "4-nodes": Kind({"cgroup": "v2", "nodes": 4, "cores": 1, "threads": 2}, PLACING),
+    "odd-nodes": Kind({"cgroup": "v2", "memoryless": 1, "cpuless": 1}, PLACING),
+}
 ENVIRONMENT = {"NODEAGENT_TEST_SLOWNESS": "20", "NODEAGENT_TEST_VM": "1"}
 TEST_TIMEOUT_S = 900
 BOOT_LIMIT_S = 3600.0
@@ -35,7 +59,7 @@ BOOT_LIMIT_S = 3600.0
 class Result:
     """One boot: pytest's exit code, its last line, and how long what took."""
 
-    mode: str
+    kind: str
     code: int
     said: str
     boot_s: float
@@ -44,7 +68,7 @@ class Result:
 
     def __str__(self) -> str:
         times = f"boot {self.boot_s:.0f} s, install {self.install_s:.0f} s, tests {self.tests_s:.0f} s"
-        return f"{self.mode:6} {'ok    ' if self.code == 0 else 'FAILED'} {self.said} ({times})"
+        return f"{self.kind:9} {'ok    ' if self.code == 0 else 'FAILED'} {self.said} ({times})"
 
 
 @dataclass
@@ -67,39 +91,37 @@ class LastLine:
         return next((line.strip("= \r") for line in reversed(lines) if line.strip()), "said nothing")
 
 
-def pytest_argv(core: bool, more: Sequence[str]) -> list[str]:
-    """The command in the guest; `more` is for pytest."""
-    chosen = [*CORE, "-k", NOT_IN_CORE] if core else [*FULL]
-    fixed = [
-        "python3",
-        "-m",
-        "pytest",
-        "-p",
-        "no:cacheprovider",
-        f"--timeout={TEST_TIMEOUT_S}",
-        "--durations=10",
-    ]
-    return [*fixed, *chosen, *more]
+def pytest_argv(tests: Sequence[str], chosen: str, more: Sequence[str]) -> list[str]:
+    """The command in the guest; `chosen` is an expression over names, `more` is for pytest."""
+    fixed = ("-p", "no:cacheprovider", f"--timeout={TEST_TIMEOUT_S}", "--durations=10")
+    return ["python3", "-m", "pytest", *fixed, *tests, *(("-k", chosen) if chosen else ()), *more]
 
 
-def run(machine: Machine, modes: Sequence[str], short: bool, more: Sequence[str]) -> int:
-    """Boot, install, test for each mode (in the place of the machine's own); 0 when all passed."""
+def run(machine: Machine, kinds: Sequence[str], short: bool, more: Sequence[str]) -> int:
+    """Boot, install, test for each kind; 0 when all passed, VmError for a kind that there is not."""
+    if unknown := set(kinds) - set(KINDS):
+        raise VmError(f"no {', '.join(sorted(unknown))}; there are: {', '.join(KINDS)}")
     begin = time.monotonic()
-    results = [_one(replace(machine, cgroup=mode), short or mode != "v2", more) for mode in modes]
+    results = [_one(machine, kind, short, more) for kind in kinds]
     print("\n" + "\n".join(str(result) for result in results), flush=True)
     say(f"altogether {time.monotonic() - begin:.0f} s")
     return max(result.code for result in results)
 
 
-def _one(machine: Machine, core: bool, more: Sequence[str]) -> Result:
+def _one(machine: Machine, name: str, short: bool, more: Sequence[str]) -> Result:
+    kind = KINDS[name]
+    argv = pytest_argv(CORE, SHORT, more) if short else pytest_argv(kind.tests, kind.chosen, more)
     begin, output = time.monotonic(), LastLine()
     with tempfile.TemporaryDirectory(prefix="nodeagent-vm-") as work:
-        machine = replace(machine, mounts=(*machine.mounts, *project.mounts(Path(work))))
+        mounts = (*machine.mounts, *project.mounts(Path(work)))
+        machine = replace(machine, mounts=mounts, **kind.changes)
         with booted(machine) as guest:
             up = time.monotonic()
-            project.install(guest)
+            try:
+                project.install(guest)
+            except VmError as error:  # ours, not the machine's
+                return Result(name, 1, str(error), up - begin, time.monotonic() - up, 0.0)
             installed = time.monotonic()
-            argv = pytest_argv(core, more)
             code = guest.run(argv, BOOT_LIMIT_S, ENVIRONMENT, project.SOURCE_DIR, output)
     done = time.monotonic()
-    return Result(machine.cgroup, code, output.text, up - begin, installed - up, done - installed)
+    return Result(name, code, output.text, up - begin, installed - up, done - installed)

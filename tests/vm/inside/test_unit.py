@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
 
 import pytest
 
 from nodeagent.model.pod import OWN_TIER
-from tests.live.running import SPIN, cpu_file, executed, quota_cores, unique, until
-from tests.vm.inside.guest import ONLY_HERE, output
+from tests.live.running import SPIN, cpu_file, executed, held_set, quota_cores, unique, until
+from tests.vm.inside.guest import ONLY_HERE, QUIET_TICKS, output, sets_of, ticks_of
 
 pytestmark = ONLY_HERE
 RUN_DIR = Path("/run/nodeagent")
+METRICS = "http://127.0.0.1:9464/metrics"
 CONFIG = Path("/etc/nodeagent/nodeagent.toml")
 
 
@@ -25,6 +30,13 @@ def shown(name: str) -> str:
 def said() -> str:
     """The journal of this start and of those before it."""
     return output("journalctl", "--unit", "nodeagent", "--output", "cat", "--no-pager")
+
+
+def ticks() -> float:
+    """How many there were since the start; 0 before."""
+    with contextlib.suppress(URLError), urlopen(METRICS) as page:
+        return ticks_of(page.read().decode())
+    return 0.0
 
 
 def idle() -> str:
@@ -74,6 +86,30 @@ def test_reload_takes_the_file_that_was_written_meanwhile(pod: str) -> None:
     output("systemctl", "reload", "nodeagent")
     until(lambda: "config.refused" in said(), "the bad file is refused")
     assert shown("ActiveState") == "active"
+
+
+@pytest.fixture
+def placed(pod: str) -> Iterator[tuple[str, ...]]:
+    """The cgroups of a bound pod, the Batch pod and its tier, under a unit that keeps what it has set."""
+    CONFIG.write_text('[agent]\non_exit = "keep"\n[numa]\nplacement = true\n')
+    output("systemctl", "restart", "nodeagent")
+    bound, batch = unique("placed"), f"{OWN_TIER}/{pod}"
+    with executed(RUN_DIR, "ls", bound, "sleep 3600", "--numa", "bind", "--cpus", "1"):
+        until(lambda: not held_set(f"nodeagent/ls/{bound}") & held_set(batch), "own cores")
+        yield f"nodeagent/ls/{bound}", batch, OWN_TIER
+        CONFIG.unlink()
+        output("systemctl", "restart", "nodeagent")
+
+
+def test_a_restart_moves_no_pod_when_the_file_says_keep(placed: tuple[str, ...]) -> None:
+    def restarted() -> bool:
+        assert sets_of(placed) == before
+        return restart.poll() is not None and ticks() > QUIET_TICKS
+
+    before, main = sets_of(placed), shown("MainPID")
+    with subprocess.Popen(["systemctl", "restart", "nodeagent"]) as restart:
+        until(restarted, "some ticks of the next one")
+    assert shown("MainPID") != main
 
 
 def test_after_kill_9_systemd_gives_back_first_and_then_starts_it_again(pod: str) -> None:
