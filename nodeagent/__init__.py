@@ -6,7 +6,7 @@
     apply(host, changes) -> (Outcome, ...)        kernel/         I/O
     record(journal, tick)   report(tick)          journal rpc/ report/
 
-Imports point down: cli -> loop -> {core.decide, kernel, pods, rpc, journal, report, config}, and
+Imports point down: cli -> loop -> {core.decide, kernel, units, pods, rpc, journal, report, config}, and
 core.decide -> detect | enforce -> core.* -> model. `model core detect enforce` do no I/O and read no
 clock; kernel, pods, rpc, journal and report import model, never core. import-linter proves it.
 

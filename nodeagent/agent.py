@@ -21,6 +21,7 @@ from nodeagent.config import Config
 from nodeagent.core.histogram import CPU, MEMORY
 from nodeagent.host import Host
 from nodeagent.journal import Journal
+from nodeagent.keep import Keeper
 from nodeagent.kernel.node_lock import NodeLock
 from nodeagent.kernel.own import resident_bytes
 from nodeagent.lock import Lock
@@ -89,11 +90,14 @@ class Agent:
         self._metrics = Metrics(__version__, max_series=settings.http.max_series)
         self._journal = Journal(state_dir, settings.journal.max_bytes, settings.journal.segment_bytes)
         stack.callback(self._journal.close)
+        self._keeper = Keeper(settings.agent.host_root, host.hierarchies.versions, originals)
+        host.knobs.gives = self._keeper.gives
+        host.keeper = self._keeper if self._writes else None
         self._publish = self._serve(stack)
         self._loop = Loop(
             host,
             originals,
-            Writer(host, originals) if self._writes else write_nothing,
+            Writer(host, originals, self._keeper) if self._writes else write_nothing,
             policy=self._config.policy,
             memory=Memory(online=saved.online, lent=saved.lent),
             listener=self,
@@ -177,10 +181,11 @@ class Agent:
 
     def _give_back(self, host: Host) -> None:
         try:
-            done = give_back(self._originals, host.knobs)
+            done = give_back(self._originals, host.knobs, self._keeper)
         except AgentError as error:
             log.error("giveback.failed", error=str(error), hint="nodeagent restore")
             return
+        self._tell_of_systemd()
         for knob, why in done.failed:
             log.warning("giveback.refused", knob=str(knob), error=why)
         for reading in done.left:
@@ -203,6 +208,7 @@ class Agent:
         for warning in self._originals.warnings:
             log.warning("originals", why=warning)
         self._originals.warnings.clear()
+        self._tell_of_systemd()
         for event in events(self._before, tick):
             getattr(log, event.level)(event.name, **event.keys)
         self._before = tick
@@ -210,6 +216,11 @@ class Agent:
             publish(tick)
         if self._show is not None:
             self._show(tick, duration_s)
+
+    def _tell_of_systemd(self) -> None:
+        for news in self._keeper.news:
+            log.warning("systemd", why=news)
+        self._keeper.news.clear()
 
     def _record(self, tick: Tick, policy: Policy, memory: Memory) -> None:
         was = self._journal.stopped

@@ -9,6 +9,7 @@ import select
 import time
 from collections.abc import Iterable, Mapping
 
+from nodeagent.keep import Keeper
 from nodeagent.kernel.foreign import ForeignFiles
 from nodeagent.kernel.knobs import Knobs
 from nodeagent.kernel.mounts import find_hierarchies
@@ -25,6 +26,8 @@ from nodeagent.model.settings import AgentSettings
 from nodeagent.model.snapshot import Snapshot
 from nodeagent.pods.claims import read_claims
 from nodeagent.pods.recognise import recognise, tiers
+from nodeagent.units.bus import reachable
+from nodeagent.units.names import is_unit
 
 WALKS_PER_TICK = 4  # where cgroups come without end, the next tick goes on
 
@@ -42,6 +45,9 @@ class Host:
         self._settings = settings
         self._reader = NodeReader(settings.host_root, slow_tick_s=settings.slow_tick_s)
         self.knobs = Knobs(self.hierarchies)
+        if reachable(settings.host_root):
+            self.knobs.gives = is_unit
+        self.keeper: Keeper | None = None  # where the agent writes: has systemd keep what it wrote
         self._foreign = ForeignFiles(self.hierarchies, settings.host_root, settings.kubelet_dir)
         self._watch = CgroupWatch()
         self._triggers = Triggers(

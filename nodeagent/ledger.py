@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Iterable
 from typing import TypeGuard
 
-from nodeagent.model.plan import Held, Kind, Knob, Value, sound
+from nodeagent.model.plan import Held, Kept, Kind, Knob, Value, sound
 
 _KINDS = frozenset(kind.value for kind in Kind)
 
@@ -15,7 +15,10 @@ _KINDS = frozenset(kind.value for kind in Kind)
 def fields(knob: Knob, held: Held | None) -> list[object]:
     """What the line of a knob says; without `held` that it was given back."""
     name: list[object] = [knob.kind.value, knob.target]
-    return name if held is None else [*name, held.inode, held.original, held.written, held.pending]
+    if held is None:
+        return name
+    kept = () if held.kept is None else ([held.kept.value, held.kept.found, held.kept.ours],)
+    return [*name, held.inode, held.original, held.written, held.pending, *kept]
 
 
 def line(values: list[object]) -> bytes:
@@ -44,12 +47,22 @@ def replayed(lines: Iterable[bytes]) -> tuple[dict[Knob, Held], int]:
         match parsed(each):
             case [str(kind), str(target)] if kind in _KINDS:
                 held.pop(Knob(Kind(kind), target), None)
-            case [str(kind), str(target), int(inode), *values] if _sound(values, kind):
+            case [str(kind), str(target), int(inode), a, b, c, *more] if _sound(values := [a, b, c], kind):
                 knob = Knob(Kind(kind), target)
-                held[knob] = Held(knob, inode, *values)
+                original, written, pending = values
+                kept = _kept(more, knob.kind)
+                held[knob] = Held(knob, inode, original, written, pending, kept)
+                bad += bool(more) and kept is None
             case _:
                 bad += 1
     return held, bad
+
+
+def _kept(values: list[object], kind: Kind) -> Kept | None:
+    match values:
+        case [[(float() | str()) as value, (float() | str()) as found, bool(ours)]]:
+            return Kept(value, found, ours) if sound(kind, value) and sound(kind, found) else None
+    return None
 
 
 def _sound(values: list[object], kind: str) -> TypeGuard[list[Value]]:

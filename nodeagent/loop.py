@@ -17,6 +17,7 @@ from nodeagent.core import tidied
 from nodeagent.core.decide import decide
 from nodeagent.core.diff import diff
 from nodeagent.host import Host
+from nodeagent.keep import Keeper
 from nodeagent.model.decision import Memory, Tick
 from nodeagent.model.errors import AgentError, Failed
 from nodeagent.model.placement import Tidied
@@ -52,9 +53,10 @@ class Listener(Protocol):
 class Writer:
     """Writes changes so that a crash at any instant can be undone: remember, write, confirm."""
 
-    def __init__(self, host: Host, originals: Originals) -> None:
+    def __init__(self, host: Host, originals: Originals, keeper: Keeper) -> None:
         self._host = host
         self._originals = originals
+        self._keeper = keeper
 
     def __call__(self, changes: Sequence[Change]) -> tuple[Outcome, ...]:
         """An original that cannot be made durable keeps its knob from being written; the others go on."""
@@ -65,6 +67,8 @@ class Writer:
             held = self._originals.held
             refused = tuple(Outcome(c, None, str(failed)) for c in changes if c.knob not in held)
             noted = self._originals.intend([c for c in changes if c.knob in held], self._host.inode)
+        self._keeper.begin(noted)
+        self._keeper.release(dict.fromkeys(change.knob for change in noted if change.gives_back))
         outcomes = self._host.apply(noted)
         self._originals.confirm(outcomes)
         return outcomes + refused
@@ -108,6 +112,7 @@ class Loop:
             told = error if isinstance(error, AgentError) else Failed(f"cannot read the node: {error}")
             self._listener.skipped(told)
             return None
+        self._originals.move(snapshot.knobs, self._host.inode)
         self._seq += 1
         self._originals.follow(snapshot.knobs)
         before = self.memory
@@ -119,6 +124,8 @@ class Loop:
         changes = diff(plan, snapshot.knobs, decision.yielded)
         tick = Tick(snapshot, decision, changes, self._write(changes) if changes else ())
         self._forget_vanished({r.knob for r in snapshot.knobs})
+        if self._host.keeper is not None:
+            self._host.keeper.follow(snapshot.knobs, tick.outcomes)
         self._listener.ticked(tick, self.policy, before, time.monotonic() - began)
         for wish in wishes:
             wish.answer(self._came_of(wish, tick, before))
@@ -158,4 +165,7 @@ class Loop:
     def _forget_vanished(self, read: set[object]) -> None:
         missing = {knob: held for knob, held in self._originals.held.items() if knob not in read}
         if missing:
-            self._originals.forget(self._host.vanished(missing))
+            gone = self._host.vanished(missing)
+            keeper = self._host.keeper
+            kept = keeper.release(dict.fromkeys(gone)) if keeper is not None else ()
+            self._originals.forget(knob for knob in gone if knob not in kept)

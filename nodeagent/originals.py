@@ -4,6 +4,7 @@ Append-only lines "CRC32 JSON", each the whole state of one knob, so the last li
 
     1c291ca3 ["nodeagent originals", 1, "BOOT ID"]
     7ef0a7d1 ["cpu.quota", "nodeagent/batch", INODE, ORIGINAL, WRITTEN, PENDING]
+    3fd1c09b ["cpu.quota", "batch.slice", INODE, ORIGINAL, WRITTEN, null, [KEPT, FOUND, true]]  by systemd
     5cf8a90e ["cpuset.cpus", "nodeagent/batch", INODE, "0-3", "2-3", null]
     9d2b5c11 ["cpu.quota", "nodeagent/batch"]                               given back
 
@@ -26,7 +27,7 @@ from msgspec.structs import replace
 
 from nodeagent.ledger import fields, line, parsed, replayed
 from nodeagent.model.errors import Failed
-from nodeagent.model.plan import Change, Held, Knob, KnobReading, Outcome, joined
+from nodeagent.model.plan import Change, Held, Kept, Knob, KnobReading, Outcome, joined
 
 NAME = "originals.jsonl"
 TITLE, VERSION = "nodeagent originals", 1
@@ -80,7 +81,8 @@ class Originals:
                 known[change.knob] = _onward(held, change)
             else:
                 original = change.old if change.inherited is None else change.inherited
-                fresh[change.knob] = Held(change.knob, inode, original, None, change.new)
+                kept = None if held is None else held.kept
+                fresh[change.knob] = Held(change.knob, inode, original, None, change.new, kept)
         if known:
             self._try(known)
         if fresh:
@@ -113,6 +115,29 @@ class Originals:
         }
         if left:
             self._try(left)
+
+    def keep(self, kept: Mapping[Knob, Kept | None]) -> None:
+        """Note what systemd keeps for held knobs, before it is told so. Failed when it cannot be durable."""
+        held = {knob: self._held[knob] for knob in kept if knob in self._held}
+        update = {knob: replace(was, kept=kept[knob]) for knob, was in held.items()}
+        try:
+            first = any(was.kept is None and kept[knob] is not None for knob, was in held.items())
+            self._write(update, durable=first)
+        except OSError as error:
+            raise self._failed(error) from error
+        self._take(update)
+
+    def move(self, readings: Iterable[KnobReading], inode_of: Callable[[Knob], int | None]) -> None:
+        """Held knobs whose unit has a new cgroup, begun with our value, are held in that one."""
+        moved: dict[Knob, Held | None] = {}
+        for reading in readings:
+            held = self._held.get(reading.knob) if reading.held else None
+            if held is not None and held.kept is not None:
+                inode = inode_of(reading.knob)
+                if inode not in (None, held.inode):
+                    moved[reading.knob] = replace(held, inode=inode, written=reading.written, pending=None)
+        if moved:
+            self._try(moved)
 
     def forget(self, knobs: Iterable[Knob]) -> None:
         """These are no longer ours: the cgroup is gone, or somebody else has taken the knob over."""
@@ -241,10 +266,13 @@ def _onward(held: Held, change: Change) -> Held:
 
 def _settled(held: Held, outcome: Outcome) -> Held | None:
     if outcome.ok:
-        return None if outcome.change.gives_back else replace(held, written=outcome.found, pending=None)
+        given_back = outcome.change.gives_back
+        if given_back and held.kept is None:
+            return None
+        return replace(held, written=None if given_back else outcome.found, pending=None)
     if outcome.found != outcome.change.old:
         return held  # unreadable, or half done: both values may be there
-    return None if held.written is None else replace(held, pending=None)
+    return None if held.written is None and held.kept is None else replace(held, pending=None)
 
 
 def _append(file: int, data: bytes) -> int:

@@ -13,13 +13,14 @@ import msgspec
 from msgspec import Struct
 
 from nodeagent.core.diff import diff, left_alone
+from nodeagent.keep import Keeper
 from nodeagent.kernel.knobs import Knobs
 from nodeagent.kernel.mounts import find_hierarchies
 from nodeagent.kernel.reader import boot_id
 from nodeagent.kernel.targets import around
 from nodeagent.lock import Lock
 from nodeagent.model.errors import Failed
-from nodeagent.model.plan import Knob, KnobReading, Outcome, shown
+from nodeagent.model.plan import Held, Knob, KnobReading, Outcome, shown
 from nodeagent.originals import Originals
 
 PASSES = 3  # a value held up by one above it needs another pass
@@ -45,37 +46,47 @@ def restore(state_dir: str, host_root: str = "/") -> Restored:
         raise Failed(f"{state_dir}: no such directory", hint="name the agent's state directory")
     with Lock(state_dir):
         originals = Originals(state_dir, boot_id(host_root))
-        knobs = Knobs(find_hierarchies(host_root))
+        hierarchies = find_hierarchies(host_root)
+        knobs = Knobs(hierarchies)
+        keeper = Keeper(host_root, hierarchies.versions, originals)
+        knobs.gives = keeper.gives
         try:
-            return give_back(originals, knobs)
+            return give_back(originals, knobs, keeper)
         finally:
             knobs.close()
             originals.close()
 
 
-def give_back(originals: Originals, knobs: Knobs) -> Restored:
-    """Put back what `originals` holds, in an order that the kernel accepts."""
+def give_back(originals: Originals, knobs: Knobs, keeper: Keeper | None = None) -> Restored:
+    """Put back what `originals` holds, in an order that the kernel accepts; without `keeper` files alone."""
+    keeper = keeper or Keeper("/", {}, originals)
     gone: list[Knob] = []
     left: list[KnobReading] = []
     tried: dict[Knob, Outcome] = {}
     for _ in range(PASSES):
         readings = knobs.read(_with_those_around(originals.held), originals.held)
-        gone += knobs.vanished(originals.held)
-        left += left_alone({}, readings)
-        originals.forget([*gone, *(reading.knob for reading in left)])
+        originals.move(readings, knobs.inode)
+        theirs = {reading.knob: reading for reading in left_alone({}, readings)}
+        ends = dict.fromkeys(knobs.vanished(originals.held)) | {k: r.actual for k, r in theirs.items()}
+        stuck = keeper.release(ends, leaving=True)
+        ends = {knob: end for knob, end in ends.items() if knob not in stuck}
+        gone += [knob for knob in ends if knob not in theirs]
+        left += [reading for knob, reading in theirs.items() if knob in ends]
+        originals.forget(ends)
         changes = originals.intend(diff({}, readings), knobs.inode)
+        keeper.release(dict.fromkeys(c.knob for c in changes if c.gives_back), leaving=True)
         outcomes = knobs.apply(changes)
         originals.confirm(outcomes)
         tried |= {outcome.change.knob: outcome for outcome in outcomes}
         if not originals.held:
             break
-    failed = {knob: _reason(tried.get(knob)) for knob in originals.held}
+    failed = {knob: _reason(tried.get(knob), held) for knob, held in originals.held.items()}
     return Restored(
         put_back=tuple(outcome for knob, outcome in tried.items() if outcome.ok and knob not in failed),
         left=tuple(left),
         gone=tuple(gone),
         failed=tuple(failed.items()),
-        warnings=tuple(originals.warnings),
+        warnings=(*originals.warnings, *keeper.news),
     )
 
 
@@ -84,7 +95,9 @@ def _with_those_around(held: Iterable[Knob]) -> set[Knob]:
     return {Knob(knob.kind, path) for knob in held for path in (*around([knob.target]), knob.target)}
 
 
-def _reason(last: Outcome | None) -> str:
+def _reason(last: Outcome | None, held: Held) -> str:
+    if held.kept is not None and (last is None or last.ok):
+        return "systemd still keeps our value; try again when it answers"
     if last is None:
         return "it cannot be read"
     return last.error or f"only {shown(last.change.new)} fits below what is above it"

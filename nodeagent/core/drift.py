@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from msgspec.structs import replace
+
 from nodeagent.model.decision import Drift
 from nodeagent.model.plan import Knob, KnobReading
 from nodeagent.model.policy import DriftPolicy, OnDrift
@@ -40,5 +42,7 @@ def _next(now: float, reading: KnobReading, last: Drift | None, policy: DriftPol
     waiting = now < last.quiet_until or (policy.on_drift is OnDrift.YIELD and last.found == reading.actual)
     if waiting:
         return last
+    if last.quiet_until > last.last and last.found == reading.actual:
+        return replace(last, quiet_until=last.last)  # the wait is over: what it was for is written now
     wait_s = min(policy.backoff_max_s, policy.backoff_s * 2.0 ** min(last.count - 1, 30))
     return Drift(reading.knob, last.count + 1, now, now + wait_s, reading.actual)

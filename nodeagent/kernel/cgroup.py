@@ -126,6 +126,10 @@ class KnobCgroup(Cgroup):
         """Unsupported when this cgroup has no such knob, else Gone, Garbled or Refused."""
         raise NotImplementedError
 
+    def unset(self, kind: Kind) -> Found:
+        """What holds in this cgroup while the controller is off in it; Unsupported where it cannot be."""
+        raise Unsupported(f"{self.path} has no {kind.value}")
+
     def write(self, kind: Kind, value: Value) -> Value:
         """Set it; answers what was written. Refused when the kernel does not take it, else as for `read`."""
         raise NotImplementedError

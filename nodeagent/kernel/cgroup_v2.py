@@ -8,12 +8,14 @@ from __future__ import annotations
 import math
 
 from nodeagent.kernel.cgroup import Count, Flag, Found, Interface, count
-from nodeagent.kernel.cpu import CpuCgroup
+from nodeagent.kernel.cpu import MAX_QUOTA_US, MIN_QUOTA_US, CpuCgroup
 from nodeagent.kernel.cpuset import CpusetCgroup, Listed
 from nodeagent.kernel.files import read_whole
 from nodeagent.model.cpuset import canonical
-from nodeagent.model.errors import Refused, Unsupported
-from nodeagent.model.plan import Kind, Value
+from nodeagent.model.errors import Gone, Refused, Unsupported
+from nodeagent.model.plan import DEFAULT_WEIGHT, Kind, Value
+
+DEFAULT_PERIOD_US = 100_000  # Linux kernel/sched/core.c: default_cfs_period
 
 # The numbers are the kernel's own: the same in every mount of /sys.
 POSSIBLE = {
@@ -50,6 +52,15 @@ class CpuV2(CpuCgroup):
     def bandwidth(self) -> tuple[float, int]:
         return self.max
 
+    def unset(self, kind: Kind) -> Found:
+        if kind is Kind.CPU_QUOTA:
+            low, high = MIN_QUOTA_US / DEFAULT_PERIOD_US, MAX_QUOTA_US / DEFAULT_PERIOD_US
+            return Found(math.inf, DEFAULT_PERIOD_US, low, high)
+        if kind is Kind.CPU_WEIGHT:
+            scale = self.default_weight
+            return Found(DEFAULT_WEIGHT, scale, self.min_weight / scale, self.max_weight / scale)
+        return super().unset(kind)
+
     def set_bandwidth(self, quota_us: float, period_us: int) -> None:
         self.max = (quota_us, period_us)
 
@@ -73,6 +84,23 @@ class CpusetV2(CpusetCgroup):
                 raise
         possible = read_whole(POSSIBLE[kind], self.max_bytes)
         return super().write(kind, canonical(possible.decode("ascii", "replace")) or "")
+
+    def unset(self, kind: Kind) -> Found:
+        if kind not in (Kind.CPUS, Kind.MEMS):
+            return super().unset(kind)
+        return Found("", effective=self._above(kind))
+
+    def _above(self, kind: Kind) -> str:
+        """The effective set of the nearest cgroup that has one; the root always has."""
+        name = "cpuset.cpus.effective" if kind is Kind.CPUS else "cpuset.mems.effective"
+        path = self.path
+        while path := path.rpartition("/")[0]:
+            try:
+                text = read_whole(f"{path}/{name}", self.max_bytes).decode("ascii", "replace")
+            except Gone:
+                continue
+            return canonical(text) or ""
+        raise Unsupported(f"{self.path}: no {name} above it")
 
     cpus = Listed("cpuset.cpus")
     cpus_effective = Listed("cpuset.cpus.effective")

@@ -7,14 +7,14 @@ cgroup that was read, and each write is read back.
 from __future__ import annotations
 
 import resource
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
-from nodeagent.kernel.cgroup import KnobCgroup, inode_of
+from nodeagent.kernel.cgroup import Found, KnobCgroup, inode_of
 from nodeagent.kernel.cgroup_v1 import CpusetV1, CpuV1
 from nodeagent.kernel.cgroup_v2 import CpusetV2, CpuV2
 from nodeagent.kernel.mounts import Hierarchies
-from nodeagent.kernel.remember import reading, same
+from nodeagent.kernel.remember import reading, same, whole_percents
 from nodeagent.kernel.strays import bring_back
 from nodeagent.kernel.targets import cpu_knobs, cpuset_knobs
 from nodeagent.model.errors import AgentError, Garbled, Gone, Refused, Unsupported
@@ -38,6 +38,7 @@ class Knobs:
 
     `misses` counts what the last `read` could not read, by kind: "garbled", "gone", "refused". With more
     than `max_kept` cgroups (default: what a quarter of RLIMIT_NOFILE allows) only directories stay open.
+    Where `gives` says that systemd turns a controller on when asked, a knob without a file reads as unset.
     """
 
     def __init__(self, hierarchies: Hierarchies, *, max_kept: int | None = None) -> None:
@@ -49,6 +50,7 @@ class Knobs:
         self._cgroups: dict[Place, KnobCgroup] = {}
         self._absent: set[Knob] = set()
         self._max_kept = _affordable() if max_kept is None else max_kept
+        self.gives: Callable[[str], bool] = lambda _path: False
         self.misses: dict[str, int] = {}
 
     def targets_for(
@@ -163,7 +165,7 @@ class Knobs:
         if cgroup is None:
             return None
         try:
-            found = cgroup.read(knob.kind)
+            found = self._found(cgroup, knob)
         except Unsupported:
             self._absent.add(knob)
             return None
@@ -172,8 +174,17 @@ class Knobs:
             return None
         if len(self._cgroups) > self._max_kept:
             cgroup.drop_kept()
-        same = memory is not None and memory.inode == cgroup.inode
+        same = memory is not None and (memory.inode == cgroup.inode or memory.lasts(found.actual))
         return reading(knob, found, memory if same else None, allowed)
+
+    def _found(self, cgroup: KnobCgroup, knob: Knob) -> Found:
+        if not self.gives(knob.target):
+            return cgroup.read(knob.kind)
+        try:
+            found = cgroup.read(knob.kind)
+        except Unsupported:
+            found = cgroup.unset(knob.kind)
+        return whole_percents(found) if knob.kind is Kind.CPU_QUOTA else found
 
     def _apply(self, change: Change) -> Outcome:
         cgroup = self._cgroup(_place(change.knob))
@@ -181,13 +192,13 @@ class Knobs:
             return Outcome(change, None, f"{change.knob}: the cgroup is gone")
         error, written = "", change.new
         try:
-            if change.new != change.old:
+            if change.new != change.old and not self._is_unset(cgroup, change):
                 written = cgroup.write(change.knob.kind, change.new)
                 self._bring_back(change)
         except AgentError as refused:
             error = f"{refused} ({refused.hint})" if refused.hint else str(refused)
         try:
-            found = cgroup.read(change.knob.kind)
+            found = self._found(cgroup, change.knob)
         except AgentError as unreadable:
             return Outcome(change, None, error or str(unreadable))
         if not error and not same(found, written):
@@ -200,6 +211,16 @@ class Knobs:
         emptied = change.knob.kind is Kind.CPUS and change.old == ""
         if emptied and cpu is not None and cpuset is not None and cpuset.version == 1:
             bring_back(cpu.root, cpuset.root, change.knob.target)
+
+    def _is_unset(self, cgroup: KnobCgroup, change: Change) -> bool:
+        """True when systemd, having been told, took the file itself away: no file, no limit."""
+        if not change.gives_back or not self.gives(change.knob.target):
+            return False
+        try:
+            cgroup.read(change.knob.kind)
+        except Unsupported:
+            return cgroup.unset(change.knob.kind).actual == change.new
+        return False
 
     def _missed(self, error: AgentError) -> bool:
         kind = _MISSES.get(type(error))

@@ -50,6 +50,11 @@ class Hierarchies(Struct, frozen=True):
         return "hybrid" if 2 in versions else "v1"
 
     @property
+    def versions(self) -> dict[str, int]:
+        """Of each controller, the version of its hierarchy."""
+        return {controller: at.version for controller, at in self.roots.items()}
+
+    @property
     def walk(self) -> Hierarchy:
         """The hierarchy in which pods are looked for: cpu's, else the next best one. Unsupported if none."""
         for controller in ("cpu", "cpuacct", "memory"):

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 from msgspec.structs import replace
 
 from nodeagent.kernel.cgroup import Found
 from nodeagent.model.cpuset import common
 from nodeagent.model.plan import Held, Knob, KnobReading, Value
+
+PERCENT = 100
 
 
 def reading(knob: Knob, found: Found, memory: Held | None, allowed: str) -> KnobReading:
@@ -51,3 +55,13 @@ def same(found: Found, value: Value) -> bool:
     if found.actual == value or isinstance(found.actual, str) or isinstance(value, str):
         return found.actual == value
     return abs(found.actual - value) * found.scale < 0.5
+
+
+def whole_percents(quota: Found) -> Found:
+    """`quota` of a unit, to be set in hundredths of a core: systemd keeps no finer ones over a reload.
+
+    What it writes down of CPUQuotaPerSecUSec is cut to whole percents (systemd, src/core/dbus-cgroup.c).
+    """
+    if quota.scale % PERCENT:
+        return quota  # then it cannot be exact anyway
+    return quota._replace(scale=PERCENT, low=math.ceil(quota.low * PERCENT - 1e-9) / PERCENT)

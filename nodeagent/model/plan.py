@@ -85,10 +85,22 @@ class KnobReading(Struct, frozen=True, gc=False):
         return self.held and (not self.drifted or self.actual == self.original)
 
 
+class Kept(Struct, frozen=True, gc=False):
+    """What systemd was told to write, whenever it writes the knob of a unit, and what it would have written.
+
+    `ours`: nobody else had told it anything until the next boot.
+    """
+
+    value: Value
+    found: Value
+    ours: bool
+
+
 class Held(Struct, frozen=True, gc=False):
     """What the agent remembers of a knob it has touched: durable, so that a crash can be undone.
 
-    `inode` is that of the cgroup directory: a cgroup re-created under the same name is another one.
+    `inode` is that of the cgroup directory: a cgroup re-created under the same name is another one, unless
+    systemd has put there what it keeps for us (`lasts`).
     """
 
     knob: Knob
@@ -96,15 +108,25 @@ class Held(Struct, frozen=True, gc=False):
     original: Value
     written: Value | None = None
     pending: Value | None = None
+    kept: Kept | None = None
+
+    @property
+    def wanted(self) -> Value:
+        """What the knob has while nobody else writes it."""
+        return self.original if self.written is None else self.written
+
+    def lasts(self, actual: Value) -> bool:
+        """True when a new cgroup of the unit has begun with our value: then it is held as the old one was."""
+        return self.kept is not None and self.kept.value == actual
 
     def explains(self, actual: Value) -> bool:
         """True when `actual` is our doing: untouched, written, or left by a write that was cut short.
 
         A weight leaves idle in two writes, and the kernel puts the default weight in between. A set may go by
-        way of the union of both.
+        way of the union of both. Systemd may have put back what it keeps for us, which changes less often.
         """
-        ours = self.original if self.written is None else self.written
-        if actual in (ours, self.pending):
+        ours = self.wanted
+        if actual in (ours, self.pending) or self.lasts(actual):
             return True
         if isinstance(ours, str) and isinstance(self.pending, str):
             return actual == union(ours, self.pending)

@@ -23,7 +23,7 @@ CORE = (
         f"tests/live/test_{part}.py"
         for part in ("agent", "cpusets_agent", "host", "knobs", "place", "reading")
     ),
-    *(f"{INSIDE}/test_{part}.py" for part in ("machine", "placed", "unit")),
+    *(f"{INSIDE}/test_{part}.py" for part in ("machine", "placed", "systemd", "unit")),
 )
 PLACING = (
     "tests/live/test_cpusets_agent.py",
@@ -31,6 +31,9 @@ PLACING = (
 )
 # Repetition: what it adds does not depend on the machine.
 ONCE = "not kills"
+SHORT = (
+    f"{ONCE} and (not test_systemd or reloads_undo or without_the_socket)"  # of systemd's, one of each kind
+)
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,7 @@ def run(machine: Machine, kinds: Sequence[str], short: bool, more: Sequence[str]
 
 def _one(machine: Machine, name: str, short: bool, more: Sequence[str]) -> Result:
     kind = KINDS[name]
-    argv = pytest_argv(CORE, ONCE, more) if short else pytest_argv(kind.tests, kind.chosen, more)
+    argv = pytest_argv(CORE, SHORT, more) if short else pytest_argv(kind.tests, kind.chosen, more)
     begin, output = time.monotonic(), LastLine()
     with tempfile.TemporaryDirectory(prefix="nodeagent-vm-") as work:
         mounts = (*machine.mounts, *project.mounts(Path(work)))

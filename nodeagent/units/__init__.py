@@ -1,0 +1,7 @@
+"""systemd's side of a cgroup: which unit it is, and the unit properties that a daemon-reload writes again.
+
+names -> cgroup path to unit, pure      properties -> knob value to property and back, pure
+bus   -> systemd's private socket       dropins    -> the files that systemd keeps set properties in
+
+Invariant: nothing here decides; every call is bounded in time, and without systemd nothing is imported.
+"""
