@@ -53,7 +53,9 @@ def _source(work: Path) -> Path:
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", source)
     argv = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(source / "dist")]
-    subprocess.run(argv, cwd=ROOT, stdout=subprocess.DEVNULL, check=True)  # a failure is ours: no VmError
+    built = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
+    if built.returncode:  # our fault, not the machine's: no VmError
+        raise SystemExit(f"vm: the wheel cannot be built:\n{built.stderr[-3000:]}")
     return source
 
 
