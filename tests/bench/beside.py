@@ -17,11 +17,11 @@ import psutil
 from nodeagent.kernel.mounts import find_hierarchies
 from nodeagent.model.pod import OWN_ROOT, OWN_TIER
 from tests.bench.open_loop import Latencies, schedule, send
-from tests.live.running import SPIN, executed, unique, until
+from tests.live.running import SLOWNESS, SPIN, executed, unique, until
 
 SERVER = Path(__file__).with_name("request_server.py")
 CPUS = len(os.sched_getaffinity(0))
-WORK_MS = 2.0
+WORK_MS = 2.0 * max(1.0, SLOWNESS / 2)  # the client, too, is slower when emulated
 LOAD_RATIO = 0.3  # of what the server's processes could serve, each on a CPU of its own
 WARM_S, MEASURED_S = 4.0, 15.0
 QUIET_RATIO = 0.15  # of the CPUs; the client takes some of it

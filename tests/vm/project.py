@@ -52,7 +52,10 @@ def _source(work: Path) -> Path:
     for name in ("tests", "systemd"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", source)
-    sh(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", source / "dist", cwd=ROOT)
+    argv = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(source / "dist")]
+    built = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
+    if built.returncode:  # our fault, not the machine's: no VmError
+        raise SystemExit(f"vm: the wheel cannot be built:\n{built.stderr[-3000:]}")
     return source
 
 
