@@ -89,7 +89,13 @@ def once(path: str | None, overrides: Sequence[str], output: str) -> None:
     show_default=True,
     help="Inside batch: who is cut first (low) and last (high).",
 )
-@click.option("--cpus", metavar="N", help="CPU request in cores; the weight among batch pods.")
+@click.option("--cpus", metavar="N", help="CPU request in cores; the weight among pods of its class.")
+@click.option(
+    "--cpu-limit",
+    metavar="N",
+    help="CPU limit in cores. With an agent running, an ls pod that is throttled may exceed it for a while, "
+    "out of what it left unused before; see [burst] in `nodeagent check`.",
+)
 @click.option("--memory", metavar="N", help='Memory request: bytes, or "512Mi", "2G".')
 @click.option(
     "--numa",
@@ -109,6 +115,7 @@ def exec_(  # noqa: PLR0913, PLR0917  one argument per option
     qos: str,
     priority: str,
     cpus: str | None,
+    cpu_limit: str | None,
     memory: str | None,
     numa: str,
     exclusive: bool,
@@ -121,12 +128,10 @@ def exec_(  # noqa: PLR0913, PLR0917  one argument per option
 ) -> None:
     """Run COMMAND in a pod cgroup of its own: nodeagent/<qos>/<name> in every hierarchy.
 
-    Signals are forwarded, the exit status is COMMAND's (128+N for signal N, 127: not found). What COMMAND
-    leaves running is ended, and the cgroup removed. Works with a running agent and without.
+    Signals are forwarded; the exit status is COMMAND's (127: not found). What it leaves running is ended.
 
     \b
       nodeagent exec --qos ls --cpus 8 --memory 16Gi --numa bind --near eth1 -- ./server
-      nodeagent exec --qos batch --cpus 4 --name encode -- ffmpeg -i in.mkv out.mp4
     """
     from nodeagent.model.pod import Priority, Qos
     from nodeagent.pods.launch import launch
@@ -136,6 +141,7 @@ def exec_(  # noqa: PLR0913, PLR0917  one argument per option
         qos=Qos(qos),
         priority=Priority(priority),
         cpus=parsed("--cpus", cpus, cores_in),
+        cpu_limit=parsed("--cpu-limit", cpu_limit, cores_in),
         memory=parsed("--memory", memory, parse_bytes),
         numa_bind=numa == "bind",
         exclusive=exclusive,

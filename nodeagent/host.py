@@ -14,16 +14,17 @@ from nodeagent.kernel.foreign import ForeignFiles
 from nodeagent.kernel.knobs import Knobs
 from nodeagent.kernel.mounts import find_hierarchies
 from nodeagent.kernel.reader import NodeReader, boot_id
-from nodeagent.kernel.targets import CLASS_DIRECTORIES
+from nodeagent.kernel.targets import CLASS_DIRECTORIES, limited
 from nodeagent.kernel.tree import walk
 from nodeagent.kernel.triggers import Triggers
 from nodeagent.kernel.watch import CgroupWatch
 from nodeagent.model.foreign import Foreign
+from nodeagent.model.glob import glob_regex
 from nodeagent.model.plan import Change, Held, Knob, Outcome
 from nodeagent.model.pod import CgroupDir, Member, PodRule, Qos
 from nodeagent.model.policy import Policy
 from nodeagent.model.settings import AgentSettings
-from nodeagent.model.snapshot import Snapshot
+from nodeagent.model.snapshot import Pod, Snapshot
 from nodeagent.pods.claims import read_claims
 from nodeagent.pods.recognise import recognise, tiers
 from nodeagent.units.bus import reachable
@@ -38,8 +39,8 @@ class Host:
     def __init__(
         self, settings: AgentSettings, rules: tuple[PodRule, ...], policy: Policy | None = None
     ) -> None:
-        policy = policy or Policy()
-        self.rules, self.places_pods = rules, policy.numa.placement
+        self.policy = policy = policy or Policy()
+        self.rules = rules
         self.hierarchies = find_hierarchies(settings.host_root)
         self.boot_id = boot_id(settings.host_root)
         self._settings = settings
@@ -56,6 +57,9 @@ class Host:
         self._members: tuple[Member, ...] = ()
         self._tiers: tuple[str, ...] = ()
         self._targets: tuple[Knob, ...] = ()
+        self._may_burst: dict[str, Member] = {}
+        self._limited: dict[str, frozenset[str]] = {}
+        self._burst_targets: tuple[Knob, ...] = ()
         self._scanned_at: float | None = None  # None: to be walked before the next reading
 
     def read(self, seq: int, held: Mapping[Knob, Held], woken_by: str, *, full: bool = False) -> Snapshot:
@@ -66,7 +70,7 @@ class Host:
         seen = self._reader.read(self._members, at, full=full)
         if seen.vanished:
             self._scanned_at = None
-        knobs = self.knobs.read(self._targets, held)
+        knobs = self.knobs.read((*self._targets, *self._bursts(seen.pods)), held)
         return Snapshot(
             seq=seq,
             at=at,
@@ -80,7 +84,7 @@ class Host:
             misses=_added(seen.misses, self.knobs.misses),
             woken_by=woken_by,
             foreign=self._foreign.read(self._members, at, seen.topology, held)
-            if self.places_pods
+            if self.policy.numa.placement
             else Foreign(),
         )
 
@@ -143,9 +147,37 @@ class Host:
         self._tiers = tiers(dirs, self.rules)
         self._members = members
         homes = tuple(d.path for d in dirs if d.path in CLASS_DIRECTORIES)
-        self._targets = self.knobs.targets_for(members, self._tiers, homes, sets=self.places_pods)
+        self._targets = self.knobs.targets_for(
+            members, self._tiers, homes, sets=self.policy.numa.placement
+        ) + self._online(members, homes)
         self._triggers.sync(self._pressed(members))
         return moved
+
+    def _online(self, members: tuple[Member, ...], homes: tuple[str, ...]) -> tuple[Knob, ...]:
+        """Weights of online pods that may be written; notes which of them may burst."""
+        scope = [glob_regex(glob) for glob in self.policy.scope]
+        online = [
+            m for m in members if m.spec.online and any(glob.fullmatch(m.spec.cgroup) for glob in scope)
+        ]
+        burst = self.policy.burst
+        wanted = burst.kernel_ratio > 0.0 or burst.max_ratio > 1.0
+        self._may_burst = {m.spec.cgroup: m for m in online if wanted and m.spec.qos is Qos.LS}
+        self._limited, self._burst_targets = {}, ()
+        return self.knobs.weights_for(online, homes, self.policy.weight)
+
+    def _bursts(self, pods: tuple[Pod, ...]) -> tuple[Knob, ...]:
+        """Quota and burst of those that may burst and have a quota, which costs the others nothing."""
+        found = {
+            pod.spec.cgroup: cgroups
+            for pod in pods
+            if pod.spec.cgroup in self._may_burst and (cgroups := limited(pod))
+        }
+        if found != self._limited:
+            self._limited = found
+            self._burst_targets = self.knobs.bursts_for(
+                (self._may_burst[c], paths) for c, paths in found.items()
+            )
+        return self._burst_targets
 
     def _pressed(self, members: tuple[Member, ...]) -> tuple[str, ...]:
         """The cgroups whose CPU pressure shall wake us: the LS pods."""

@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import select
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
 from msgspec.structs import replace
 
 from nodeagent.core import tidied
 from nodeagent.core.decide import decide
-from nodeagent.core.diff import diff
+from nodeagent.core.diff import diff, left_alone
 from nodeagent.host import Host
 from nodeagent.keep import Keeper
 from nodeagent.model.decision import Memory, Tick
 from nodeagent.model.errors import AgentError, Failed
 from nodeagent.model.placement import Tidied
-from nodeagent.model.plan import Change, Outcome
+from nodeagent.model.plan import Change, Knob, KnobReading, Outcome, Plan
 from nodeagent.model.pod import PodRule
 from nodeagent.model.policy import Policy
 from nodeagent.originals import Originals
@@ -123,7 +123,7 @@ class Loop:
         plan = {s.knob: s for s in decision.plan}
         changes = diff(plan, snapshot.knobs, decision.yielded)
         tick = Tick(snapshot, decision, changes, self._write(changes) if changes else ())
-        self._forget_vanished({r.knob for r in snapshot.knobs})
+        self._forget_others(snapshot.knobs, plan, decision.yielded)
         if self._host.keeper is not None:
             self._host.keeper.follow(snapshot.knobs, tick.outcomes)
         self._listener.ticked(tick, self.policy, before, time.monotonic() - began)
@@ -152,7 +152,7 @@ class Loop:
     def take(self, policy: Policy, rules: tuple[PodRule, ...]) -> None:
         """Go on with another policy and other pod rules from the next tick on."""
         self.policy = policy
-        self._host.rules, self._host.places_pods = rules, policy.numa.placement
+        self._host.rules, self._host.policy = rules, policy
         self._host.forget_scan()
 
     def _came_of(self, wish: Wish, tick: Tick, before: Memory) -> Tidied:
@@ -162,10 +162,15 @@ class Loop:
         errors = tuple(outcome.error for outcome in tick.outcomes if outcome.error)
         return replace(done, errors=errors, written=self._write is not write_nothing)
 
-    def _forget_vanished(self, read: set[object]) -> None:
+    def _forget_others(
+        self, readings: tuple[KnobReading, ...], plan: Plan, yielded: Collection[Knob]
+    ) -> None:
+        """What is gone, and what nobody here wants any more and somebody else has changed: it is theirs."""
+        theirs = [r.knob for r in left_alone(plan, readings) if r.knob not in yielded]
+        read = {r.knob for r in readings}
         missing = {knob: held for knob, held in self._originals.held.items() if knob not in read}
-        if missing:
-            gone = self._host.vanished(missing)
+        gone = [*theirs, *(self._host.vanished(missing) if missing else ())]
+        if gone:
             keeper = self._host.keeper
             kept = keeper.release(dict.fromkeys(gone)) if keeper is not None else ()
             self._originals.forget(knob for knob in gone if knob not in kept)

@@ -137,7 +137,7 @@ def _writes(tick: Tick) -> list[str]:
 
 
 def _change(change: Change) -> str:
-    unit = " cores" if change.knob.kind is Kind.CPU_QUOTA else ""
+    unit = " cores" if change.knob.kind in {Kind.CPU_QUOTA, Kind.CPU_BURST} else ""
     return f"  {change.knob}: {shown(change.old)} -> {shown(change.new)}{unit}  [{change.by}: {change.why}]"
 
 

@@ -105,17 +105,6 @@ class Originals:
         if after:
             self._try(after)
 
-    def follow(self, readings: Iterable[KnobReading]) -> None:
-        """What v1 left of our sets when CPUs went offline is ours too: it stays so when they are back."""
-        left = {
-            r.knob: replace(held, written=r.actual)
-            for r in readings
-            if r.nested and r.knob.kind.is_set and r.held and not r.drifted
-            if not (held := self._held[r.knob]).explains(r.actual)
-        }
-        if left:
-            self._try(left)
-
     def keep(self, kept: Mapping[Knob, Kept | None]) -> None:
         """Note what systemd keeps for held knobs, before it is told so. Failed when it cannot be durable."""
         held = {knob: self._held[knob] for knob in kept if knob in self._held}
@@ -138,6 +127,17 @@ class Originals:
                     moved[reading.knob] = replace(held, inode=inode, written=reading.written, pending=None)
         if moved:
             self._try(moved)
+
+    def follow(self, readings: Iterable[KnobReading]) -> None:
+        """What v1 left of our sets when CPUs went offline is ours too: it stays so when they are back."""
+        left = {
+            r.knob: replace(held, written=r.actual)
+            for r in readings
+            if r.nested and r.knob.kind.is_set and r.held and not r.drifted
+            if not (held := self._held[r.knob]).explains(r.actual)
+        }
+        if left:
+            self._try(left)
 
     def forget(self, knobs: Iterable[Knob]) -> None:
         """These are no longer ours: the cgroup is gone, or somebody else has taken the knob over."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from nodeagent.core import capacity, drift, dwell, foreign, limit, rates, seats, share, usage, waits
+from nodeagent.core import burst, capacity, drift, dwell, foreign, limit, rates, seats, share, usage, waits
 from nodeagent.core.rates import View
 from nodeagent.core.scene import Scene, Sight
 from nodeagent.core.usage import Usage
@@ -12,7 +12,7 @@ from nodeagent.detect import DETECTORS
 from nodeagent.enforce import ENFORCERS
 from nodeagent.model.decision import BatchLimit, Decision, Memory, Signal, Spell
 from nodeagent.model.glob import glob_regex
-from nodeagent.model.plan import Kind, Knob, Setting, numeric, one_owner
+from nodeagent.model.plan import Kind, Knob, KnobReading, Setting, numeric, one_owner
 from nodeagent.model.policy import Policy
 from nodeagent.model.snapshot import Snapshot
 
@@ -24,10 +24,9 @@ def decide(snapshot: Snapshot, policy: Policy, memory: Memory) -> tuple[Decision
     signals, spells = _signals(sight, policy, memory)
     busy, known, use = usage.used(view, memory)
     window, ceiling = _ceiling(view, use, policy, memory)
-    last = _in_force(memory.batch, snapshot)
-    batch, why = limit.next_limit(view, signals, policy.cpu, last, ceiling, use.cpu_sure)
+    batch, why = limit.next_limit(view, signals, policy.cpu, _last(memory, snapshot), ceiling, use.cpu_sure)
     offered = capacity.assess(view, use, policy.capacity, memory, batch)
-    scene = _scene(view, signals, policy, batch, why)
+    scene = burst.bursting(_scene(view, signals, policy, batch, why), use, policy, memory.bursts)
     scene, memory = seats.seated(scene, policy.numa, memory, batch.cores)
     drifts = drift.watch(snapshot.at, snapshot.knobs, memory.drifts, policy.drift)
     decision = Decision(
@@ -53,6 +52,7 @@ def decide(snapshot: Snapshot, policy: Policy, memory: Memory) -> tuple[Decision
         online_cores=window,
         offer=offered.offer,
         batch=batch,
+        bursts=scene.bursts,
         lent=offered.capacity.lent,
     )
 
@@ -82,10 +82,10 @@ def _slide(
     return kept if online is None else (*kept, (now, online))
 
 
-def _in_force(last: BatchLimit, snapshot: Snapshot) -> BatchLimit:
+def _last(memory: Memory, snapshot: Snapshot) -> BatchLimit:
     """After a restart the limit in force is what the last run wrote to the tiers: no jump."""
-    if last.cores is not None:
-        return last
+    if memory.batch.cores is not None:
+        return memory.batch
     tiers = {Knob(Kind.CPU_QUOTA, tier) for tier in snapshot.tiers}
     written = [numeric(r.written) for r in snapshot.knobs if r.knob in tiers and r.written is not None]
     return BatchLimit(cores=sum(written) if written else None)
@@ -94,7 +94,7 @@ def _in_force(last: BatchLimit, snapshot: Snapshot) -> BatchLimit:
 def _scene(view: View, signals: tuple[Signal, ...], policy: Policy, batch: BatchLimit, why: str) -> Scene:
     knobs = {r.knob: r for r in view.snapshot.knobs}
     patterns = [glob_regex(g) for g in policy.scope]
-    paths = {p.pod.spec.cgroup for p in view.pods} | set(view.snapshot.tiers)
+    paths = {p.pod.spec.cgroup for p in view.pods} | set(view.snapshot.tiers) | _others(knobs)
     matching = (path for path in paths if any(p.fullmatch(path) for p in patterns))
     kept_out = foreign.kept_out(view)
     scope = frozenset(path for path in matching if not foreign.inside(path, kept_out))
@@ -103,6 +103,11 @@ def _scene(view: View, signals: tuple[Signal, ...], policy: Policy, batch: Batch
     cores = limit.grid(batch.cores, view.snapshot.topology.cores)
     shares = share.split(view, cores, policy.cpu.floor_cores, scope, knobs)
     return Scene(view, signals, knobs, scope, shares, why)
+
+
+def _others(knobs: dict[Knob, KnobReading]) -> set[str]:
+    """What is neither pod nor tier and may have a value of its own: containers and class directories."""
+    return {knob.target for knob in knobs if knob.kind in {Kind.CPU_BURST, Kind.CPU_WEIGHT}}
 
 
 def _plan(scene: Scene, policy: Policy) -> tuple[Setting, ...]:

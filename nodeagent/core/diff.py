@@ -5,16 +5,17 @@ holds what we wrote belongs to somebody else now; it is not given back.
 
 Invariant: after every prefix of the list the hierarchy is valid for the kernel. cgroup v1 refuses a quota
 above that of the nearest limited ancestor, and a set that its parent's does not hold, so: loosen from the
-root down, then tighten from the leaves up.
+root down, then tighten from the leaves up; and bursts in between, which no quota may be below.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from msgspec.structs import replace
 
+from nodeagent.core.quotas import least_quota, untie, valid_numbers
 from nodeagent.core.sets import Related, by_way_of, fit_set, inherited, taken, valid_sets
 from nodeagent.model.plan import Change, Kind, Knob, KnobReading, Setting, Value, listed, numeric
 
@@ -31,6 +32,7 @@ def diff(
     itself writes nothing: it begins or ends our hold of the knob.
     """
     found = {r.knob: r for r in readings}
+    untie(found, lambda r: r.knob not in yielded and (r.knob in plan or r.restorable))
     wanted = {
         knob: value
         for knob, reading in found.items()
@@ -57,8 +59,9 @@ def fit(reading: KnobReading, value: Value) -> Value:
         return value
     if value == 0.0 and reading.knob.kind is Kind.CPU_WEIGHT and reading.has_idle:
         return value
-    clamped = min(max(value, reading.low), reading.high)
-    steps = min(max(round(clamped * reading.scale), math.ceil(reading.low * reading.scale - 1e-9)), 2**53)
+    low = least_quota(reading)
+    clamped = min(max(value, low), reading.high)
+    steps = min(max(round(clamped * reading.scale), math.ceil(low * reading.scale - 1e-9)), 2**53)
     return steps / reading.scale
 
 
@@ -83,11 +86,14 @@ def _change(
 
 
 def _ordered(todo: Sequence[Change], found: Mapping[Knob, KnobReading]) -> tuple[Change, ...]:
-    """Loosened from the root down, then tightened from the leaves up; `todo` is from the root down."""
+    """Loosened from the root down, bursts, tightened from the leaves up; `todo` is from the root down."""
     inside = _inside(found) if any(change.knob.kind.is_set for change in todo) else {}
-    loosen, tighten = [], []
+    loosen, bursts, tighten = [], [], []
     for change in todo:
         old, new = change.old, change.new
+        if change.knob.kind is Kind.CPU_BURST:
+            bursts.append(change)
+            continue
         if change.knob.kind.is_set:
             via: Value = by_way_of(found[change.knob], listed(new), inside.get(change.knob, ()))
         else:
@@ -96,7 +102,7 @@ def _ordered(todo: Sequence[Change], found: Mapping[Knob, KnobReading]) -> tuple
             loosen.append(change if via == new else replace(change, new=via, gives_back=False))
         if via != new:
             tighten.append(change if via == old else replace(change, old=via, inherited=None))
-    return (*loosen, *reversed(tighten))
+    return (*loosen, *bursts, *reversed(tighten))
 
 
 def _valid(
@@ -105,40 +111,7 @@ def _valid(
     """The nearest final state that the kernel accepts."""
     numbers = {knob: value for knob, value in wanted.items() if not isinstance(value, str)}
     sets = {knob: value for knob, value in wanted.items() if isinstance(value, str)}
-    return {**_valid_quotas(numbers, found, above), **valid_sets(sets, found, above)}
-
-
-def _valid_quotas(
-    wanted: Mapping[Knob, float], found: Mapping[Knob, KnobReading], above: Related
-) -> dict[Knob, float]:
-    """No nested quota above a limited ancestor's."""
-    final, least = dict(wanted), dict.fromkeys(wanted, 0.0)
-    quotas = {k: numeric(r.actual) for k, r in found.items() if r.nested and not k.kind.is_set}
-    nested = sorted(quotas, key=lambda k: k.target.count("/"))
-    for knob in nested:  # a value that is not ours to change holds its ancestors up
-        value = quotas[knob]
-        if knob not in wanted and not math.isinf(value):
-            for parent in above[knob]:
-                if parent in final:
-                    least[parent] = max(least[parent], value)
-                    final[parent] = max(final[parent], _grid(found[parent], value, math.ceil))
-    for knob in nested:  # a value that is ours stays within its ancestors
-        if knob in final and not math.isinf(final[knob]):
-            roof = min((final.get(p, quotas[p]) for p in above[knob]), default=math.inf)
-            if final[knob] > roof:
-                within = _grid(found[knob], roof, math.floor)
-                fits = within >= max(found[knob].low, least[knob])
-                final[knob] = within if fits else math.inf  # then the roof alone bounds it
-    return final
-
-
-def _grid(reading: KnobReading, value: float, nearest: Callable[[float], int]) -> float:
-    """`value`, which may come from a cgroup with another period, as this knob can hold it."""
-    if math.isinf(value):
-        return value
-    steps = value * reading.scale
-    whole = round(steps)
-    return (whole if abs(steps - whole) < 1e-7 else nearest(steps)) / reading.scale
+    return {**valid_numbers(numbers, found, above), **valid_sets(sets, found, above)}
 
 
 def _ancestors(knob: Knob, found: Mapping[Knob, KnobReading]) -> tuple[Knob, ...]:

@@ -16,13 +16,15 @@ NEWBORN = Reading(cpu_us=0, throttled_us=0, cpu_stall=Stall(0, 0), run_delay_us=
 
 class PodRates(Struct, frozen=True, gc=False):
     """`stall_ratio`, `run_delay_ratio` and `throttled_ratio` are shares of wall time; the last two sum over
-    threads and CPUs and may exceed 1. `cores` is CPU time per wall time."""
+    threads and CPUs and may exceed 1. `cores` is CPU time per wall time. `throttled_inner` are the cgroups of
+    the containers that were throttled by a quota of their own."""
 
     pod: Pod
     cores: float | None
     stall_ratio: float | None
     run_delay_ratio: float | None
     throttled_ratio: float | None
+    throttled_inner: tuple[str, ...] = ()
 
     @property
     def sighted(self) -> bool:
@@ -76,12 +78,14 @@ def _rates(pod: Pod, old: Pod | None, dt_s: float, most_us: float) -> PodRates:
     if old is None and (now.cpu_us is None or now.cpu_us > most_us):
         return _no_rates(pod)
     was = NEWBORN if old is None else old.reading
+    throttled_ratio, inner = _throttled(pod, was, () if old is None else old.containers, dt_s)
     return PodRates(
         pod,
         per_second(was.cpu_us, now.cpu_us, dt_s),
         per_second(_some_us(was.cpu_stall), _some_us(now.cpu_stall), dt_s),
         per_second(was.run_delay_us, now.run_delay_us, dt_s),
-        _throttled(pod, was, () if old is None else old.containers, dt_s),
+        throttled_ratio,
+        inner,
     )
 
 
@@ -89,15 +93,18 @@ def _some_us(stall: Stall | None) -> int | None:
     return None if stall is None else stall.some_us
 
 
-def _throttled(pod: Pod, was: Reading, inner_was: tuple[Container, ...], dt_s: float) -> float | None:
+def _throttled(
+    pod: Pod, was: Reading, inner_was: tuple[Container, ...], dt_s: float
+) -> tuple[float | None, tuple[str, ...]]:
     """Own throttling: the pod's and its containers'. The kernel counts each group's own limit only."""
     ratio = per_second(was.throttled_us, pod.reading.throttled_us, dt_s)
     before = {(c.cgroup, c.inode): c.reading.throttled_us for c in inner_was}
-    inner = (
+    inner = [
         per_second(before.get((c.cgroup, c.inode)), c.reading.throttled_us, dt_s) for c in pod.containers
-    )
+    ]
     parts = [r for r in (ratio, *inner) if r is not None]
-    return sum(parts) if parts else None
+    names = tuple(c.cgroup for c, r in zip(pod.containers, inner, strict=True) if r)
+    return (sum(parts) if parts else None), names
 
 
 def _node_rates(

@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from nodeagent.core.rates import View
 from nodeagent.core.share import Shares
-from nodeagent.model.decision import Signal, Wait
+from nodeagent.model.decision import Burst, Signal, Wait
 from nodeagent.model.placement import Placement
 from nodeagent.model.plan import Knob, KnobReading
 
@@ -22,7 +22,7 @@ class Scene(Struct, frozen=True, gc=False):
     """What an enforcer sees: rates, signals, knobs as found, what is in scope, and the Batch limit split.
 
     `scope` holds the cgroups that may be written; `shares` is None while the limit is not known. The sets of
-    the cgroups in `left_alone` are not ours to write, whatever the scope.
+    the cgroups in `left_alone` are not ours to write, whatever the scope. `bursts` are by uid.
     """
 
     view: View
@@ -32,4 +32,5 @@ class Scene(Struct, frozen=True, gc=False):
     shares: Shares | None
     why: str
     placement: Placement | None = None
+    bursts: dict[str, Burst] = {}
     left_alone: frozenset[str] = frozenset()

@@ -37,9 +37,18 @@ def enforce(scene: Scene, policy: Policy) -> Iterator[Setting]:
 
 
 def _kept(scene: Scene) -> Iterator[Setting]:
+    online = {p.pod.spec.cgroup for p in scene.view.pods if p.pod.spec.online}
     for knob, reading in scene.knobs.items():
-        if knob.kind is Kind.CPU_QUOTA and reading.written is not None:
+        if knob.kind is not Kind.CPU_QUOTA or reading.written is None:
+            continue
+        if not _inside(knob.target, online):  # there it is burst's
             yield Setting(knob, reading.written, NAME, f"kept: {scene.why}")
+
+
+def _inside(target: str, cgroups: set[str]) -> bool:
+    while target and target not in cgroups:
+        target = target.rpartition("/")[0]
+    return bool(target)
 
 
 def _quota(reading: KnobReading, cores: float, roof: float, policy: CpuPolicy) -> float:

@@ -117,6 +117,7 @@ class Found(NamedTuple):
     nested: bool = False
     has_idle: bool = False
     effective: str = ""
+    burst: float = 0.0
 
 
 class KnobCgroup(Cgroup):

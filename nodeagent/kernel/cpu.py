@@ -48,26 +48,39 @@ class CpuCgroup(KnobCgroup):
 
     def read(self, kind: Kind) -> Found:
         """Unsupported when this cgroup has no such knob, else Gone, Garbled or Refused."""
+        if kind is Kind.CPU_BURST:
+            return self._burst()
         return self._quota() if kind is Kind.CPU_QUOTA else self._weight()
 
     def write(self, kind: Kind, value: Value) -> Value:
         """Set it. Refused, without a try, when the value is outside of what the kernel takes."""
         if kind is Kind.CPU_QUOTA:
             self._set_quota(numeric(value))
+        elif kind is Kind.CPU_BURST:
+            self._set_burst(numeric(value))
         else:
             self._set_weight(numeric(value))
         return value
 
     def _quota(self) -> Found:
+        quota_us, period_us = self._bandwidth()
+        low, high = MIN_QUOTA_US / period_us, MAX_QUOTA_US / period_us
+        burst = self._burst_us() / period_us
+        return Found(quota_us / period_us, period_us, low, high, nested=self.nested_quota, burst=burst)
+
+    def _burst(self) -> Found:
+        quota_us, period_us = self._bandwidth()
+        return Found(self.burst_us / period_us, period_us, high=min(quota_us, MAX_QUOTA_US) / period_us)
+
+    def _bandwidth(self) -> tuple[float, int]:
         quota_us, period_us = self.bandwidth()
         if period_us <= 0:
             raise Garbled(f"{self.path}: a CFS period of {period_us} us")
-        low_us = max(MIN_QUOTA_US, self._burst_us())
-        low, high = low_us / period_us, MAX_QUOTA_US / period_us
-        return Found(quota_us / period_us, period_us, low, high, nested=self.nested_quota)
+        return quota_us, period_us
 
     def _burst_us(self) -> int:
-        """The kernel refuses a quota below the burst: Linux kernel/sched/core.c, tg_set_cfs_bandwidth."""
+        """0 on a kernel without it: Linux commit f4183717b370 ("sched/fair: Introduce the burstable CFS
+        controller") (in v5.14). A quota below it is refused: kernel/sched/core.c, tg_set_cfs_bandwidth."""
         try:
             return self.burst_us
         except Unsupported:
@@ -78,6 +91,10 @@ class CpuCgroup(KnobCgroup):
         low_us = max(MIN_QUOTA_US, self._burst_us())
         quota_us = cores if math.isinf(cores) else self._steps(cores, period_us, low_us, MAX_QUOTA_US)
         self.set_bandwidth(quota_us, period_us)
+
+    def _set_burst(self, cores: float) -> None:
+        quota_us, period_us = self._bandwidth()
+        self.burst_us = self._steps(cores, period_us, 0, int(min(quota_us, MAX_QUOTA_US)))
 
     def _weight(self) -> Found:
         scale = self.default_weight

@@ -16,10 +16,11 @@ from nodeagent.kernel.cgroup_v2 import CpusetV2, CpuV2
 from nodeagent.kernel.mounts import Hierarchies
 from nodeagent.kernel.remember import reading, same, whole_percents
 from nodeagent.kernel.strays import bring_back
-from nodeagent.kernel.targets import cpu_knobs, cpuset_knobs
+from nodeagent.kernel.targets import burst_knobs, cpu_knobs, cpuset_knobs, weight_knobs
 from nodeagent.model.errors import AgentError, Garbled, Gone, Refused, Unsupported
 from nodeagent.model.plan import Change, Held, Kind, Knob, KnobReading, Outcome, shown
 from nodeagent.model.pod import Member
+from nodeagent.model.policy import WeightPolicy
 
 Place = tuple[str, str]  # controller and path: a cgroup in the hierarchy of that controller
 
@@ -72,6 +73,20 @@ class Knobs:
         if sets and (cpuset := self._branches.get("cpuset")) is not None:
             knobs |= cpuset_knobs(here, (*homes, *pools), nested=cpuset.version == 1)
         return tuple(sorted(knobs, key=lambda k: (k.target.count("/"), k.target, k.kind)))
+
+    def weights_for(
+        self, members: Iterable[Member], pools: Iterable[str], policy: WeightPolicy
+    ) -> tuple[Knob, ...]:
+        """Weights with which online pods and the agent's own class directories contend."""
+        return tuple(sorted(weight_knobs(members, tuple(pools), policy)))
+
+    def bursts_for(self, limited: Iterable[tuple[Member, frozenset[str]]]) -> tuple[Knob, ...]:
+        """Quotas and bursts of LS pods, each with those of its cgroups that have a quota."""
+        cpu = self._branches.get("cpu")
+        if cpu is None:
+            return ()
+        each = (burst_knobs(member, paths, nested=cpu.version == 1) for member, paths in limited)
+        return tuple(sorted(set[Knob]().union(*each)))
 
     def read(self, targets: Iterable[Knob], held: Mapping[Knob, Held]) -> tuple[KnobReading, ...]:
         """`targets` and all `held` knobs as they are now, without those that are not there."""
@@ -205,13 +220,6 @@ class Knobs:
             error = f"{change.knob}: {shown(written)} was written, {shown(found.actual)} is found"
         return Outcome(change, found.actual, error)
 
-    def _bring_back(self, change: Change) -> None:
-        """v1 moves tasks out of a set that is empty, and nothing moves them back when it no longer is."""
-        cpu, cpuset = self._branches.get("cpu"), self._branches.get("cpuset")
-        emptied = change.knob.kind is Kind.CPUS and change.old == ""
-        if emptied and cpu is not None and cpuset is not None and cpuset.version == 1:
-            bring_back(cpu.root, cpuset.root, change.knob.target)
-
     def _is_unset(self, cgroup: KnobCgroup, change: Change) -> bool:
         """True when systemd, having been told, took the file itself away: no file, no limit."""
         if not change.gives_back or not self.gives(change.knob.target):
@@ -221,6 +229,13 @@ class Knobs:
         except Unsupported:
             return cgroup.unset(change.knob.kind).actual == change.new
         return False
+
+    def _bring_back(self, change: Change) -> None:
+        """v1 moves tasks out of a set that is empty, and nothing moves them back when it no longer is."""
+        cpu, cpuset = self._branches.get("cpu"), self._branches.get("cpuset")
+        emptied = change.knob.kind is Kind.CPUS and change.old == ""
+        if emptied and cpu is not None and cpuset is not None and cpuset.version == 1:
+            bring_back(cpu.root, cpuset.root, change.knob.target)
 
     def _missed(self, error: AgentError) -> bool:
         kind = _MISSES.get(type(error))
@@ -232,6 +247,7 @@ class Knobs:
 _CONTROLLERS = {
     Kind.CPU_QUOTA: "cpu",
     Kind.CPU_WEIGHT: "cpu",
+    Kind.CPU_BURST: "cpu",
     Kind.CPUS: "cpuset",
     Kind.MEMS: "cpuset",
     Kind.MIGRATE: "cpuset",

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import os
 import signal
 import time
@@ -19,6 +20,7 @@ from typing import NamedTuple
 from nodeagent.kernel.errno import translated
 from nodeagent.kernel.mounts import Hierarchies, Hierarchy
 from nodeagent.model.errors import AgentError, Failed, Refused
+from nodeagent.model.plan import Change, Kind, Knob
 
 KILL_PATIENCE_S = 5.0  # from SIGKILL to giving up on a process in an uninterruptible sleep
 _CONTROLLERS = ("cpu", "memory", "pids", "io", "cpuset")
@@ -57,6 +59,21 @@ def make_pod_cgroup(hierarchies: Hierarchies, path: str) -> PodCgroup:
         _remove_empty_levels(hierarchies, path)
         raise _explained(error, hierarchies.walk_root) from error
     return PodCgroup(tuple(f"{top}/cgroup.procs" for top in made), tuple(warnings))
+
+
+def limit_cpu(hierarchies: Hierarchies, path: str, cores: float | None) -> None:
+    """Give the new cgroup `path` a CPU quota, None: none. Refused when it cannot have it."""
+    if cores is None:
+        return
+    from nodeagent.kernel.knobs import Knobs  # a command without a limit starts faster
+
+    knobs = Knobs(hierarchies)
+    try:
+        (outcome,) = knobs.apply([Change(Knob(Kind.CPU_QUOTA, path), math.inf, cores, "")])
+    finally:
+        knobs.close()
+    if not outcome.ok:
+        raise Refused(f"no CPU limit of {cores:g} cores: {outcome.error}")
 
 
 def remove_if_empty(hierarchies: Hierarchies, path: str) -> bool:

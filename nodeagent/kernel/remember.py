@@ -33,6 +33,7 @@ def reading(knob: Knob, found: Found, memory: Held | None, allowed: str) -> Knob
         pending=pending,
         effective=found.effective,
         allowed=allowed,
+        burst=found.burst,
     )
 
 

@@ -5,10 +5,12 @@ Invariant: whatever the kernel holds a wanted value against is among them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from nodeagent.model.plan import Kind, Knob
-from nodeagent.model.pod import OWN_ROOT, Member, Qos
+from nodeagent.model.pod import OWN_LS, OWN_ROOT, Member, Qos
+from nodeagent.model.policy import WeightPolicy
+from nodeagent.model.snapshot import Pod
 
 CLASS_DIRECTORIES = frozenset(f"{OWN_ROOT}/{qos.value}" for qos in Qos)
 
@@ -39,6 +41,34 @@ def cpuset_knobs(members: Iterable[Member], tiers: Iterable[str], *, nested: boo
     moving = {m.spec.cgroup for m in bound} | _within(bound) if nested else set()
     sets = {Knob(kind, path) for kind in (Kind.CPUS, Kind.MEMS) for path in paths}
     return sets | {Knob(Kind.MIGRATE, path) for path in moving}
+
+
+def weight_knobs(members: Iterable[Member], pools: Collection[str], policy: WeightPolicy) -> set[Knob]:
+    """Weight of the directory of the agent's own LS pods, if it is among `pools`; of its online pods that
+    tell a request; and of the other LS pods, if the policy wants these changed."""
+    found = {OWN_LS} & set(pools)
+    for spec in (m.spec for m in members):
+        if spec.cgroup.startswith(f"{OWN_ROOT}/"):
+            if spec.online and spec.cpu_request_cores is not None:
+                found.add(spec.cgroup)
+        elif spec.qos is Qos.LS and policy.ls_factor > 1.0:
+            found.add(spec.cgroup)
+    return {Knob(Kind.CPU_WEIGHT, path) for path in found}
+
+
+def limited(pod: Pod) -> frozenset[str]:
+    """The cgroups of a pod that have run under a quota of their own: only there the kernel counts periods."""
+    own = {pod.spec.cgroup} if pod.reading.periods else set()
+    return frozenset(own.union(c.cgroup for c in pod.containers if c.reading.periods))
+
+
+def burst_knobs(member: Member, limited: Collection[str], *, nested: bool) -> set[Knob]:
+    """Quota and burst of the `limited` cgroups of an LS pod, and the quotas that theirs are held against."""
+    top = member.spec.cgroup
+    related = around([top]) | {top} | (_within([member]) if nested else set())
+    return {Knob(kind, path) for kind in (Kind.CPU_QUOTA, Kind.CPU_BURST) for path in limited} | {
+        Knob(Kind.CPU_QUOTA, path) for path in related
+    }
 
 
 def around(paths: Iterable[str]) -> set[str]:

@@ -123,6 +123,20 @@ class BatchCpus(Struct, frozen=True, array_like=True, gc=False):
     at: float
 
 
+class Burst(Struct, frozen=True, array_like=True, gc=False):
+    """What a limited LS pod has saved up, in core-seconds, and has on top of its quota now, in cores.
+
+    `needed_at` (monotonic seconds) is when it was last throttled or used more than its quota, `inner` which
+    containers were throttled since the burst began; both empty between bursts.
+    """
+
+    left_core_s: float
+    extra_cores: float = 0.0
+    needed_at: float | None = None
+    inner: tuple[str, ...] = ()
+    why: str = ""
+
+
 class Memory(Struct, frozen=True, gc=False):
     """All that outlives a tick. Owned by the engine; no detector or enforcer has any."""
 
@@ -136,6 +150,7 @@ class Memory(Struct, frozen=True, gc=False):
     online_cores: tuple[tuple[float, float], ...] = ()  # (monotonic, cores), for the enforcement window
     offer: Offer = Offer()
     batch: BatchLimit = BatchLimit()
+    bursts: dict[str, Burst] = {}
     batch_cpus: BatchCpus | None = None
     placement: Placement | None = None
     foreign: Foreign = Foreign(None, None, None)  # as last known

@@ -15,6 +15,7 @@ from nodeagent.model.cpuset import canonical, union
 
 class Kind(enum.StrEnum):
     CPU_QUOTA = "cpu.quota"  # cores; inf = no limit
+    CPU_BURST = "cpu.burst"  # cores, never above the quota: what a period may use of what was saved up before
     CPU_WEIGHT = "cpu.weight"  # 1.0 = the kernel's default weight; 0.0 = idle (SCHED_IDLE, cpu.idle=1)
     CPUS = "cpuset.cpus"  # a set: CPUs that tasks may run on
     MEMS = "cpuset.mems"  # a set: NUMA nodes that memory may come from
@@ -27,6 +28,7 @@ class Kind(enum.StrEnum):
 
 _SETS = frozenset({Kind.CPUS, Kind.MEMS})
 DEFAULT_WEIGHT = 1.0
+BURST = "burst"  # the enforcer by which an LS pod has more quota than its own
 
 # A number, or the text of a set in the kernel's list format as `str(CpuSet)` gives it ("0-3,8").
 # The empty set holds nothing on cgroup v1; on v2 it means: as the cgroup around.
@@ -50,6 +52,7 @@ class KnobReading(Struct, frozen=True, gc=False):
     [`low`, `high`]. A set is accepted when it lies within `allowed`, that of the hierarchy's root ("" = any
     is); `effective` is the set that really holds. `nested` (v1): the kernel refuses a quota above the nearest
     limited ancestor's, and a set that is not within its parent's or does not hold its children's.
+    `burst` (quota): the burst that is there; the kernel refuses a quota below it.
     `original` and `written` are None while the agent has not touched the knob; `pending` is a value that
     was about to be written when the agent died.
     """
@@ -66,6 +69,7 @@ class KnobReading(Struct, frozen=True, gc=False):
     pending: Value | None = None
     effective: str = ""
     allowed: str = ""
+    burst: float = 0.0
 
     @property
     def held(self) -> bool:

@@ -9,6 +9,7 @@ from msgspec import Meta, Struct
 
 OWN_ROOT = "nodeagent"  # the agent's own cgroup subtree, in every hierarchy
 OWN_TIER = f"{OWN_ROOT}/batch"
+OWN_LS = f"{OWN_ROOT}/ls"
 
 
 class Qos(enum.StrEnum):

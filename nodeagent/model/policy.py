@@ -1,6 +1,7 @@
 """The operator's wishes, already checked. Each field carries its bounds and the words that `check` prints.
 
-TOML sections have the names of the fields of `Policy`: [capacity], [cpu], [pressure], [numa], [drift].
+TOML sections have the names of the fields of `Policy`: [capacity], [cpu], [burst], [weight], [pressure],
+[numa], [drift].
 """
 
 from __future__ import annotations
@@ -86,6 +87,63 @@ class CpuPolicy(Struct, frozen=True, forbid_unknown_fields=True):
     ] = True
 
 
+class BurstPolicy(Struct, frozen=True, forbid_unknown_fields=True):
+    """How LS pods with a CPU quota get over short needs of more. Batch never does.
+
+    On by default: over time no pod uses more than its quota allows.
+    """
+
+    kernel_ratio: Annotated[
+        float,
+        Meta(
+            ge=0.0,
+            le=1.0,
+            description="CPU burst, share of the quota: what a period leaves unused, a later one may use; "
+            "0 = none. The kernel then refuses a quota below it, whoever sets it",
+        ),
+    ] = 1.0
+    max_ratio: Annotated[
+        float,
+        Meta(
+            ge=1.0, le=10.0, description="a throttled pod's quota rises to so many times its own; 1 = never"
+        ),
+    ] = 2.0
+    budget_s: Annotated[
+        float,
+        Meta(
+            ge=0.0,
+            le=86400.0,
+            description="what a pod may use above its quota, in seconds of it; what it leaves is saved up",
+        ),
+    ] = 60.0
+    hold_s: Annotated[
+        float, Meta(ge=0.0, le=600.0, description="the quota stays up so long after it was last needed")
+    ] = 5.0
+    room_ratio: Annotated[
+        float,
+        Meta(
+            ge=0.0, le=1.0, description="share of what online work leaves that bursts may have, all together"
+        ),
+    ] = 0.5
+
+
+class WeightPolicy(Struct, frozen=True, forbid_unknown_fields=True):
+    """Who gets more CPU when online classes contend. Inside a class, pods weigh by their requests."""
+
+    ls_over_mid: Annotated[
+        float, Meta(ge=1.0, le=100.0, description="weight of nodeagent/ls, where nodeagent/mid has 1")
+    ] = 4.0
+    ls_factor: Annotated[
+        float,
+        Meta(
+            ge=1.0,
+            le=100.0,
+            description="other LS pods in scope: their own weight times this; above 1 others may get less "
+            "than they request",
+        ),
+    ] = 1.0
+
+
 class PressurePolicy(Struct, frozen=True, forbid_unknown_fields=True):
     """When an LS pod counts as hurt."""
 
@@ -145,6 +203,8 @@ class Policy(Struct, frozen=True, forbid_unknown_fields=True):
     ] = ("nodeagent/**",)
     capacity: CapacityPolicy = CapacityPolicy()
     cpu: CpuPolicy = CpuPolicy()
+    burst: BurstPolicy = BurstPolicy()
+    weight: WeightPolicy = WeightPolicy()
     pressure: PressurePolicy = PressurePolicy()
     numa: NumaPolicy = NumaPolicy()
     drift: DriftPolicy = DriftPolicy()

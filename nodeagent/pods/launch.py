@@ -23,10 +23,11 @@ from msgspec.structs import replace
 from nodeagent.kernel.devices import DeviceFiles
 from nodeagent.kernel.errno import translated
 from nodeagent.kernel.mounts import Hierarchies, find_hierarchies, under
-from nodeagent.kernel.place import make_pod_cgroup, remove_if_empty, remove_pod_cgroup
+from nodeagent.kernel.place import limit_cpu, make_pod_cgroup, remove_if_empty, remove_pod_cgroup
 from nodeagent.model.errors import Failed, Refused
 from nodeagent.model.pod import OWN_ROOT, Claim, Priority, Qos, is_device_name
 from nodeagent.pods.claims import MAX_CORES, NAME, lock_dead_claims, remove_claim, write_claim
+from nodeagent.pods.limit import check_limit
 
 NOT_FOUND, NOT_EXECUTABLE = 127, 126  # as POSIX has it for shells
 
@@ -59,6 +60,7 @@ def launch(  # noqa: PLR0913  # one for each option of the command line
     qos: Qos,
     priority: Priority = Priority.MEDIUM,
     cpus: float | None = None,
+    cpu_limit: float | None = None,
     memory: int | None = None,
     name: str | None = None,
     numa_bind: bool = False,
@@ -71,10 +73,9 @@ def launch(  # noqa: PLR0913  # one for each option of the command line
     """Run `command` in the cgroup nodeagent/`qos`/`name`; returns its exit status, or 128 + its signal.
 
     `cpus` (cores) and `memory` (bytes) are its request, which a running agent reads; they limit nothing by
-    themselves. With `numa_bind` it asks the agent for CPUs and memory of its own, with `exclusive` for whole
-    NUMA nodes, `near` a NIC or GPU; with `hands_off` to write nothing of it. 127 or 126 when
-    the command cannot be executed. Failed for a bad or running name, Refused when the cgroup cannot be made
-    or entered.
+    themselves. `cpu_limit` (cores) is its CPU quota. With `numa_bind` it asks the agent for CPUs and memory
+    of its own, with `exclusive` for whole NUMA nodes, `near` a NIC or GPU; with `hands_off` to write nothing
+    of it. 127 or 126 when the command cannot be executed. Failed for a bad or running name, else Refused.
     """
     claim = replace(
         _claim(command, qos, priority, cpus, memory, name),
@@ -84,12 +85,14 @@ def launch(  # noqa: PLR0913  # one for each option of the command line
         hands_off=hands_off,
     )
     _check_numa(claim)
+    check_limit(cpus, cpu_limit)
     if near and near not in {device.name for device in DeviceFiles(under(host_root, "/sys")).read()}:
         _warn([f"{near} is no NIC or GPU of this machine, so any place is near enough"])
     hierarchies = find_hierarchies(host_root)
     with _signals_held() as mask:
         remove_leftovers(run_dir, hierarchies)
         with _pod_cgroup(run_dir, hierarchies, claim) as procs:
+            limit_cpu(hierarchies, claim.cgroup, cpu_limit)
             return _run(command, procs, mask)
 
 

@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from nodeagent.model.decision import Tick
-from nodeagent.model.plan import Kind
+from nodeagent.model.plan import BURST, Kind, Setting
 
 NOTABLE_FALL = 0.8  # a limit that falls below this share of the last one is worth a line
 UNITS = {
     Kind.CPU_QUOTA: "cores",
     Kind.CPU_WEIGHT: "weight",
+    Kind.CPU_BURST: "cores",
     Kind.CPUS: "cpus",
     Kind.MEMS: "mems",
     Kind.MIGRATE: "switch",
@@ -34,6 +35,7 @@ def events(before: Tick | None, now: Tick) -> Iterator[Event]:
     yield from _limit(before, now)
     yield from _places(before, now)
     yield from _others(before, now)
+    yield from _bursts(before, now)
     yield from _writes(before, now)
     yield from _drifts(before, now)
     yield from _offer(before, now)
@@ -97,6 +99,20 @@ def _others(before: Tick | None, now: Tick) -> Iterator[Event]:
     for why in now.snapshot.foreign.unknown:
         if before is None or why not in before.snapshot.foreign.unknown:
             yield Event("warning", "owners.unknown", {"why": why})
+
+
+def _bursts(before: Tick | None, now: Tick) -> Iterator[Event]:
+    old, new = _bursting(before), _bursting(now)
+    for cgroup in sorted(new.keys() - old.keys()):
+        keys: dict[str, Value] = {"cgroup": cgroup, "quota_cores": new[cgroup].value, "why": new[cgroup].why}
+        yield Event("info", "burst.began", keys)
+    for cgroup in sorted(old.keys() - new.keys()):
+        yield Event("info", "burst.ended", {"cgroup": cgroup})
+
+
+def _bursting(tick: Tick | None) -> dict[str, Setting]:
+    plan = tick.decision.plan if tick else ()
+    return {s.knob.target: s for s in plan if s.by == BURST and s.knob.kind is Kind.CPU_QUOTA}
 
 
 def _writes(before: Tick | None, now: Tick) -> Iterator[Event]:

@@ -10,6 +10,7 @@ from nodeagent.model.capacity import Amount, Capacity
 from nodeagent.model.cpuset import size
 from nodeagent.model.decision import Decision, Tick
 from nodeagent.model.placement import Placement
+from nodeagent.model.plan import BURST, Kind
 from nodeagent.model.pod import Qos
 from nodeagent.model.snapshot import Pod, Snapshot
 from nodeagent.report.text import Label, family
@@ -26,6 +27,7 @@ def node_text(tick: Tick) -> str:
         *_zones(decision.capacity),
         *_memory(seen),
         *_batch(decision),
+        _gauge("bursting_pods", "LS pods with more than their CPU quota for now", {None: _bursting(tick)}),
         *_placement(decision.placement),
         _gauge("pods", "Pods by QoS class", {("qos", qos.value): pods[qos] for qos in Qos}),
         _gauge(
@@ -102,6 +104,11 @@ def _batch(decision: Decision) -> Iterator[str]:
     )
     yield _gauge("knobs_planned", "Knobs for which the agent wants a value", {None: len(decision.plan)})
     yield _gauge("knobs_yielded", "Knobs left to another writer for now", {None: len(decision.yielded)})
+
+
+def _bursting(tick: Tick) -> int:
+    quotas = {s.knob.target for s in tick.decision.plan if s.by == BURST and s.knob.kind is Kind.CPU_QUOTA}
+    return len(quotas.intersection(pod.spec.cgroup for pod in tick.snapshot.pods)) if quotas else 0
 
 
 def _placement(found: Placement | None) -> Iterator[str]:

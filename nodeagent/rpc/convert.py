@@ -18,6 +18,7 @@ from nodeagent.v1 import nodeagent_pb2 as pb
 KIND = {
     Kind.CPU_QUOTA: pb.KNOB_KIND_CPU_QUOTA,
     Kind.CPU_WEIGHT: pb.KNOB_KIND_CPU_WEIGHT,
+    Kind.CPU_BURST: pb.KNOB_KIND_CPU_BURST,
     Kind.CPUS: pb.KNOB_KIND_CPUS,
     Kind.MEMS: pb.KNOB_KIND_MEMS,
     Kind.MIGRATE: pb.KNOB_KIND_MEMORY_MIGRATE,
@@ -130,7 +131,7 @@ def _value(kind: Kind, value: Value) -> pb.KnobValue:
         return pb.KnobValue(unlimited=True)
     if kind is Kind.MIGRATE:
         return pb.KnobValue(on=value != 0.0)
-    return pb.KnobValue(cores=value) if kind is Kind.CPU_QUOTA else pb.KnobValue(weight_ratio=value)
+    return pb.KnobValue(weight_ratio=value) if kind is Kind.CPU_WEIGHT else pb.KnobValue(cores=value)
 
 
 def _setting(setting: Setting) -> pb.Setting:

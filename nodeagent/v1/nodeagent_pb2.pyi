@@ -54,6 +54,7 @@ class KnobKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     KNOB_KIND_CPUS: _ClassVar[KnobKind]
     KNOB_KIND_MEMS: _ClassVar[KnobKind]
     KNOB_KIND_MEMORY_MIGRATE: _ClassVar[KnobKind]
+    KNOB_KIND_CPU_BURST: _ClassVar[KnobKind]
 UPDATE_REASON_UNSPECIFIED: UpdateReason
 UPDATE_REASON_SNAPSHOT: UpdateReason
 UPDATE_REASON_CHANGE: UpdateReason
@@ -81,6 +82,7 @@ KNOB_KIND_CPU_WEIGHT: KnobKind
 KNOB_KIND_CPUS: KnobKind
 KNOB_KIND_MEMS: KnobKind
 KNOB_KIND_MEMORY_MIGRATE: KnobKind
+KNOB_KIND_CPU_BURST: KnobKind
 
 class DefragmentRequest(_message.Message):
     __slots__ = ("dry_run",)

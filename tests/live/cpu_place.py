@@ -13,7 +13,10 @@ from nodeagent.kernel.cpu import CpuCgroup
 from nodeagent.kernel.mounts import Hierarchies
 from tests.live.place import placed, remove_tree
 
-FILES = ("cpu.cfs_quota_us", "cpu.cfs_period_us", "cpu.shares", "cpu.max", "cpu.weight", "cpu.idle")
+FILES = (
+    "cpu.cfs_quota_us", "cpu.cfs_period_us", "cpu.cfs_burst_us", "cpu.shares",
+    "cpu.max", "cpu.max.burst", "cpu.weight", "cpu.idle",
+)  # fmt: skip
 _names = itertools.count()
 
 

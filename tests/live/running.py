@@ -153,6 +153,22 @@ def quota_cores(path: str) -> float | None:
     return None if quota_text == "max" else int(quota_text) / int(period_text)
 
 
+def used_s(path: str) -> float:
+    """CPU time, user and system, of the processes that are in a cgroup now."""
+    stats = (Path(f"/proc/{pid}/stat") for pid in cpu_file(f"{path}/cgroup.procs").read_text().split())
+    fields = [stat.read_text().rpartition(")")[2].split() for stat in stats]
+    return sum(int(each[11]) + int(each[12]) for each in fields) / os.sysconf("SC_CLK_TCK")
+
+
+def throttling(path: str) -> tuple[int, float]:
+    """(throttled periods, throttled seconds) of a cgroup."""
+    stat = dict(line.split() for line in cpu_file(f"{path}/cpu.stat").read_text().splitlines())
+    seconds = (
+        int(stat["throttled_time"]) / 1e9 if "throttled_time" in stat else int(stat["throttled_usec"]) / 1e6
+    )
+    return int(stat["nr_throttled"]), seconds
+
+
 def unique(name: str) -> str:
     """A pod name that no other test run uses."""
     return f"na-test-{os.getpid()}-{name}"

@@ -114,13 +114,13 @@ def test_a_run_directory_that_cannot_be_made_is_one_line_and_exit_1(tmp_path: Pa
         (("--qos", "ls", "--numa", "bind"), "bind to how many cores? (add --cpus N, or --exclusive"),
         (("--qos", "mid", "--numa", "bind", "--cpus", "2"), "a mid pod cannot be bound"),
         (("--qos", "ls", "--numa", "on"), "'on' is not one of 'bind', 'none'"),
+        (("--qos", "ls", "--cpus", "2", "--cpu-limit", "1"), "--cpu-limit 1 is below --cpus 2 (a limit is"),
+        (("--qos", "ls", "--cpu-limit", "none"), "'none' is not a number of cores above 0"),
         (("--qos", "batch", "--hands-off"), "--hands-off leaves the pod as it is, --qos batch does not"),
         (("--qos", "ls", "--hands-off", "--numa", "bind", "--cpus", "1"), "--numa bind does not"),
     ],
 )
-def test_exec_says_what_does_not_go_together_of_numa(
-    tmp_path: Path, words: tuple[str, ...], said: str
-) -> None:
+def test_exec_says_what_does_not_go_together(tmp_path: Path, words: tuple[str, ...], said: str) -> None:
     done = nodeagent("exec", "--run-dir", str(tmp_path), *words, "--", "true")
     assert done.returncode == 2
     assert said in done.stderr

@@ -261,8 +261,46 @@ def test_a_quota_never_goes_below_the_burst_which_the_kernel_would_refuse(
         (tmp_path / name).write_text(f"{text}\n")
     with contextlib.closing(dialect(str(tmp_path))) as cgroup:
         found = cgroup.read(Kind.CPU_QUOTA)
-        assert (found.low, found.scale) == (0.5, 100_000)
+        assert (found.low, found.burst, found.scale) == (0.01, 0.5, 100_000)
         with pytest.raises(Refused, match=r"0\.1 is outside of 0\.5"):
             cgroup.write(Kind.CPU_QUOTA, 0.1)
         cgroup.write(Kind.CPU_QUOTA, 0.5)
         assert cgroup.read(Kind.CPU_QUOTA).actual == 0.5
+
+
+@DIALECTS
+def test_a_burst_counts_in_cores_of_the_quotas_period_and_never_exceeds_the_quota(
+    dialect: type[CpuCgroup], files: dict[str, str], tmp_path: Path
+) -> None:
+    own = {"cpu_cfs_quota_us": "10000", "cpu_cfs_period_us": "40000", "cpu_max": "10000 40000"}
+    directory = captured(tmp_path, {**files, "cpu.cfs_burst_us": "0", "cpu.max.burst": "0"}, **own)
+    with contextlib.closing(dialect(str(directory))) as cgroup:
+        found = cgroup.read(Kind.CPU_BURST)
+        assert (found.actual, found.scale, found.low, found.high) == (0.0, 40_000, 0.0, 0.25)
+        with pytest.raises(Refused, match="not written"):
+            cgroup.write(Kind.CPU_BURST, 0.26)
+        cgroup.write(Kind.CPU_BURST, 0.25)
+        assert cgroup.read(Kind.CPU_BURST).actual == 0.25
+    name = "cpu.cfs_burst_us" if dialect is CpuV1 else "cpu.max.burst"
+    assert (directory / name).read_text() == "10000"
+
+
+@DIALECTS
+def test_without_a_quota_any_burst_is_taken(
+    dialect: type[CpuCgroup], files: dict[str, str], tmp_path: Path
+) -> None:
+    directory = captured(tmp_path, {**files, "cpu.cfs_burst_us": "70000", "cpu.max.burst": "70000"})
+    with contextlib.closing(dialect(str(directory))) as cgroup:
+        assert cgroup.read(Kind.CPU_BURST).actual == 0.7
+        cgroup.write(Kind.CPU_BURST, 3.0)
+        assert cgroup.read(Kind.CPU_BURST).actual == 3.0
+
+
+@DIALECTS
+def test_a_kernel_without_bursts_has_no_such_knob(
+    dialect: type[CpuCgroup], files: dict[str, str], tmp_path: Path
+) -> None:
+    with contextlib.closing(dialect(str(captured(tmp_path, files)))) as cgroup:
+        with pytest.raises(Unsupported):
+            cgroup.read(Kind.CPU_BURST)
+        assert cgroup.read(Kind.CPU_QUOTA).burst == 0.0

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from nodeagent.core.decide import decide
 from nodeagent.core.diff import diff
-from nodeagent.enforce.cpuset import OWN as AS_FOUND
+from nodeagent.enforce.cpuset import OWN_DIRECTORIES
 from nodeagent.model.cpuset import CpuSet
 from nodeagent.model.decision import Decision, Memory
 from nodeagent.model.foreign import Foreign, Owned
@@ -138,9 +138,9 @@ def test_pools_are_all_online_cpus_but_those_of_others_and_no_set_has_one(
     off = online & (ids(*(each.cpus for each in theirs(foreign))) | set(topology.isolated))
     assert ids(found.hands_off) == off
     assert ids(found.shared, found.mid, *(placed.cpus for placed in found.bound)) == online - off
-    for setting in decision.plan:
-        if setting.why != AS_FOUND:  # the agent's own directories stay as they are; no task is in them
-            assert setting.knob.kind is not Kind.CPUS or not ids(listed(setting.value)) & off
+    for setting in decision.plan:  # the agent's own directories have no tasks and are held as they are
+        if setting.knob.kind is Kind.CPUS and setting.knob.target not in OWN_DIRECTORIES:
+            assert not ids(listed(setting.value)) & off
     plan = {s.knob: s for s in decision.plan}
     for change in diff(plan, snapshot.knobs, decision.yielded):
         if change.knob.kind is Kind.CPUS and listed(change.old):

@@ -7,11 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from nodeagent.kernel.knobs import Knobs
 from nodeagent.kernel.mounts import Hierarchies, Hierarchy
+from nodeagent.kernel.targets import limited
 from nodeagent.model.plan import Change, Held, Kind, Knob
 from nodeagent.model.pod import Member, PodSpec, Qos
+from tests.unit import samples
 
 FILES = {
     1: {"cpu.cfs_quota_us": "-1", "cpu.cfs_period_us": "100000", "cpu.shares": "1024", "cpu.idle": "0"},
@@ -233,3 +236,24 @@ def test_with_more_cgroups_than_descriptors_allow_reading_goes_on_without_keepin
     assert few.read(targets, {})[0].actual == 0.5
     few.close()
     assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_quota_and_burst_are_read_of_limited_ls_cgroups_and_of_no_other(tree: Tree) -> None:
+    top = "kubepods/podA"
+    ls = member(top, Qos.LS, nested=(f"{top}/app", f"{top}/side"))
+    assert tree.knobs.bursts_for([]) == ()
+    targets = tree.knobs.bursts_for([(ls, frozenset({f"{top}/app"}))])
+    assert {k.target for k in targets if k.kind is Kind.CPU_BURST} == {f"{top}/app"}
+    held_against = {"kubepods", top, f"{top}/app"} | ({f"{top}/side"} if tree.version == 1 else set())
+    assert {k.target for k in targets if k.kind is Kind.CPU_QUOTA} == held_against
+
+
+def test_a_pod_has_run_under_a_quota_when_the_kernel_has_counted_periods() -> None:
+    pod = samples.pod(1, 1000.0, containers=2)
+    idle = replace(pod.reading, periods=0)
+    app, side = pod.containers
+    unlimited = replace(pod, reading=replace(idle, periods=None), containers=())
+    assert limited(unlimited) == frozenset()
+    one = replace(pod, reading=idle, containers=(app, replace(side, reading=idle)))
+    assert limited(one) == {app.cgroup}
+    assert limited(pod) == {pod.spec.cgroup, app.cgroup, side.cgroup}

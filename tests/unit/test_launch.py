@@ -28,6 +28,7 @@ def test_exec_imports_nothing_that_is_slow_to_start() -> None:
         "pyroute2",
         "rich",
         "inotify_simple",
+        "cgroupspy",
     }
     assert not heavy & set(done.stdout.split())
     assert "asyncio" not in done.stdout.split()
@@ -41,7 +42,8 @@ def test_the_default_name_is_always_a_name(program: str) -> None:
 
 
 def test_misuse_has_the_exit_code_of_usage_and_says_what_is_right(tmp_path: Path) -> None:
-    for options in ({"name": "a/b"}, {"cpus": float("nan")}, {"cpus": 0.0}, {"memory": -1}):
+    limits = ({"cpu_limit": 0.001}, {"cpu_limit": float("nan")}, {"cpu_limit": 1.0, "cpus": 2.0})
+    for options in ({"name": "a/b"}, {"cpus": float("nan")}, {"cpus": 0.0}, {"memory": -1}, *limits):
         with pytest.raises(Failed) as caught:
             launch(["true"], qos=Qos.BATCH, run_dir=str(tmp_path), **options)
         assert caught.value.exit_code == 2

@@ -17,9 +17,15 @@ from nodeagent.originals import Originals
 from nodeagent.restore import as_text, restore
 
 BOOT = "0b9c8f5e-2f6e-4e0c-9d53-52a1d1a2b3c4"
-V1 = {"cpu.cfs_quota_us": "-1\n", "cpu.cfs_period_us": "100000\n", "cpu.shares": "1024\n", "cpu.idle": "0\n"}
+V1 = {
+    "cpu.cfs_quota_us": "-1\n",
+    "cpu.cfs_period_us": "100000\n",
+    "cpu.cfs_burst_us": "0\n",
+    "cpu.shares": "1024\n",
+    "cpu.idle": "0\n",
+}
 SETS_V1 = {"cpuset.cpus": "0-3\n", "cpuset.mems": "0-1\n", "cpuset.memory_migrate": "0\n"}
-V2 = {"cpu.max": "max 100000\n", "cpu.weight": "100\n", "cpu.idle": "0\n"}
+V2 = {"cpu.max": "max 100000\n", "cpu.max.burst": "0\n", "cpu.weight": "100\n", "cpu.idle": "0\n"}
 SETS_V2 = {
     "cpuset.cpus": "\n",
     "cpuset.cpus.effective": "0-3\n",
@@ -69,6 +75,7 @@ class CapturedHost:
         originals, knobs = Originals(str(self.state), BOOT), Knobs(find_hierarchies(str(self.root)))
         new: dict[Kind, Value] = {
             Kind.CPU_QUOTA: 0.5,
+            Kind.CPU_BURST: 0.25,
             Kind.CPU_WEIGHT: 0.0,
             Kind.CPUS: "0-1",
             Kind.MEMS: "1",
@@ -124,9 +131,10 @@ def test_what_cannot_be_read_stays_in_the_ledger_for_the_next_time(host: Capture
     good = host.quota_file(POD).read_text()
     host.quota_file(POD).write_text("nonsense")
     restored = restore(str(host.state), str(host.root))
-    assert restored.failed == ((Knob(Kind.CPU_QUOTA, POD), "it cannot be read"),)
+    bandwidth = {Knob(kind, POD) for kind in (Kind.CPU_QUOTA, Kind.CPU_BURST)}  # one period for both
+    assert dict(restored.failed) == dict.fromkeys(bandwidth, "it cannot be read")
     host.quota_file(POD).write_text(good)
-    assert len(restore(str(host.state), str(host.root)).put_back) == 1
+    assert {o.change.knob for o in restore(str(host.state), str(host.root)).put_back} == bandwidth
     assert host.texts() == host.first
 
 

@@ -42,7 +42,16 @@ class Kernel:
             written=None if change.gives_back else change.new,
         )
         self.knobs[change.knob] = after
+        self.tie(change.knob.target)
         assert valid(self.knobs), f"after {change}"
+
+    def tie(self, target: str) -> None:
+        """A quota's reading tells the burst, and the burst's its quota."""
+        quota, burst = Knob(Kind.CPU_QUOTA, target), Knob(Kind.CPU_BURST, target)
+        if quota in self.knobs and burst in self.knobs:
+            q, b = self.knobs[quota], self.knobs[burst]
+            self.knobs[quota] = replace(q, burst=numeric(b.actual))
+            self.knobs[burst] = replace(b, high=numeric(q.actual))
 
     def run(self, changes: Iterable[Change]) -> None:
         for change in changes:
@@ -73,8 +82,14 @@ def acceptable(knob: KnobReading, value: Value) -> bool:
 
 
 def valid(knobs: Mapping[Knob, KnobReading]) -> bool:
-    """cgroup v1: a limited quota is within its nearest limited ancestor's, a set within its parent's."""
+    """cgroup v1: a limited quota is within its nearest limited ancestor's, a set within its parent's.
+
+    Everywhere: a burst is within its quota.
+    """
     for knob, found in knobs.items():
+        quota = knobs.get(Knob(Kind.CPU_QUOTA, knob.target))
+        if knob.kind is Kind.CPU_BURST and quota is not None and not _fits(found.actual, quota.actual):
+            return False
         if not found.nested or found.actual == math.inf:
             continue
         parts = knob.target.split("/")

@@ -29,11 +29,9 @@ PLACING = (
     "tests/live/test_cpusets_agent.py",
     *(f"{INSIDE}/test_{n}.py" for n in ("hotplug", "machine", "pages", "placed")),
 )
-# Repetition: what it adds does not depend on the machine.
+# Repetition: what it adds does not depend on the machine. In short, of systemd's units one test of each kind.
 ONCE = "not kills"
-SHORT = (
-    f"{ONCE} and (not test_systemd or reloads_undo or without_the_socket)"  # of systemd's, one of each kind
-)
+SHORT = f"{ONCE} and (not test_systemd or reloads_undo or without_the_socket)"
 
 
 @dataclass(frozen=True)
