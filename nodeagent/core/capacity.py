@@ -15,6 +15,7 @@ from nodeagent.core import zones
 from nodeagent.core.formula import Inputs, offline_available, online_peak
 from nodeagent.core.histogram import CPU, MEMORY, Scale, observe
 from nodeagent.core.rates import View
+from nodeagent.core.reach import Reach
 from nodeagent.core.usage import SYSTEM_SPAN_S, Usage
 from nodeagent.model.capacity import Amount, Capacity, Lent, Term
 from nodeagent.model.decision import BatchLimit, Histogram, Memory, Offer, OnlineHistory
@@ -31,14 +32,21 @@ class Assessed(Struct, frozen=True, gc=False):
     offer: Offer
 
 
-def assess(view: View, usage: Usage, policy: CapacityPolicy, memory: Memory, batch: BatchLimit) -> Assessed:
-    """Capacity of the node and of each NUMA node in this tick.
+def assess(
+    view: View,
+    usage: Usage,
+    policy: CapacityPolicy,
+    memory: Memory,
+    batch: BatchLimit,
+    reach: Reach | None = None,
+) -> Assessed:
+    """Capacity of the node and of each NUMA node in this tick; with `reach` on the CPUs that Batch may have.
 
     While Batch is held to less for the sake of LS work (`batch`), no more than that is offered.
     """
     history = _learn(view, usage, policy, memory.online)
     withdrawn = _withdrawn(usage, policy)
-    inputs = Inputs(view, usage, policy, history)
+    inputs = Inputs(view, usage, policy, history, reach)
     offer = memory.offer
     cpu, size = _pressed(_cpu(inputs), batch), _memory(inputs)
     computed = (0.0, 0.0) if withdrawn else (cpu.computed, size.computed)
@@ -68,7 +76,13 @@ def _integrated(lent: Lent, used_cores: float, offered_cores: float, dt_s: float
     return Lent(lent.used_core_s + used_cores * dt_s, lent.offered_core_s + offered_cores * dt_s)
 
 
-def cpu_ceiling(view: View, usage: Usage, policy: CapacityPolicy, online_cores: float | None) -> float | None:
+def cpu_ceiling(
+    view: View,
+    usage: Usage,
+    policy: CapacityPolicy,
+    online_cores: float | None,
+    reach: Reach | None = None,
+) -> float | None:
     """The same formula for enforcement, with what online work uses now; None while an input is unknown.
 
     Where a pod's use is never told it is in the system's, and must not vanish below what is reserved.
@@ -78,9 +92,13 @@ def cpu_ceiling(view: View, usage: Usage, policy: CapacityPolicy, online_cores: 
     if usage.online_cores is None:
         online_cores += min(policy.reserved_cpu_cores, usage.system_cores)
     total = max(0.0, view.snapshot.topology.cores - view.steal_cores)
-    return offline_available(
-        total, policy.cpu_ceiling_ratio, policy.reserved_cpu_cores, usage.system_cores, online_cores
-    )
+    ratio, reserved, system = policy.cpu_ceiling_ratio, policy.reserved_cpu_cores, usage.system_cores
+    value = offline_available(total, ratio, reserved, system, online_cores)
+    if reach is None:
+        return value
+    elsewhere = max(0.0, (usage.told_cores or 0.0) - reach.online_cores)
+    there = max(reach.online_cores, online_cores - elsewhere)
+    return min(value, offline_available(min(total, reach.cores), ratio, reserved, system, there))
 
 
 def _learn(view: View, usage: Usage, policy: CapacityPolicy, history: OnlineHistory) -> OnlineHistory:
@@ -141,7 +159,24 @@ def _cpu(inputs: Inputs) -> Amount:
     value = offline_available(
         max(0.0, total - steal), policy.cpu_ceiling_ratio, policy.reserved_cpu_cores, system, top
     )
-    return Amount(0.0, value, terms)
+    return _within_reach(Amount(0.0, value, terms), inputs, system, top)
+
+
+def _within_reach(cpu: Amount, inputs: Inputs, system: float, top: float) -> Amount:
+    """No more than fits on the CPUs that nobody owns, which online pods with CPUs of their own do not use."""
+    reach, policy = inputs.reach, inputs.policy
+    if reach is None:
+        return cpu
+    owned = max(0.0, _total(cpu) - reach.cores)
+    online = max(reach.online_cores, top - owned)
+    value = offline_available(
+        reach.cores, policy.cpu_ceiling_ratio, policy.reserved_cpu_cores, system, online
+    )
+    terms = (
+        Term("reach", reach.cores, "CPUs that no pod owns", 0.0),
+        Term("reach_online", online, "of online_peak, on these CPUs", inputs.usage.cpu_age_s),
+    )
+    return Amount(0.0, min(cpu.computed, value), (*cpu.terms, *terms))
 
 
 def _pressed(cpu: Amount, batch: BatchLimit) -> Amount:

@@ -13,6 +13,7 @@ from nodeagent.core import (
     limit,
     pages,
     rates,
+    reach,
     seats,
     share,
     usage,
@@ -36,9 +37,10 @@ def decide(snapshot: Snapshot, policy: Policy, memory: Memory) -> tuple[Decision
     sight = Sight(view, waits.add_up(view, memory.waits))
     signals, spells = _signals(sight, policy, memory)
     busy, known, use = usage.used(view, memory)
-    window, ceiling = _ceiling(view, use, policy, memory)
+    within = reach.reach(view, known, memory)
+    window, ceiling = _ceiling(view, use, policy, memory, within)
     batch, why = limit.next_limit(view, signals, policy.cpu, _last(memory, snapshot), ceiling, use.cpu_sure)
-    offered = capacity.assess(view, use, policy.capacity, memory, batch)
+    offered = capacity.assess(view, use, policy.capacity, memory, batch, within)
     scene = burst.bursting(_scene(view, signals, policy, batch, why), use, policy, memory.bursts)
     scene, memory = seats.seated(scene, policy.numa, memory, batch.cores)
     drifts, yielded = _drifting(snapshot, policy, memory)
@@ -80,12 +82,12 @@ def _signals(sight: Sight, policy: Policy, memory: Memory) -> tuple[tuple[Signal
 
 
 def _ceiling(
-    view: View, use: Usage, policy: Policy, memory: Memory
+    view: View, use: Usage, policy: Policy, memory: Memory, within: reach.Reach | None
 ) -> tuple[tuple[tuple[float, float], ...], float | None]:
     """What online work used in the window that counts, and what that leaves to Batch."""
     window = _slide(view, use.told_cores, memory.online_cores, policy.cpu.window_s)
     most = max((cores for _, cores in window), default=None)
-    return window, capacity.cpu_ceiling(view, use, policy.capacity, most)
+    return window, capacity.cpu_ceiling(view, use, policy.capacity, most, within)
 
 
 def _slide(

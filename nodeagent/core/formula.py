@@ -6,18 +6,23 @@ from msgspec import Struct
 
 from nodeagent.core.histogram import Scale, percentile, window_max
 from nodeagent.core.rates import View
+from nodeagent.core.reach import Reach
 from nodeagent.core.usage import Usage
 from nodeagent.model.decision import Histogram, OnlineHistory
 from nodeagent.model.policy import CapacityPolicy
 
 
 class Inputs(Struct, frozen=True, gc=False):
-    """Everything that the formula is fed with in one tick; `history` includes this tick."""
+    """Everything that the formula is fed with in one tick; `history` includes this tick.
+
+    `reach` is None where Batch may run on any CPU.
+    """
 
     view: View
     usage: Usage
     policy: CapacityPolicy
     history: OnlineHistory
+    reach: Reach | None = None
 
 
 def offline_available(

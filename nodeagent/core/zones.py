@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from msgspec import Struct
 
 from nodeagent.core.formula import Inputs, offline_available, online_peak
@@ -25,6 +27,7 @@ class _Row(Struct, frozen=True, gc=False):
     peak: float
     source: str  # of `online`
     age_s: float  # of `online` and `system`
+    most: float = math.inf  # what Batch can get at
 
 
 def split(inputs: Inputs, cpu: Amount, memory: Amount, offer: Offer, step_s: float) -> tuple[Zone, ...]:
@@ -62,6 +65,7 @@ def _cpu(node: NumaNode, inputs: Inputs) -> _Row:
         online_peak(seen, online, policy.cpu_peak_percentile, CPU, policy)[0],
         BY_CPUS,
         usage.cpu_age_s,
+        math.inf if inputs.reach is None else inputs.reach.zone_cores.get(node.id, 0.0),
     )
 
 
@@ -96,7 +100,8 @@ def _fitted(
 
 
 def _formula(i: _Row) -> float:
-    return offline_available(i.total, i.ceiling_ratio, i.reserved, i.system, i.peak)
+    value = offline_available(i.total, i.ceiling_ratio, i.reserved, i.system, i.peak)
+    return min(value, i.most * i.ceiling_ratio) if i.most < i.total else value
 
 
 def _scaled(values: dict[int, float], limit: float) -> dict[int, float]:
@@ -107,6 +112,7 @@ def _scaled(values: dict[int, float], limit: float) -> dict[int, float]:
 
 
 def _terms(i: _Row) -> tuple[Term, ...]:
+    reach = () if math.isinf(i.most) else (Term("reach", i.most, "CPUs that no pod owns", 0.0),)
     return (
         Term("total", i.total, "online CPUs or MemTotal, less steal or watermark", 0.0),
         Term("ceiling_ratio", i.ceiling_ratio, "policy", 0.0),
@@ -114,4 +120,5 @@ def _terms(i: _Row) -> tuple[Term, ...]:
         Term("system", i.system, SHARED, i.age_s),
         Term("online_now", i.online, i.source, i.age_s),
         Term("online_peak", i.peak, "as the node's", 0.0),
+        *reach,
     )

@@ -9,10 +9,13 @@ from msgspec.structs import replace
 
 from nodeagent.core.rates import View, view
 from nodeagent.core.zone_cpu import zone_cores
+from nodeagent.model.cpuset import CpuSet
 from nodeagent.model.decision import KnownUse
 from nodeagent.model.plan import Kind, Knob, KnobReading
 from nodeagent.model.pod import Qos
+from nodeagent.model.policy import Policy
 from tests.unit import samples
+from tests.unit.seated_node import Node
 
 
 def seen(busy: dict[int, float], *pods: tuple[Qos, str, float]) -> tuple[View, dict[str, KnownUse]]:
@@ -66,3 +69,26 @@ def test_no_node_has_more_than_was_measured_or_less_than_what_is_known_to_be_the
         bound = sum(cores for qos, cpus, cores in pods if qos is not Qos.BATCH and cpus in homes)
         assert bound - 1e-9 <= online[which] <= max(busy[which], bound) + 1e-9
     assert sum(rest.values()) <= system + 1e-9
+
+
+def test_what_a_bound_pod_leaves_idle_of_its_own_cpus_is_neither_offered_nor_given() -> None:
+    node = Node(cpus=4.0)  # which uses 0.2 cores, and the other LS pod as much
+    last = node.run(120)
+    assert last.placement is not None
+    owned = CpuSet.parse(last.placement.bound[0].cpus)
+    terms = {term.name: term.value for term in last.capacity.cpu.terms}
+    assert (len(owned), terms["reach"]) == (4, 4.0)
+    left = 4.0 * 0.95 - terms["system"] - terms["reach_online"]
+    assert terms["reach_online"] == pytest.approx(0.2, abs=0.1)
+    assert last.capacity.cpu.available == pytest.approx(left)
+    assert last.batch_limit_cores is not None
+    assert 0.5 * left < last.batch_limit_cores <= left
+    for zone in last.capacity.zones:
+        here = set(next(n.cpus for n in samples.topology(numa_nodes=2).nodes if n.id == zone.numa_node))
+        assert zone.cpu.available <= len(here - owned) * 0.95 + 1e-6
+
+
+def test_without_placement_nothing_is_said_of_reach() -> None:
+    node = Node()
+    decision = [node.step(Policy()) for _ in range(5)][-1]
+    assert "reach" not in {term.name for term in decision.capacity.cpu.terms}

@@ -65,6 +65,8 @@ def test_pages_of_a_bound_pod_are_on_its_node_and_stay_there_beside_a_hog_on_ano
     ):
         until(lambda: held_set(f"nodeagent/ls/{name}") < online(), "own cores")
         (child,) = psutil.Process(pod.pid).children()
+        with_memory = CpuSet.parse((NODES / "has_memory").read_text())
+        until(lambda: held_set(f"nodeagent/ls/{name}", "mems") < with_memory, "a node of its own")
         mine = held_set(f"nodeagent/ls/{name}", "mems")
         until(lambda: sum(anonymous(child.pid).values()) * 4096 >= POD_MIB << 20, "the memory is taken")
         until(lambda: share_on(child.pid, mine) >= MOSTLY, "the pages are at home")

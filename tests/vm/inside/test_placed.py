@@ -67,4 +67,4 @@ def test_a_pod_that_names_a_nic_is_on_its_numa_node(agent: RunningAgent, nic: st
     with bound(agent, nic, "sleep 3600", "--cpus", "1", "--near", nic):
         until(lambda: held_set(ls(nic)) < online(), "own cores")
         assert held_set(ls(nic)) <= CpuSet.parse((NODES / f"node{node}/cpulist").read_text())
-        assert held_set(ls(nic), "mems") == CpuSet({node})
+        until(lambda: held_set(ls(nic), "mems") == CpuSet({node}), "its memory, once the pages are there")

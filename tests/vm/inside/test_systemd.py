@@ -159,7 +159,7 @@ def test_what_a_reload_brings_back_of_an_older_quota_is_no_drift(unit: Unit, age
 
 
 @pytest.mark.parametrize(
-    "unit", ["", "CPUQuota=70%\nCPUWeight=50\nCPUShares=300\nAllowedCPUs=0-2\n"], indirect=True
+    "unit", ["", "CPUQuota=390%\nCPUWeight=50\nCPUShares=300\nAllowedCPUs=0-2\n"], indirect=True
 )
 @pytest.mark.parametrize("end", ["stop", "kill"])
 def test_when_it_ends_files_and_properties_are_as_before_and_stay_so(
