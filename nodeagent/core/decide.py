@@ -42,9 +42,8 @@ def decide(snapshot: Snapshot, policy: Policy, memory: Memory) -> tuple[Decision
     batch, why = limit.next_limit(view, signals, policy.cpu, _last(memory, snapshot), ceiling, use.cpu_sure)
     offered = capacity.assess(view, use, policy.capacity, memory, batch, within)
     scene = burst.bursting(_scene(view, signals, policy, batch, why), use, policy, memory.bursts)
-    scene, memory = seats.seated(scene, policy.numa, memory, batch.cores)
     drifts, yielded = _drifting(snapshot, policy, memory)
-    scene = pages.settled(scene, yielded)
+    scene, memory = _placed(scene, policy, memory, batch, yielded)
     decision = Decision(
         seq=snapshot.seq,
         signals=signals,
@@ -132,6 +131,14 @@ def _drifting(
 ) -> tuple[tuple[Drift, ...], tuple[Knob, ...]]:
     drifts = drift.watch(snapshot.at, snapshot.knobs, memory.drifts, policy.drift)
     return drifts, drift.yielded(snapshot.at, drifts, policy.drift)
+
+
+def _placed(
+    scene: Scene, policy: Policy, memory: Memory, batch: BatchLimit, yielded: tuple[Knob, ...]
+) -> tuple[Scene, Memory]:
+    """Where everything shall run, and which pages have to get there first."""
+    scene, memory = seats.seated(scene, policy.numa, memory, batch.cores)
+    return pages.settled(scene, yielded), memory
 
 
 def _plan(scene: Scene, policy: Policy) -> tuple[Setting, ...]:
