@@ -43,11 +43,12 @@ def names(place: SetPlace) -> list[str]:
 
 
 def chain(place: SetPlace, cpus: str) -> tuple[Knob, ...]:
-    """A tree of four cgroups on these CPUs with a process in each leaf; its CPU knobs."""
+    """A tree of four cgroups on these CPUs and all nodes with a process in each leaf; its CPU knobs."""
     for name in CHAIN[1:]:
         place.make(name)
     for name in reversed(CHAIN):
         place.write(name, "cpuset.cpus", cpus)
+        place.write(name, "cpuset.mems", str(place.root_set(Kind.MEMS)))  # v2 on 6.1 empties no set in use
     for leaf in CHAIN[2:]:
         place.inhabit(leaf)
     return tuple(Knob(Kind.CPUS, target) for target in names(place))
