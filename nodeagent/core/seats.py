@@ -14,7 +14,7 @@ from nodeagent.core import foreign
 from nodeagent.core.placement import place
 from nodeagent.core.rates import View
 from nodeagent.core.scene import Scene
-from nodeagent.model.cpuset import CpuSet, within
+from nodeagent.model.cpuset import CpuSet, size, within
 from nodeagent.model.decision import BatchCpus, Memory
 from nodeagent.model.placement import BindRequest, Placed, Placement
 from nodeagent.model.plan import Kind, Knob, KnobReading
@@ -38,13 +38,14 @@ def seated(
     view = scene.view
     off = foreign.hands_off(theirs, view.snapshot.topology)
     alone = foreign.left_alone(view, theirs, scene.knobs)
-    wanted = _batch_cpus(view, policy, memory.batch_cpus, batch_cores)
     asking = [spec for spec in _specs(view) if _binds(spec)]
     bound = [spec for spec in asking if spec.cgroup in scene.scope and spec.cgroup not in alone]
+    before = memory.placement or _held(bound, scene.knobs, view.snapshot.topology)
+    wanted = _batch_cpus(view, policy, memory.batch_cpus or _begun(before, view), batch_cores)
     found = place(
         view.snapshot.topology,
         tuple(_request(spec) for spec in bound),
-        memory.placement or _held(bound, scene.knobs, view.snapshot.topology),
+        before,
         _free_bytes(view, {spec.uid for spec in bound}),
         batch_cores=float(wanted.cpus),
         batch_floor_cpus=1,
@@ -93,6 +94,11 @@ def _batch_cpus(view: View, policy: NumaPolicy, last: BatchCpus | None, cores: f
     if last is None or (cpus != last.cpus and now - last.at >= policy.move_after_s):
         return BatchCpus(cpus, now)
     return last
+
+
+def _begun(before: Placement, view: View) -> BatchCpus | None:
+    """After a restart Batch has what the last run gave it, and keeps that for as long as at any time."""
+    return BatchCpus(size(before.batch), view.snapshot.at) if before.batch else None
 
 
 def _held(bound: list[PodSpec], knobs: Mapping[Knob, KnobReading], topology: Topology) -> Placement:
