@@ -22,6 +22,7 @@ UNITS, CONTROL = Path("/run/systemd/system"), Path("/run/systemd/system.control"
 V2 = find_hierarchies().roots["cpu"].version == 2
 SPINNER = "/bin/sh -c 'while :; do :; done'"
 RELOADS = 5
+ACCOUNTED = "" if V2 else "CPUAccounting=yes"  # else it has no cgroup in v1's cpu hierarchy
 
 
 class Unit:
@@ -31,7 +32,7 @@ class Unit:
         self.name, self.slice = f"{name}.service", f"{name.replace('-', '_')}.slice"
         self.path = f"{self.slice}/{self.name}"
         self.file = UNITS / self.name
-        self.file.write_text(f"[Service]\nSlice={self.slice}\nExecStart={SPINNER}\n{more}\n")
+        self.file.write_text(f"[Service]\nSlice={self.slice}\nExecStart={SPINNER}\n{ACCOUNTED}\n{more}\n")
         reload()
         output("systemctl", "start", self.name)
         self.original, self.before = self.quota(), self.properties()
@@ -285,7 +286,13 @@ def test_a_transient_unit_keeps_what_is_set_too(tmp_path: Path, unit: Unit) -> N
     home = Path("/run/systemd/transient", f"{name}.d")
     file = config(tmp_path, unit)
     file.write_text(file.read_text().replace(unit.path, path))
-    output("systemd-run", f"--unit={name}", f"--slice={unit.slice}", *shlex.split(SPINNER))
+    output(
+        "systemd-run",
+        f"--property={ACCOUNTED or 'CPUAccounting=no'}",
+        f"--unit={name}",
+        f"--slice={unit.slice}",
+        *shlex.split(SPINNER),
+    )
     try:
         with running(tmp_path, file, http__address="127.0.0.1:0") as agent:
             until((home / "50-CPUQuota.conf").exists, "systemd keeps the quota")
