@@ -22,7 +22,7 @@ from nodeagent.kernel.watch import CgroupWatch
 from nodeagent.model.foreign import Foreign
 from nodeagent.model.glob import glob_regex
 from nodeagent.model.pages import PageMove
-from nodeagent.model.plan import Change, Held, Knob, Outcome
+from nodeagent.model.plan import Change, Held, Kind, Knob, KnobReading, Outcome
 from nodeagent.model.pod import CgroupDir, Member, PodRule, Qos
 from nodeagent.model.policy import Policy
 from nodeagent.model.settings import AgentSettings
@@ -64,6 +64,7 @@ class Host:
         self._may_burst: dict[str, Member] = {}
         self._limited: dict[str, frozenset[str]] = {}
         self._burst_targets: tuple[Knob, ...] = ()
+        self._holding_up: tuple[Knob, ...] = ()
         self._scanned_at: float | None = None  # None: to be walked before the next reading
 
     def read(self, seq: int, held: Mapping[Knob, Held], woken_by: str, *, full: bool = False) -> Snapshot:
@@ -74,7 +75,8 @@ class Host:
         seen = self._reader.read(self._members, at, full=full)
         if seen.vanished:
             self._scanned_at = None
-        knobs = self.knobs.read((*self._targets, *self._bursts(seen.pods)), held)
+        knobs = self.knobs.read((*self._targets, *self._bursts(seen.pods), *self._holding_up), held)
+        self._holding_up = self._bursts_of_batch(knobs)
         return Snapshot(
             seq=seq,
             at=at,
@@ -191,6 +193,14 @@ class Host:
                 (self._may_burst[c], paths) for c, paths in found.items()
             )
         return self._burst_targets
+
+    def _bursts_of_batch(self, knobs: tuple[KnobReading, ...]) -> tuple[Knob, ...]:
+        """What somebody has set for Batch: the kernel refuses a quota below it, so it has to go."""
+        found = [r.knob.target for r in knobs if r.knob.kind is Kind.CPU_QUOTA and r.burst > 0.0]
+        batch = (
+            {m.spec.cgroup for m in self._members if not m.spec.online}.union(self._tiers) if found else ()
+        )
+        return tuple(Knob(Kind.CPU_BURST, target) for target in found if target in batch)
 
     def _pressed(self, members: tuple[Member, ...]) -> tuple[str, ...]:
         """The cgroups whose CPU pressure shall wake us: the LS pods."""

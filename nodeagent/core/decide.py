@@ -110,7 +110,7 @@ def _last(memory: Memory, snapshot: Snapshot) -> BatchLimit:
 def _scene(view: View, signals: tuple[Signal, ...], policy: Policy, batch: BatchLimit, why: str) -> Scene:
     knobs = {r.knob: r for r in view.snapshot.knobs}
     patterns = [glob_regex(g) for g in policy.scope]
-    paths = {p.pod.spec.cgroup for p in view.pods} | set(view.snapshot.tiers) | _others(knobs)
+    paths = {p.pod.spec.cgroup for p in view.pods} | set(view.snapshot.tiers) | _others(view, knobs)
     matching = (path for path in paths if any(p.fullmatch(path) for p in patterns))
     kept_out = foreign.kept_out(view)
     scope = frozenset(path for path in matching if not foreign.inside(path, kept_out))
@@ -121,9 +121,10 @@ def _scene(view: View, signals: tuple[Signal, ...], policy: Policy, batch: Batch
     return Scene(view, signals, knobs, scope, shares, why)
 
 
-def _others(knobs: dict[Knob, KnobReading]) -> set[str]:
+def _others(view: View, knobs: dict[Knob, KnobReading]) -> set[str]:
     """What is neither pod nor tier and may have a value of its own: containers and class directories."""
-    return {knob.target for knob in knobs if knob.kind in {Kind.CPU_BURST, Kind.CPU_WEIGHT}}
+    inner = {c.cgroup for p in view.pods for c in p.pod.containers if Knob(Kind.CPU_QUOTA, c.cgroup) in knobs}
+    return inner | {knob.target for knob in knobs if knob.kind is Kind.CPU_WEIGHT}
 
 
 def _drifting(

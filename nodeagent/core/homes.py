@@ -34,7 +34,8 @@ def homes(view: View, scope: frozenset[str], left_alone: frozenset[str], found: 
         if tier in scope and not holds(tier, left_alone):
             wanted[tier] = Home(found.batch, found.batch_mems, BATCH)
     seats = {placed.uid: placed for placed in found.bound}
-    for spec in (p.pod.spec for p in view.pods if p.pod.spec.cgroup in scope - left_alone):
+    ours = scope - left_alone
+    for spec in (p.pod.spec for p in view.pods if p.pod.spec.cgroup in ours):
         if (seat := seats.get(spec.uid)) is not None:
             wanted[spec.cgroup] = Home(seat.cpus, seat.mems, BOUND, bound=True)
         elif (pool := _pool(spec, found)) is not None:

@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from nodeagent.core import foreign
 from nodeagent.core.rates import View
+from nodeagent.core.usage import cpu_or_request
 from nodeagent.model.cpuset import CpuSet
 from nodeagent.model.decision import KnownUse, Memory
 
@@ -34,6 +35,6 @@ def reach(view: View, known: Mapping[str, KnownUse], memory: Memory) -> Reach | 
     pools = CpuSet.parse(placed.shared) | CpuSet.parse(placed.mid)
     zones = {node.id: float(len(pools.intersection(node.cpus))) for node in view.snapshot.topology.nodes}
     owners = {each.uid for each in placed.bound} | {o.uid for o in foreign.owned(memory.foreign) if o.cpus}
-    sharing = (p.pod.spec.uid for p in view.pods if p.pod.spec.online and p.pod.spec.uid not in owners)
-    used = sum(known[uid].cpu_cores or 0.0 for uid in sharing)
-    return Reach(sum(zones.values()), zones, used)
+    sharing = (p for p in view.pods if p.pod.spec.online and p.pod.spec.uid not in owners)
+    used = (cpu_or_request(p, known[p.pod.spec.uid], view.snapshot.at)[0] for p in sharing)
+    return Reach(sum(zones.values()), zones, sum(cores or 0.0 for cores in used))

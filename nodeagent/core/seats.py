@@ -6,7 +6,7 @@ After a restart the sets that the last run wrote are what is there now, so nothi
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from msgspec.structs import replace
 
@@ -17,8 +17,8 @@ from nodeagent.core.scene import Scene
 from nodeagent.model.cpuset import CpuSet, size, within
 from nodeagent.model.decision import BatchCpus, Memory
 from nodeagent.model.placement import BindRequest, Placed, Placement
-from nodeagent.model.plan import Kind, Knob, KnobReading
-from nodeagent.model.pod import OWN_TIER, PodSpec, Qos
+from nodeagent.model.plan import Kind, Knob
+from nodeagent.model.pod import PodSpec, Qos
 from nodeagent.model.policy import NumaPolicy
 from nodeagent.model.topology import Topology
 
@@ -40,7 +40,7 @@ def seated(
     alone = foreign.left_alone(view, theirs, scene.knobs)
     asking = [spec for spec in _specs(view) if _binds(spec)]
     bound = [spec for spec in asking if spec.cgroup in scene.scope and spec.cgroup not in alone]
-    before = memory.placement or _held(bound, scene.knobs, view.snapshot.topology)
+    before = memory.placement or _held(bound, scene, policy)
     wanted = _batch_cpus(view, policy, memory.batch_cpus or _begun(before, view), batch_cores)
     found = place(
         view.snapshot.topology,
@@ -101,19 +101,29 @@ def _begun(before: Placement, view: View) -> BatchCpus | None:
     return BatchCpus(size(before.batch), view.snapshot.at) if before.batch else None
 
 
-def _held(bound: list[PodSpec], knobs: Mapping[Knob, KnobReading], topology: Topology) -> Placement:
+def _held(bound: list[PodSpec], scene: Scene, policy: NumaPolicy) -> Placement:
     """What the last run wrote. While pages move, their nodes are not written yet: "", those of the CPUs."""
 
     def written(kind: Kind, cgroup: str) -> str:
-        reading = knobs.get(Knob(kind, cgroup))
+        reading = scene.knobs.get(Knob(kind, cgroup))
         return reading.written if reading is not None and isinstance(reading.written, str) else ""
 
     def seat(spec: PodSpec) -> Placed:
         cpus, mems = written(Kind.CPUS, spec.cgroup), written(Kind.MEMS, spec.cgroup)
-        return Placed(spec.uid, cpus, mems if within(mems, _nodes_of(cpus, topology)) else "")
+        return Placed(
+            spec.uid, cpus, mems if within(mems, _nodes_of(cpus, scene.view.snapshot.topology)) else ""
+        )
 
-    seats = map(seat, bound)
-    return Placement(bound=tuple(s for s in seats if s.cpus), batch=written(Kind.CPUS, OWN_TIER))
+    def pool(cgroups: Iterable[str]) -> str:
+        return next(filter(None, (written(Kind.CPUS, cgroup) for cgroup in cgroups)), "")
+
+    of = {qos: [s.cgroup for s in _specs(scene.view) if s.qos is qos and s not in bound] for qos in Qos}
+    return Placement(
+        bound=tuple(s for s in map(seat, bound) if s.cpus),
+        shared=pool(of[Qos.LS]),
+        mid=pool(of[Qos.MID]) if policy.mid_cpus else "",
+        batch=pool((*scene.view.snapshot.tiers, *of[Qos.BATCH])),
+    )
 
 
 def _nodes_of(cpus: str, topology: Topology) -> str:

@@ -88,7 +88,7 @@ def usage(view: View, known: Mapping[str, KnownUse]) -> Usage:
     batch = [known[p.pod.spec.uid] for p in view.pods if not p.pod.spec.online]
     batch_cores = sum(k.cpu_cores or 0.0 for k in batch) if view.dt_s is not None else None
     batch_bytes = sum(k.memory_bytes or 0.0 for k in batch)
-    each = [_cpu_or_request(p, k, now) for p, k in online]
+    each = [cpu_or_request(p, k, now) for p, k in online]
     told, cpu_age_s = _sum([part for part in each if part[0] is not None], now)
     measured = view.dt_s is not None or system.cpu_cores is not None
     all_told = all(cores is not None for cores, _ in each)
@@ -140,7 +140,8 @@ def _known_system(view: View, pods: Mapping[str, KnownUse], last: KnownUse, part
     return KnownUse(cpu[0], cpu[1], memory[0], memory[1])
 
 
-def _cpu_or_request(rates: PodRates, known: KnownUse, now: float) -> tuple[float | None, float]:
+def cpu_or_request(rates: PodRates, known: KnownUse, now: float) -> tuple[float | None, float]:
+    """Cores that a pod counts with, and when that was so; None when neither use nor request was ever told."""
     if known.cpu_cores is None:
         request = rates.pod.spec.cpu_request_cores
         return (0.0 if request is None and known.cpu_at == now else request), now

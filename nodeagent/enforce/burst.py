@@ -1,7 +1,8 @@
 """CPU burst of LS pods with a quota: the kernel's own within the quota, and more quota on a budget.
 
 A container with a quota of its own inside such a pod gets the same; what it gets more than that is bounded
-by its pod's quota. Batch never bursts: its knobs of this kind are not even looked at.
+by its pod's quota. Batch never bursts: what somebody else has set there is taken off, since the kernel
+refuses a quota below it.
 """
 
 from __future__ import annotations
@@ -24,6 +25,10 @@ def enforce(scene: Scene, policy: Policy) -> Iterator[Setting]:
         for p in scene.view.pods:
             if p.pod.spec.qos is Qos.LS:
                 yield from _kernel_bursts(scene, p, policy.burst)
+    batch = {p.pod.spec.cgroup for p in scene.view.pods if not p.pod.spec.online}
+    for cgroup in batch.union(scene.view.snapshot.tiers) & scene.scope:
+        if (knob := Knob(Kind.CPU_BURST, cgroup)) in scene.knobs:
+            yield Setting(knob, 0.0, BURST, "Batch never bursts")
     for p, reading in limited(scene):
         burst = scene.bursts.get(p.pod.spec.uid)
         if burst is not None and burst.extra_cores > 0.0:

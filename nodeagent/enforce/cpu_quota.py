@@ -38,11 +38,13 @@ def enforce(scene: Scene, policy: Policy) -> Iterator[Setting]:
 
 def _kept(scene: Scene) -> Iterator[Setting]:
     online = {p.pod.spec.cgroup for p in scene.view.pods if p.pod.spec.online}
+    batch = {p.pod.spec.cgroup for p in scene.view.pods} - online
     for knob, reading in scene.knobs.items():
         if knob.kind is not Kind.CPU_QUOTA or reading.written is None:
             continue
         if not _inside(knob.target, online):  # there it is burst's
-            yield Setting(knob, reading.written, NAME, f"kept: {scene.why}")
+            most = own_limit(reading) if knob.target in batch else math.inf  # it may have burst as an LS pod
+            yield Setting(knob, min(numeric(reading.written), most), NAME, f"kept: {scene.why}")
 
 
 def _inside(target: str, cgroups: set[str]) -> bool:

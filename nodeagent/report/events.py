@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from nodeagent.model.decision import Tick
@@ -70,13 +71,20 @@ def _places(before: Tick | None, now: Tick) -> Iterator[Event]:
     """Who got CPUs of its own or other ones, and who asks for them in vain."""
     old = before.decision.placement if before else None
     new = now.decision.placement
-    told, sat = (dict(old.unplaced), set(old.bound)) if old else ({}, set())
+    told, sat = ({u: _gist(w) for u, w in old.unplaced}, set(old.bound)) if old else ({}, set())
+    names = {p.spec.uid: p.spec.name for p in now.snapshot.pods}
     for uid, why in new.unplaced if new else ():
-        if told.get(uid) != why:
-            yield Event("warning", "pod.unplaced", {"pod": uid, "why": why})
+        if told.get(uid) != _gist(why):
+            yield Event("warning", "pod.unplaced", {"pod": names.get(uid, uid), "why": why})
     for placed in new.bound if new else ():
         if placed not in sat:
-            yield Event("info", "pod.bound", {"pod": placed.uid, "cpus": placed.cpus, "mems": placed.mems})
+            pod = names.get(placed.uid, placed.uid)
+            yield Event("info", "pod.bound", {"pod": pod, "cpus": placed.cpus, "mems": placed.mems})
+
+
+def _gist(why: str) -> str:
+    """A reason without its figures: free memory changes all the time."""
+    return re.sub(r"\d[\d.]*( [KMGT]iB)?", "#", why)
 
 
 def _others(before: Tick | None, now: Tick) -> Iterator[Event]:

@@ -141,9 +141,22 @@ def test_no_other_class_ever_bursts_even_where_its_knobs_are_read(qos: Qos) -> N
     node = Limited([1.0], qos=qos)
     for _ in range(5):
         decision = node.step([3.0])
-        assert not node.settings(decision, Kind.CPU_BURST)
+        assert all(s.value == 0.0 for s in node.settings(decision, Kind.CPU_BURST).values())
         assert node.extra(0) <= 0.0
-        assert all(s.by != "burst" for s in decision.plan)
+        assert all(s.by != "burst" or s.knob.kind is Kind.CPU_BURST for s in decision.plan)
+
+
+def test_a_burst_that_somebody_gave_to_batch_does_not_hold_its_quota_up_and_comes_back() -> None:
+    node = Limited([4.0], qos=Qos.BATCH, cores=4)
+    knob = Knob(Kind.CPU_BURST, node.paths[0])
+    node.kernel.knobs[knob] = replace(node.kernel.knobs[knob], actual=4.0)
+    node.kernel.tie(knob.target)
+    for _ in range(4):
+        node.step([4.0], web=3.5)
+    assert node.kernel.knobs[knob].actual == 0.0
+    assert node.quota(node.paths[0]) < 1.0
+    node.kernel.run(diff({}, node.kernel.knobs.values()))
+    assert (node.kernel.knobs[knob].actual, node.quota(node.paths[0])) == (4.0, 4.0)
 
 
 def test_a_pod_outside_the_scope_is_left_alone() -> None:

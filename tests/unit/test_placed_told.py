@@ -99,7 +99,7 @@ def test_a_pod_that_is_left_alone_is_told_with_the_reason() -> None:
 def test_who_gets_other_cpus_and_whose_cpus_are_taken_out_is_an_event_once() -> None:
     _, tick = ticks()
     (bound,) = told(None, tick, "pod.bound")
-    assert (bound.keys["pod"], bound.keys["mems"]) == (BOUND.spec.uid, "0")
+    assert (bound.keys["pod"], bound.keys["mems"]) == (BOUND.spec.name, "0")
     (taken,) = told(None, tick, "cpus.hands_off")
     assert (taken.keys["cpus"], taken.keys["pod"]) == ("6-7", "guaranteed")
     assert not told(tick, tick, "pod.bound") and not told(tick, tick, "cpus.hands_off")

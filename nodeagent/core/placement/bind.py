@@ -68,7 +68,7 @@ def _keep(
     sites = _around(mine, room.machine)
     nodes = (held.nodes or stores(sites)) & room.machine.memory & ~room.closed
     if request.exclusive:
-        if any(s.foreign or guests[s.id] > 1 for s in sites):
+        if any(guests[s.id] > 1 for s in sites):
             return False
         mine = union(site.usable for site in sites)
     else:
