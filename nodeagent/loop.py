@@ -134,8 +134,9 @@ class Loop:
         if self._host.keeper is not None:
             self._host.keeper.follow(snapshot.knobs, tick.outcomes)
         self._listener.ticked(tick, self.policy, before, time.monotonic() - began)
+        came = {dry_run: self._came_of(dry_run, tick, before) for dry_run in {w.dry_run for w in wishes}}
         for wish in wishes:
-            wish.answer(self._came_of(wish, tick, before))
+            wish.answer(came[wish.dry_run])
         return tick
 
     def wait(self, until: float, signals: int) -> str:
@@ -162,9 +163,9 @@ class Loop:
         self._host.rules, self._host.policy = rules, policy
         self._host.forget_scan()
 
-    def _came_of(self, wish: Wish, tick: Tick, before: Memory) -> Tidied:
-        done = tidied.effect(tick.snapshot, self.policy, before, dry_run=wish.dry_run)
-        if wish.dry_run:
+    def _came_of(self, dry_run: bool, tick: Tick, before: Memory) -> Tidied:
+        done = tidied.effect(tick.snapshot, self.policy, before, dry_run=dry_run)
+        if dry_run:
             return done
         errors = tuple(outcome.error for outcome in tick.outcomes if outcome.error)
         return replace(done, errors=errors, written=self._hands is not IDLE)
