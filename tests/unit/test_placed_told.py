@@ -107,6 +107,21 @@ def test_who_gets_other_cpus_and_whose_cpus_are_taken_out_is_an_event_once() -> 
     assert [event.keys["cpus"] for event in told(tick, free, "cpus.returned")] == ["6-7"]
 
 
+def test_that_a_pod_finds_no_room_is_said_once_though_the_figures_in_the_reason_change() -> None:
+    _, tick = ticks()
+    placement = tick.decision.placement
+    assert placement is not None
+
+    def with_reason(why: str) -> Tick:
+        unplaced = ((HUGE.spec.uid, why),)
+        return replace(tick, decision=replace(tick.decision, placement=replace(placement, unplaced=unplaced)))
+
+    first, second, other = map(with_reason, ("5.1 GiB free on 2 nodes", "980 MiB free on 2 nodes", "no NIC"))
+    assert [event.keys["pod"] for event in told(None, first, "pod.unplaced")] == [HUGE.spec.name]
+    assert not told(first, second, "pod.unplaced")
+    assert told(second, other, "pod.unplaced")
+
+
 def test_an_owner_that_can_no_longer_be_read_is_a_warning_once() -> None:
     _, good = ticks()
     _, bad = ticks(foreign=replace(KUBELET, unknown=("garbage",)))

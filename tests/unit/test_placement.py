@@ -182,6 +182,16 @@ def test_cpus_of_others_are_in_no_set_and_their_siblings_are_for_ls_only() -> No
     assert mems_of(now) == {"alone": "0"}, "somebody else is on node 1"
 
 
+def test_an_exclusive_pod_stays_when_somebody_takes_a_cpu_of_its_node() -> None:
+    life = Life(TWO_BY_TWO_SMT, batch_cores=2)
+    now = life.arrive(BindRequest("alone", 2, exclusive=True))
+    (mine,) = cpus_of(now).values()
+    life.hands_off = CpuSet({max(CpuSet.parse(mine))})
+    assert mems_of(life.step()) == mems_of(now)
+    life.hands_off = CpuSet()
+    assert cpus_of(life.step()) == cpus_of(now)
+
+
 def test_isolated_cpus_do_not_keep_an_exclusive_pod_off_a_node() -> None:
     now = Life(ISOLATED).arrive(BindRequest("alone", 12, exclusive=True, near="eth0"))
     assert cpus_of(now) == {"alone": "0-5,16-21"}

@@ -8,9 +8,11 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from nodeagent.core.rates import View, view
+from nodeagent.core.reach import Reach, reach
 from nodeagent.core.zone_cpu import zone_cores
 from nodeagent.model.cpuset import CpuSet
-from nodeagent.model.decision import KnownUse
+from nodeagent.model.decision import KnownUse, Memory
+from nodeagent.model.placement import Placement
 from nodeagent.model.plan import Kind, Knob, KnobReading
 from nodeagent.model.pod import Qos
 from nodeagent.model.policy import Policy
@@ -86,6 +88,13 @@ def test_what_a_bound_pod_leaves_idle_of_its_own_cpus_is_neither_offered_nor_giv
     for zone in last.capacity.zones:
         here = set(next(n.cpus for n in samples.topology(numa_nodes=2).nodes if n.id == zone.numa_node))
         assert zone.cpu.available <= len(here - owned) * 0.95 + 1e-6
+
+
+def test_a_pod_whose_use_is_not_known_counts_on_the_shared_cpus_with_its_request() -> None:
+    pod = samples.pod(1, 1000.0, qos=Qos.LS, containers=0, request_cores=3.0)
+    now = view(samples.snapshot(1, 1000.0, pods=(pod,)), None)
+    found = reach(now, {pod.spec.uid: KnownUse(cpu_at=1000.0)}, Memory(placement=Placement(shared="0-3")))
+    assert found == Reach(4.0, {0: 4.0}, 3.0)
 
 
 def test_without_placement_nothing_is_said_of_reach() -> None:
