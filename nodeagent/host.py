@@ -92,7 +92,7 @@ class Host:
             woken_by=woken_by,
             foreign=self._foreign.read(self._members, at, seen.topology, held)
             if self.policy.numa.placement
-            else Foreign(),
+            else Foreign(None, None, None),
         )
 
     def apply(self, changes: Iterable[Change]) -> tuple[Outcome, ...]:

@@ -5,7 +5,8 @@ Invariant: what is not known in this tick is as it was last known; until all was
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 
 from nodeagent.core.rates import View
 from nodeagent.model.cpuset import CpuSet, within
@@ -14,9 +15,13 @@ from nodeagent.model.plan import Kind, Knob, KnobReading
 from nodeagent.model.pod import PodSpec
 from nodeagent.model.topology import Topology
 
+NOT_LOOKED_AT = Foreign(None, None, None)  # while pods are not placed
+
 
 def settled(now: Foreign, last: Foreign) -> Foreign:
-    """What is known now, and where that is nothing, what was known last."""
+    """What is known now, and where that is nothing, what was known last; nothing when nobody looked."""
+    if now == NOT_LOOKED_AT:
+        return now
     return Foreign(
         kubelet=last.kubelet if now.kubelet is None else now.kubelet,
         realtime=last.realtime if now.realtime is None else now.realtime,
@@ -54,9 +59,13 @@ def kept_out(view: View) -> frozenset[str]:
     return frozenset(p.pod.spec.cgroup for p in view.pods if p.pod.spec.hands_off)
 
 
-def inside(path: str, cgroups: Collection[str]) -> bool:
+def inside(path: str, cgroups: AbstractSet[str]) -> bool:
     """True for each of these cgroups and for what is inside of them."""
-    return bool(cgroups) and any(path == c or path.startswith(f"{c}/") for c in cgroups)
+    while cgroups and path:
+        if path in cgroups:
+            return True
+        path = path.rpartition("/")[0]
+    return False
 
 
 def holds(path: str, cgroups: Iterable[str]) -> bool:

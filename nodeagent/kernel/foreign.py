@@ -30,13 +30,14 @@ class ForeignFiles:
         self._where = kubelet_dir
         self._realtime = RealtimePods(places)
         self._shared = ""
+        self._missing: CpuSet | None = None  # CPUs that the v2 root did not have at the last reading
 
     def read(
         self, members: tuple[Member, ...], at: float, topology: Topology, held: Mapping[Knob, Held]
     ) -> Foreign:
         """As of now; `held` are the knobs that the agent has written."""
         unknown: list[str] = []
-        kubelet = partitions = None
+        kubelet = partitions = realtime = None
         try:
             given = self._given(members)
             kubelet, self._shared = given.owned, given.shared
@@ -46,7 +47,11 @@ class ForeignFiles:
             partitions = self._partitions(topology)
         except AgentError as error:
             unknown.append(str(error))
-        realtime = self._realtime.read(members, at, held, self._shared)
+        found = self._realtime.read(members, at, held, self._shared)
+        if self._realtime.unknown:
+            unknown.append(self._realtime.unknown)
+        else:
+            realtime = found
         return Foreign(kubelet, realtime, partitions, tuple(unknown))
 
     def _given(self, members: tuple[Member, ...]) -> Given:
@@ -58,7 +63,11 @@ class ForeignFiles:
         return Given()
 
     def _partitions(self, topology: Topology) -> tuple[Owned, ...]:
-        """On v2 the root keeps the CPUs that no partition has (Documentation/admin-guide/cgroup-v2.rst)."""
+        """On v2 the root keeps the CPUs that no partition has (Documentation/admin-guide/cgroup-v2.rst).
+
+        A CPU that is plugged in may be online for a moment before the root has it, so a CPU counts when it
+        was missing at the last reading, too.
+        """
         cpuset = self._places.roots.get("cpuset")
         if cpuset is None or cpuset.version == 1:
             return ()
@@ -67,5 +76,7 @@ class ForeignFiles:
             left = CpuSet.parse(read_whole(path).decode("ascii"))
         except ValueError as error:
             raise Garbled(f"{path}: not a list of CPUs") from error
-        gone = CpuSet({cpu.id for cpu in topology.cpus} - left)
+        missing = CpuSet({cpu.id for cpu in topology.cpus} - left)
+        gone = missing if self._missing is None else CpuSet(missing & self._missing)
+        self._missing = missing
         return (Owned("", str(gone), PARTITION),) if gone else ()

@@ -19,7 +19,7 @@ from msgspec import Raw, Struct
 from nodeagent.kernel.errno import translated
 from nodeagent.kernel.files import MAX_FILE_BYTES, read_whole
 from nodeagent.model.cpuset import canonical, union
-from nodeagent.model.errors import AgentError, Garbled
+from nodeagent.model.errors import Garbled
 from nodeagent.model.foreign import Owned
 
 T = TypeVar("T")
@@ -57,29 +57,30 @@ class KubeletFiles:
         self._memory = _StateFile(f"{directory}/memory_manager_state", _memories)
 
     def read(self) -> Given | None:
-        """All that was given away; None where the kubelet keeps no state. AgentError: not known."""
+        """All that was given away; None where no state of its CPUs is kept. AgentError: not known."""
         cpu, memory = self._cpu.read(), self._memory.read()
         if cpu is None or memory is None:
-            return cpu or memory
+            return cpu
         return Given(cpu.policy, cpu.shared, (*cpu.owned, *memory.owned))
 
 
 class _StateFile:
-    """One file; a file that is as it was at the last look is not opened."""
+    """One file; a file that is as it was when it was last read is not opened."""
 
     def __init__(self, path: str, parse: Callable[[bytes], Given]) -> None:
         self._path = path
         self._parse = parse
         self._stamp: tuple[int, int, int] | None = None
-        self._last: Given | AgentError | None = None
+        self._last: Given | Garbled | None = None
 
     def read(self) -> Given | None:
         stamp = self._stamp_now()
         if stamp is None or stamp != self._stamp:
+            self._stamp = None  # a read that fails is tried again
+            self._last = None if stamp is None else self._parsed(read_whole(self._path, MAX_FILE_BYTES + 1))
             self._stamp = stamp
-            self._last = None if stamp is None else self._looked()
-        if isinstance(self._last, AgentError):
-            raise self._last
+        if isinstance(self._last, Garbled):
+            raise self._last.with_traceback(None)  # which would grow each time
         return self._last
 
     def _stamp_now(self) -> tuple[int, int, int] | None:
@@ -91,14 +92,11 @@ class _StateFile:
             raise translated(error, self._path) from error
         return found.st_ino, found.st_mtime_ns, found.st_size
 
-    def _looked(self) -> Given | AgentError:
+    def _parsed(self, raw: bytes) -> Given | Garbled:
+        if len(raw) > MAX_FILE_BYTES:
+            return Garbled(f"{self._path}: longer than {MAX_FILE_BYTES} bytes")
         try:
-            raw = read_whole(self._path, MAX_FILE_BYTES + 1)
-            if len(raw) > MAX_FILE_BYTES:
-                return Garbled(f"{self._path}: longer than {MAX_FILE_BYTES} bytes")
             return self._parse(raw)
-        except AgentError as error:
-            return error
         except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
             return Garbled(f"{self._path}: {error}")
 

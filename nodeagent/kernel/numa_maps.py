@@ -1,12 +1,16 @@
 """Where a process has pages on the wrong NUMA nodes: /proc/PID/numa_maps (Linux Documentation/filesystems/
-proc.rst) joined with /proc/PID/maps, which alone tells where a mapping ends.
+proc.rst) joined with /proc/PID/maps, which alone tells where a mapping ends, and /proc/PID/pagemap (Linux
+Documentation/admin-guide/mm/pagemap.rst), which tells where in it there is a page at all.
 
-Invariant: both are read as a stream, one mapping at a time: a process may have a million of them.
+Invariant: all are read as a stream, one mapping at a time: a process may have a million of them, or one of
+many TiB with few pages in it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import mmap
+import os
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from nodeagent.kernel.errno import translated
@@ -15,6 +19,9 @@ from nodeagent.model.cpuset import CpuSet, canonical
 from nodeagent.model.errors import Garbled
 
 SMALL_PAGE_KB = 4
+LOOK_BYTES = 512 << 20  # 1 MiB of pagemap at a time
+_ENTRY_BYTES = 8
+_IS_PRESENT = bytes(byte >> 7 for byte in range(256))  # bit 63, in the last byte of a little-endian entry
 
 
 class Region(NamedTuple):
@@ -93,3 +100,33 @@ def batches(region: Region, most_bytes: int) -> Iterator[range]:
         end = min(region.end, (at // step + 1) * step)
         yield range(at, end, region.page_bytes)
         at = end
+
+
+def present(proc: str, pid: int, region: Region, most_bytes: int) -> Iterator[Sequence[int]]:
+    """As `batches`, only the addresses where there is a page; an empty one for a stretch without any.
+
+    Gone, Refused, Unsupported.
+    """
+    path = f"{proc}/{pid}/pagemap"
+    try:
+        with open(path, "rb", buffering=0) as pagemap:
+            for window in batches(region, LOOK_BYTES):
+                pages = _present_in(pagemap.fileno(), window)
+                if b"\1" not in pages:
+                    yield ()
+                    continue
+                part = Region(window.start, window.stop, region.page_bytes, 0)
+                for batch in batches(part, most_bytes):
+                    first = (batch.start - window.start) // batch.step
+                    flags = pages[first : first + len(batch)]
+                    yield [address for address, there in zip(batch, flags, strict=False) if there]
+    except OSError as error:
+        raise translated(error, path) from error
+
+
+def _present_in(fd: int, window: range) -> bytes:
+    """A byte for each address, 1 where there is a page; fewer if the process ended."""
+    first, last = window.start // mmap.PAGESIZE, window.stop // mmap.PAGESIZE
+    entries = os.pread(fd, (last - first) * _ENTRY_BYTES, first * _ENTRY_BYTES)
+    every = window.step // mmap.PAGESIZE * _ENTRY_BYTES
+    return entries[_ENTRY_BYTES - 1 :: every].translate(_IS_PRESENT)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from nodeagent.kernel.own_psi import all_below
+from nodeagent.kernel.page_owners import owners
 from nodeagent.model.cpuset import CpuSet
 from nodeagent.model.errors import AgentError, Unsupported
 from nodeagent.model.pages import PageMove, PagesMoving
@@ -27,7 +27,8 @@ if TYPE_CHECKING:  # it takes ctypes, and few nodes ever move a page
 SMALL_BYTES = 4 << 20  # left to the write of cpuset.mems: milliseconds
 BUSY_RATIO = 0.5
 MOST_ROUNDS = 4  # what comes back as fast as it is moved does not stay
-RETRY_S = 10.0
+RETRY_S, MOST_RETRY_S = 10.0, 600.0  # doubled each time that nothing moved
+RECOUNT_S = 60.0  # a move that is done may stay wanted for hours, while its pod goes on allocating
 JOIN_S = 5.0
 
 
@@ -43,17 +44,19 @@ class PageMover:
         self._turn = threading.Condition()  # guards all below
         self._found: dict[PageMove, PagesMoving] = {}
         self._due: dict[PageMove, float] = {}
+        self._idle_s: dict[PageMove, float] = {}  # the last wait of those that do not move at all
         self._bytes_per_s = 0
         self._thread: threading.Thread | None = None
         self._bug: BaseException | None = None
 
     def want(self, moves: Iterable[PageMove], bytes_per_s: int) -> None:
-        """These moves and no others from now on, the first ones first. It does not wait."""
+        """These moves and no others from now on, new ones in this order. It does not wait."""
         with self._turn:
             if self._bug is not None:
                 raise self._bug
             found = {move: self._found.get(move) or PagesMoving(move, time.monotonic()) for move in moves}
             self._due = {move: self._due.get(move, 0.0) for move in found}
+            self._idle_s = {move: wait_s for move, wait_s in self._idle_s.items() if move in found}
             self._found, self._bytes_per_s = found, bytes_per_s
             self._turn.notify_all()
             if self._thread is None and self._soonest() < math.inf:
@@ -88,13 +91,12 @@ class PageMover:
         return min(self._due.values(), default=math.inf)
 
     def _next(self) -> PageMove | None:
-        """The first move whose time has come; None, and the thread is done, when there will be none."""
+        """The move that has been due for longest; None, and the thread is done, when there will be none."""
         with self._turn:
             while (soonest := self._soonest()) < math.inf:
-                now = time.monotonic()
-                if soonest <= now:
-                    return next(move for move, due in self._due.items() if due <= now)
-                self._turn.wait(soonest - now)
+                if (wait_s := soonest - time.monotonic()) <= 0:
+                    return next(move for move, due in self._due.items() if due == soonest)
+                self._turn.wait(wait_s)
             self._thread = None
             return None
 
@@ -102,20 +104,32 @@ class PageMover:
         """Rounds until (almost) nothing is left or nothing more can be done, and what came of it."""
         again_s = math.inf
         try:
+            before = self._so_far(move).moved_bytes
             self._begin(move)
             left, full = self._rounds(move)
             stuck = 0 if full or left <= SMALL_BYTES else left
-            self._tell(move, left_bytes=left, stuck_bytes=stuck, settled=not full)
-            again_s = RETRY_S if full or stuck else math.inf
+            why = f"no free memory on node {move.mems}" if full else ""
+            self._tell(move, left_bytes=left, stuck_bytes=stuck, settled=not full, why=why)
+            moved = self._so_far(move).moved_bytes > before
+            again_s = self._retry_s(move, moved) if full or stuck else RECOUNT_S
         except _Unwanted:
             return
         except Unsupported as error:
-            self._tell(move, unable=f"{error} ({error.hint})" if error.hint else str(error))
-        except AgentError:
-            again_s = RETRY_S
+            self._tell(move, unable=_line(error))
+        except AgentError as error:
+            self._tell(move, settled=False, why=_line(error))
+            again_s = self._retry_s(move, moved=False)
         with self._turn:
             if move in self._due:
                 self._due[move] = time.monotonic() + again_s
+
+    def _retry_s(self, move: PageMove, moved: bool) -> float:
+        with self._turn:
+            last_s = self._idle_s.pop(move, RETRY_S / 2)
+            if moved:
+                return RETRY_S
+            self._idle_s[move] = min(2 * last_s, MOST_RETRY_S)
+            return self._idle_s[move]
 
     def _begin(self, move: PageMove) -> None:
         with self._turn:
@@ -136,14 +150,16 @@ class PageMover:
                 break
             moved, full = self._round(move, work, left)
             left = self._count(move, work)
-        if left > SMALL_BYTES and not full:
+        if left > SMALL_BYTES and not full and move not in self._idle_s:
             left = self._at_once(move, work, left)
         return left, full
 
     def _count(self, move: PageMove, work: Round) -> int:
         began = time.monotonic()
         left = work.off_bytes(self._pids(move))
-        self._tell(move, left_bytes=left)
+        found = self._so_far(move)
+        settled = found.settled and left <= found.stuck_bytes + SMALL_BYTES
+        self._tell(move, left_bytes=left, settled=settled)
         self._pause(move, 0, time.monotonic() - began)
         return left
 
@@ -152,13 +168,13 @@ class PageMover:
         for pid in self._pids(move):
             work.at_once(pid)
             self._pause(move, 0, 0.0)
-        before, after = self._moved_bytes(move), self._count(move, work)
+        before, after = self._so_far(move).moved_bytes, self._count(move, work)
         self._tell(move, moved_bytes=before + max(0, left - after))
         return after
 
     def _round(self, move: PageMove, work: Round, left: int) -> tuple[int, bool]:
         """Bytes moved, and whether the nodes were full."""
-        before, moved, full, began = self._moved_bytes(move), 0, False, time.monotonic()
+        before, moved, full, began = self._so_far(move).moved_bytes, 0, False, time.monotonic()
         for step in work.steps(self._pids(move)):
             moved += step.moved_bytes
             left -= step.moved_bytes + step.stuck_bytes
@@ -168,11 +184,14 @@ class PageMover:
             began = time.monotonic()
         return moved, full
 
-    def _moved_bytes(self, move: PageMove) -> int:
-        return sum(found.moved_bytes for found in self.progress() if found.move == move)
+    def _so_far(self, move: PageMove) -> PagesMoving:
+        with self._turn:
+            if move not in self._found:
+                raise _Unwanted
+            return self._found[move]
 
     def _pids(self, move: PageMove) -> list[int]:
-        return sorted(all_below(self._root, move.cgroup))
+        return owners(self._root, move.cgroup)
 
     def _tell(self, move: PageMove, **news: float | str) -> None:
         with self._turn:
@@ -185,6 +204,10 @@ class PageMover:
         with self._turn:
             if self._turn.wait_for(lambda: move not in self._found, pause_s):
                 raise _Unwanted
+
+
+def _line(error: AgentError) -> str:
+    return f"{error} ({error.hint})" if error.hint else str(error)
 
 
 class _Unwanted(Exception):

@@ -9,7 +9,7 @@ from nodeagent.model.pages import PageMove, PagesMoving
 from nodeagent.report.event import Event, Value
 
 STEPS = 10
-QUIET_S = 5.0  # a line at least this often while pages move
+QUIET_S = 5.0  # a line about this often while pages move, however slowly
 
 
 def page_events(before: Tick | None, now: Tick) -> Iterator[Event]:
@@ -45,16 +45,19 @@ def _told(old: PagesMoving | None, found: PagesMoving, since: float, at: float) 
         if old is not None and old.settled:
             return None
         return ("warning", "pages.stuck") if found.stuck_bytes else ("info", "pages.moved")
+    if found.why:
+        if old is None or old.why != found.why:
+            return "warning", "pages.stuck"
     if found.left_bytes is None:
         return None
-    begins = old is None or old.left_bytes is None
-    return ("info", "pages.moving") if begins or _stage(old, since) != _stage(found, at) else None
+    if old is None or old.left_bytes is None:
+        return "info", "pages.moving"
+    further = found.moved_bytes > old.moved_bytes and _stage(old, since) != _stage(found, at)
+    return ("info", "pages.moving") if further else None
 
 
-def _stage(found: PagesMoving | None, at: float) -> tuple[int, int]:
+def _stage(found: PagesMoving, at: float) -> tuple[int, int]:
     """Tenths of the way, and how often it was quiet for long."""
-    if found is None:
-        return 0, 0
     whole = found.moved_bytes + (found.left_bytes or 0)
     return STEPS * found.moved_bytes // max(1, whole), int((at - found.started_at) // QUIET_S)
 
@@ -69,7 +72,8 @@ def _keys(found: PagesMoving, name: str, at: float) -> dict[str, Value]:
         "stuck_bytes": found.stuck_bytes,
         "bytes_per_s": round(found.moved_bytes / lasted_s),
     }
-    return keys | ({"why": found.unable} if found.unable else {})
+    why = found.unable or found.why
+    return keys | ({"why": why} if why else {})
 
 
 def _by_move(tick: Tick | None) -> dict[PageMove, PagesMoving]:

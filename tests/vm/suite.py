@@ -105,12 +105,12 @@ def run(machine: Machine, kinds: Sequence[str], short: bool, more: Sequence[str]
     results = [_one(machine, kind, short, more) for kind in kinds]
     print("\n" + "\n".join(str(result) for result in results), flush=True)
     say(f"altogether {time.monotonic() - begin:.0f} s")
-    return max(result.code for result in results)
+    return int(any(result.code for result in results))  # 124 and more would be the machine's
 
 
 def _one(machine: Machine, name: str, short: bool, more: Sequence[str]) -> Result:
     kind = KINDS[name]
-    argv = pytest_argv(CORE, SHORT, more) if short else pytest_argv(kind.tests, kind.chosen, more)
+    argv = pytest_argv(CORE, SHORT, ("-x", *more)) if short else pytest_argv(kind.tests, kind.chosen, more)
     begin, output = time.monotonic(), LastLine()
     with tempfile.TemporaryDirectory(prefix="nodeagent-vm-") as work:
         mounts = (*machine.mounts, *project.mounts(Path(work)))
