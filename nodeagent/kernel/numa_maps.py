@@ -103,7 +103,7 @@ def batches(region: Region, most_bytes: int) -> Iterator[range]:
 
 
 def present(proc: str, pid: int, region: Region, most_bytes: int) -> Iterator[Sequence[int]]:
-    """As `batches`, only the addresses where there is a page; an empty one for a stretch without any.
+    """As `batches`, only the addresses where there is a page; an empty one for LOOK_BYTES without any.
 
     Gone, Refused, Unsupported.
     """
@@ -119,7 +119,8 @@ def present(proc: str, pid: int, region: Region, most_bytes: int) -> Iterator[Se
                 for batch in batches(part, most_bytes):
                     first = (batch.start - window.start) // batch.step
                     flags = pages[first : first + len(batch)]
-                    yield [address for address, there in zip(batch, flags, strict=False) if there]
+                    if there := [address for address, flag in zip(batch, flags, strict=False) if flag]:
+                        yield there
     except OSError as error:
         raise translated(error, path) from error
 

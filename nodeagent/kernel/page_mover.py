@@ -107,26 +107,27 @@ class PageMover:
             before = self._so_far(move).moved_bytes
             self._begin(move)
             left, full = self._rounds(move)
-            stuck = 0 if full or left <= SMALL_BYTES else left
+            stuck = left if left > SMALL_BYTES and not full else 0
             why = f"no free memory on node {move.mems}" if full else ""
             self._tell(move, left_bytes=left, stuck_bytes=stuck, settled=not full, why=why)
-            moved = self._so_far(move).moved_bytes > before
-            again_s = self._retry_s(move, moved) if full or stuck else RECOUNT_S
+            done = not full and not stuck
+            retry_s = self._retry_s(move, done or self._so_far(move).moved_bytes > before)
+            again_s = RECOUNT_S if done else retry_s
         except _Unwanted:
             return
         except Unsupported as error:
             self._tell(move, unable=_line(error))
         except AgentError as error:
             self._tell(move, settled=False, why=_line(error))
-            again_s = self._retry_s(move, moved=False)
+            again_s = self._retry_s(move, better=False)
         with self._turn:
             if move in self._due:
                 self._due[move] = time.monotonic() + again_s
 
-    def _retry_s(self, move: PageMove, moved: bool) -> float:
+    def _retry_s(self, move: PageMove, better: bool) -> float:
         with self._turn:
             last_s = self._idle_s.pop(move, RETRY_S / 2)
-            if moved:
+            if better:
                 return RETRY_S
             self._idle_s[move] = min(2 * last_s, MOST_RETRY_S)
             return self._idle_s[move]
@@ -152,7 +153,7 @@ class PageMover:
             left = self._count(move, work)
         if left > SMALL_BYTES and not full and move not in self._idle_s:
             left = self._at_once(move, work, left)
-        return left, full
+        return left, full and left > SMALL_BYTES
 
     def _count(self, move: PageMove, work: Round) -> int:
         began = time.monotonic()

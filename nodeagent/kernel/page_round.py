@@ -12,7 +12,7 @@ from itertools import cycle
 from typing import NamedTuple
 
 from nodeagent.kernel.move_pages import PERMITS, MovePages
-from nodeagent.kernel.numa_maps import Region, allowed_nodes, misplaced, present
+from nodeagent.kernel.numa_maps import LOOK_BYTES, Region, allowed_nodes, misplaced, present
 from nodeagent.model.cpuset import CpuSet
 from nodeagent.model.errors import Garbled, Gone, Refused, Unsupported
 
@@ -20,7 +20,7 @@ from nodeagent.model.errors import Garbled, Gone, Refused, Unsupported
 MOST_BYTES, LEAST_BYTES = 16 << 20, 2 << 20
 _SPLIT = 512  # pages of a huge page on x86: less is not tried apart
 _TRIES = 32
-_MOST_EMPTY = 1 << 14  # looks at 512 MiB of holes each: 8 TiB
+_MOST_EMPTY = (8 << 40) // LOOK_BYTES  # looks at holes: 5 s of CPU
 
 
 class Step(NamedTuple):
@@ -88,7 +88,7 @@ class Round:
     def _region(self, pid: int, region: Region) -> Iterator[Step]:
         """Ends as soon as all pages that were counted have been met: the rest of it is in its place.
 
-        Of a mapping with more holes than memory could be in, the rest is left to `at_once`.
+        Behind 8 TiB of holes the rest is left to `at_once`.
         """
         met = empty = 0
         for addresses in present(self._proc, pid, region, self._most_bytes):

@@ -23,8 +23,8 @@ class PagesMoving(Struct, frozen=True, array_like=True, gc=False):
     `left_bytes` are mapped pages outside of the wanted nodes: as last counted, less what was handled since;
     None before the first count. `settled`: the last whole round found nothing more that can be moved, and
     what was counted after it is `left_bytes`, of which `stuck_bytes` do not move (pinned, or refused).
-    `unable` is why this host cannot move pages at all, "" where it can; `why` is why this move could not go on
-    the last time that it was tried, "" where it could.
+    `unable` is why this host cannot move pages at all, "" where it can; `why` is why this move could
+    not go on the last time that it was tried, "" where it could.
     """
 
     move: PageMove

@@ -45,9 +45,8 @@ def _told(old: PagesMoving | None, found: PagesMoving, since: float, at: float) 
         if old is not None and old.settled:
             return None
         return ("warning", "pages.stuck") if found.stuck_bytes else ("info", "pages.moved")
-    if found.why:
-        if old is None or old.why != found.why:
-            return "warning", "pages.stuck"
+    if found.why and (old is None or old.why != found.why):
+        return "warning", "pages.stuck"
     if found.left_bytes is None:
         return None
     if old is None or old.left_bytes is None:

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import mmap
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
 
 from nodeagent.journal import read_segments
+from nodeagent.kernel import page_mover, page_round
 from nodeagent.kernel.move_pages import MovePages
-from nodeagent.kernel.numa_maps import batches, misplaced
+from nodeagent.kernel.numa_maps import LOOK_BYTES, batches, misplaced, present
 from nodeagent.kernel.page_mover import SMALL_BYTES, PageMover
-from nodeagent.kernel.page_round import MOST_BYTES, batch_bytes
+from nodeagent.kernel.page_round import MOST_BYTES, Round, Step, batch_bytes
 from nodeagent.model.cpuset import CpuSet
 from nodeagent.model.errors import Gone, Refused
 from nodeagent.model.pages import PageMove, PagesMoving
@@ -42,6 +44,27 @@ def test_the_kernel_tells_where_each_page_is() -> None:
             found += region.page_bytes * sum(node in NODES for node in calls.query(os.getpid(), addresses))
     assert found >= 4 * MIB
     assert abs(found - counted) <= 2 * MIB, "both files tell the same, but for what was touched meanwhile"
+    held.close()
+
+
+def test_of_a_sparse_mapping_only_the_pages_that_are_there_are_looked_at() -> None:
+    noreserve, size = 0x4000, 1 << 40  # linux/mman.h: MAP_NORESERVE
+    held = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | noreserve)
+    touched = [0, 4096, size // 2, size - 4096]
+    for at in touched:
+        held[at] = 1
+    (region,) = (
+        found
+        for found in misplaced("/proc", os.getpid(), CpuSet({NOWHERE}))
+        if found.end - found.start >= size and found.off_pages >= len(touched)
+    )
+    looks = list(present("/proc", os.getpid(), region, MOST_BYTES))
+    assert len(looks) <= 2 + (region.end - region.start) // LOOK_BYTES
+    there = {address - region.start for look in looks for address in look}
+    base = region.end - region.start - size
+    low, high = ({offset + at for offset in touched} for at in (0, base))
+    assert there >= low or there >= high, "the mapping may have been joined with one beside it"
+    assert len(there) <= region.off_pages + MOST_BYTES // 4096
     held.close()
 
 
@@ -101,6 +124,90 @@ def test_a_pod_without_processes_has_nothing_to_move(place: SetPlace) -> None:
     done = settled(mover, PageMove("pod", 1, place.make("pod"), str(NOWHERE)), 1 << 40)
     assert (done.left_bytes, done.stuck_bytes, done.unable) == (0, 0, "")
     mover.close()
+
+
+def test_a_pod_whose_processes_are_not_visible_cannot_be_moved(tmp_path: Path) -> None:
+    (tmp_path / "pod").mkdir()
+    (tmp_path / "pod" / "cgroup.procs").write_text("0\n0\n")
+    mover = PageMover("/proc", str(tmp_path))
+    done = settled(mover, PageMove("pod", 1, "pod", str(NOWHERE)), 1 << 40)
+    mover.close()
+    assert done.unable.startswith("processes of this pod are not visible here")
+    assert not done.settled
+
+
+def test_a_pod_whose_processes_cannot_be_listed_is_not_settled_until_they_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page_mover, "RETRY_S", 0.05)
+    monkeypatch.setattr(page_mover, "RECOUNT_S", 0.05)
+    listing = tmp_path / "pod" / "cgroup.procs"
+    listing.parent.mkdir()
+    listing.symlink_to("cgroup.procs")
+    mover, move = PageMover("/proc", str(tmp_path)), PageMove("pod", 1, "pod", str(NOWHERE))
+    mover.want([move], 1 << 40)
+    until(lambda: bool(mover.progress()[0].why), "why it does not go on")
+    assert (mover.progress()[0].settled, mover.progress()[0].left_bytes) == (False, None)
+    listing.unlink()
+    listing.write_text("")
+    assert settled(mover, move, 1 << 40).why == ""
+    listing.unlink()
+    listing.symlink_to("cgroup.procs")
+    until(lambda: not mover.progress()[0].settled, "that it is counted again")
+    mover.close()
+
+
+def test_a_move_that_is_done_but_still_wanted_is_counted_again(
+    place: SetPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page_mover, "RECOUNT_S", 0.05)
+    mover, move = (
+        PageMover("/proc", place.hierarchy.root),
+        PageMove("pod", 1, place.make("pod"), str(NOWHERE)),
+    )
+    assert settled(mover, move, 1 << 40).left_bytes == 0
+    with holding(place, "pod/new", 8):
+        until(lambda: mover.progress()[0].stuck_bytes >= 8 * MIB, "what came later")
+    mover.close()
+
+
+def test_pods_that_are_stuck_do_not_keep_others_from_their_turn(
+    place: SetPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page_mover, "RETRY_S", 0.0)  # all are due always, as when each takes longer than that
+    with contextlib.ExitStack() as stack:
+        cgroups = [stack.enter_context(holding(place, name, 8)) for name in ("a", "b", "c")]
+        mover = PageMover("/proc", place.hierarchy.root)
+        mover.want([PageMove(cgroup, 1, cgroup, str(NOWHERE)) for cgroup in cgroups], 1 << 40)
+        until(lambda: all(found.settled for found in mover.progress()), "a turn of each")
+        mover.close()
+
+
+def test_what_does_not_move_is_tried_less_and_less_and_at_once_only_once(
+    place: SetPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page_mover, "RETRY_S", 0.2)
+    tried: list[float] = []
+    at_once: list[int] = []
+
+    class Watched(Round):
+        def steps(self, pids: Iterable[int]) -> Iterator[Step]:
+            tried.append(time.monotonic())
+            return super().steps(pids)
+
+        def at_once(self, pid: int) -> None:
+            at_once.append(pid)
+            super().at_once(pid)
+
+    monkeypatch.setattr(page_round, "Round", Watched)
+    with holding(place, "pod", 8) as cgroup:
+        mover = PageMover("/proc", place.hierarchy.root)
+        mover.want([PageMove("pod", 1, cgroup, str(NOWHERE))], 1 << 40)
+        until(lambda: len(tried) >= 4, "four tries")
+        mover.close()
+        assert at_once == pids(cgroup)
+    for number, (one, other) in enumerate(itertools.pairwise(tried[:4])):
+        assert other - one >= 0.2 * 2**number
 
 
 @two_nodes

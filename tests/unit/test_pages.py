@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import msgpack
 from msgspec.structs import replace
 
 from nodeagent.core.pages import SMALL_BYTES, STUCK_BYTES
@@ -59,6 +60,7 @@ def test_a_second_decision_moves_nothing() -> None:
         (PagesMoving(PageMove("", 0, "", ""), 0.0, left_bytes=0), False),
         (PagesMoving(PageMove("", 0, "", ""), 0.0, left_bytes=None, settled=True), False),
         (PagesMoving(PageMove("", 0, "", ""), 0.0, left_bytes=GIB, settled=True), False),
+        (PagesMoving(PageMove("", 0, "", ""), 0.0, left_bytes=0, why="no free memory on node 1"), False),
         (PagesMoving(PageMove("", 0, "", ""), 0.0, left_bytes=SMALL_BYTES, settled=True), True),
         (PagesMoving(PageMove("", 0, "", ""), 0.0, 0, STUCK_BYTES, STUCK_BYTES, settled=True), True),
         (PagesMoving(PageMove("", 0, "", ""), 0.0, 0, GIB, GIB, settled=True), False),
@@ -230,8 +232,26 @@ def test_progress_is_told_at_the_beginning_at_each_tenth_and_at_the_end() -> Non
     ]
 
 
-def test_slow_progress_is_told_every_few_seconds() -> None:
-    assert len(_course(*[PagesMoving(MOVE, 1000.0, 1, GIB)] * 12)) == 3
+def test_slow_progress_is_told_every_few_seconds_and_none_never() -> None:
+    slow = [PagesMoving(MOVE, 1000.0, moved_bytes, GIB) for moved_bytes in range(12)]
+    assert len(_course(*slow)) == 3
+    assert len(_course(*slow[:1] * 12)) == 1
+    shrinking = [PagesMoving(MOVE, 1000.0, 1, GIB >> part) for part in range(12)]
+    assert len(_course(*shrinking)) == 1, "what the pod frees by itself is no progress"
+
+
+def test_nodes_that_are_full_are_told_once_with_the_reason() -> None:
+    moving = PagesMoving(MOVE, 1000.0, 1, GIB)
+    full = replace(moving, why="no free memory on node 1")
+    assert _course(moving, *[full] * 12) == [("info", "pages.moving"), ("warning", "pages.stuck")]
+    (event,) = [e for e in events(None, _tick(1010.0, full)) if e.name == "pages.stuck"]
+    assert event.keys["why"] == "no free memory on node 1"
+
+
+def test_what_cannot_be_read_is_told_before_it_was_ever_counted() -> None:
+    assert _course(*[PagesMoving(MOVE, 1000.0, why="cgroup.procs: Permission denied")] * 3) == [
+        ("warning", "pages.stuck")
+    ]
 
 
 def test_what_does_not_move_is_a_warning_once() -> None:
@@ -265,5 +285,10 @@ def test_metrics_count_the_bytes_once() -> None:
 
 
 def test_moves_and_their_progress_survive_the_journal() -> None:
-    tick = _tick(1000.0, PagesMoving(MOVE, 999.0, 5, None, unable="no"))
+    tick = _tick(1000.0, PagesMoving(MOVE, 999.0, 5, None, unable="no", why="full"))
     assert Unpacker().unpack(Packer().pack(tick)) == tick
+
+
+def test_progress_of_older_journals_has_no_reason() -> None:
+    old = msgpack.encode([["u", 1, "u", "1"], 999.0, 5, 7, 0, False, ""])
+    assert msgpack.decode(old, type=PagesMoving) == PagesMoving(PageMove("u", 1, "u", "1"), 999.0, 5, 7)
