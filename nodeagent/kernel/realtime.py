@@ -136,9 +136,10 @@ class RealtimePods:
         """True when one of the threads is under SCHED_FIFO, SCHED_RR or SCHED_DEADLINE."""
         listing = f"{self._root}/{cgroup}/{'tasks' if self._v1 else 'cgroup.threads'}"
         raw = read_whole(listing, MAX_FILE_BYTES)
-        words = raw[: raw.rfind(b"\n") + 1].split()
-        self._left -= len(words)
-        if any(_policy(int(word)) in _POLICIES for word in words if word != b"0"):  # 0: in no namespace of ours
+        whole = raw[: raw.rfind(b"\n") + 1]
+        threads = [int(word) for word in whole.split() if word.isdigit() and len(word) < 10]
+        self._left -= len(threads)
+        if any(thread and _policy(thread) in _POLICIES for thread in threads):  # 0: outside our namespace
             return True
         if len(raw) == MAX_FILE_BYTES:
             raise Unsupported(f"{listing}: too many threads to look at all of them")

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from nodeagent.core.decide import decide
 from nodeagent.core.diff import diff
+from nodeagent.core.foreign import inside
 from nodeagent.enforce.cpuset import OWN_DIRECTORIES
 from nodeagent.model.cpuset import CpuSet
 from nodeagent.model.decision import Decision, Memory
@@ -193,6 +194,26 @@ def test_until_all_was_seen_once_nothing_is_placed_and_what_is_held_is_kept(whic
     knobs = tuple(held if r.knob == knob else r for r in snapshot.knobs)
     kept, _ = decide(replace(snapshot, knobs=knobs, seq=9, at=snapshot.at + 1), POLICY, memory)
     assert {s.knob: s.value for s in kept.plan}[knob] == "2-3"
+
+
+def test_nothing_is_known_of_the_time_in_which_pods_were_not_placed() -> None:
+    topology, pods = samples.topology(8), (pod(1, bind=2),)
+    _, _, memory = run(topology, pods, Foreign())
+    off = replace(POLICY, numa=replace(POLICY.numa, placement=False))
+    blind = seen(2, topology, pods, Foreign(None, None, None), v1=False)
+    decision, memory = decide(blind, off, memory)
+    assert decision.placement is None and not memory.foreign.unknown
+    garbled, _, memory = run(topology, pods, unseen(Foreign(), "kubelet"), memory=memory)
+    assert garbled.placement is None
+    found, _, _ = run(topology, pods, Foreign(), memory=memory)
+    assert [each.uid for each in placement(found).bound] == [pods[0].spec.uid]
+
+
+@given(st.text("ab/", max_size=9), st.frozensets(st.text("ab/", min_size=1, max_size=6)))
+def test_inside_is_each_cgroup_and_all_below_it(path: str, cgroups: frozenset[str]) -> None:
+    tidy = "/".join(part for part in path.split("/") if part)
+    tops = frozenset("/".join(part for part in each.split("/") if part) for each in cgroups) - {""}
+    assert inside(tidy, tops) is any(tidy == top or tidy.startswith(f"{top}/") for top in tops)
 
 
 def test_a_pod_of_the_static_manager_that_asks_is_told_whose_its_cpus_are() -> None:
