@@ -120,6 +120,8 @@ class Loop:
             self._listener.skipped(told)
             return None
         self._originals.recognise(snapshot.knobs, self._host.inode)
+        if self._host.keeper is not None:
+            self._host.keeper.look(snapshot.knobs)
         self._seq += 1
         before = self.memory
         wishes = self._wishes()
@@ -132,7 +134,7 @@ class Loop:
         self._hands.move(decision.moves, self.policy.numa.migrate_bytes_per_s)
         self._forget_others(snapshot.knobs, plan, decision.yielded)
         if self._host.keeper is not None:
-            self._host.keeper.follow(snapshot.knobs, tick.outcomes)
+            self._host.keeper.follow(tick.outcomes)
         self._listener.ticked(tick, self.policy, before, time.monotonic() - began)
         came = {dry_run: self._came_of(dry_run, tick, before) for dry_run in {w.dry_run for w in wishes}}
         for wish in wishes:
@@ -174,11 +176,11 @@ class Loop:
         self, readings: tuple[KnobReading, ...], plan: Plan, yielded: Collection[Knob]
     ) -> None:
         """What is gone, and what nobody here wants any more and somebody else has changed: it is theirs."""
-        theirs = [r.knob for r in left_alone(plan, readings) if r.knob not in yielded]
+        theirs = {r.knob: r.actual for r in left_alone(plan, readings) if r.knob not in yielded}
         read = {r.knob for r in readings}
         missing = {knob: held for knob, held in self._originals.held.items() if knob not in read}
-        gone = [*theirs, *(self._host.vanished(missing) if missing else ())]
-        if gone:
+        ends = {**dict.fromkeys(self._host.vanished(missing) if missing else ()), **theirs}
+        if ends:
             keeper = self._host.keeper
-            kept = keeper.release(dict.fromkeys(gone)) if keeper is not None else ()
-            self._originals.forget(knob for knob in gone if knob not in kept)
+            kept = keeper.release(ends) if keeper is not None else ()
+            self._originals.forget(knob for knob in ends if knob not in kept)

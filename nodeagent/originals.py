@@ -80,8 +80,10 @@ class Originals:
             if held is not None and held.inode == inode:
                 known[change.knob] = _onward(held, change)
             else:
-                original = change.old if change.inherited is None else change.inherited
                 kept = None if held is None else held.kept
+                original = change.old if change.inherited is None else change.inherited
+                if kept is not None:  # systemd may have begun it with any value that it was ever told
+                    original = kept.found
                 fresh[change.knob] = Held(change.knob, inode, original, None, change.new, kept)
         if known:
             self._try(known)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import socket
+import struct
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -26,6 +27,7 @@ INSTALL = "pip install 'nodeagent[systemd]'"
 REACHABLE = "run as root; in a container, have the host's /run below agent.host_root"
 MAX_LINE_BYTES = 8192
 PROPERTIES = "org.freedesktop.DBus.Properties"
+_ODD = (ValueError, LookupError, AssertionError, TypeError, AttributeError, struct.error)  # of jeepney
 _GONE = ("org.freedesktop.systemd1.NoSuchUnit", "org.freedesktop.DBus.Error.UnknownObject")
 _INTERFACES = {".slice": "Slice", ".service": "Service", ".scope": "Scope"}
 
@@ -62,6 +64,7 @@ class Bus:
         self._until = time.monotonic() + limit_s
         self._parser = jeepney.Parser()
         self._serial = 0
+        self.broken = False  # True when no further call can be answered, unlike after an error of one call
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         try:
             self._io(self._socket.connect, f"{host_root.rstrip('/')}{SOCKET}")
@@ -127,9 +130,13 @@ class Bus:
     ) -> object:
         """The first value of the answer, None of an empty one."""
         address = self._lib.DBusAddress(at, NAME, interface)
-        message = self._lib.new_method_call(address, method, signature, body)
         self._serial += 1
-        self._io(self._socket.sendall, message.serialise(serial=self._serial))
+        try:
+            message = self._lib.new_method_call(address, method, signature, body)
+            data = message.serialise(serial=self._serial)
+        except _ODD as error:
+            raise Garbled(f"{method}: {body!r} cannot be said in D-Bus: {error!r}") from None
+        self._io(self._socket.sendall, data)
         fields = self._lib.HeaderFields
         while True:
             answer = self._received()
@@ -142,8 +149,12 @@ class Bus:
         return answer.body[0] if answer.body else None
 
     def _received(self) -> Any:
-        while (message := self._parser.get_next_message()) is None:
-            self._parser.add_data(self._some())
+        try:
+            while (message := self._parser.get_next_message()) is None:
+                self._parser.add_data(self._some())
+        except _ODD as error:
+            self.broken = True
+            raise Garbled(f"systemd's answer is no D-Bus message: {error!r}") from None
         return message
 
     def _authenticate(self) -> None:
@@ -166,6 +177,7 @@ class Bus:
     def _some(self) -> bytes:
         data = self._io(self._socket.recv, 65536)
         if not data:
+            self.broken = True
             raise Refused("systemd has hung up")
         return data
 
@@ -177,6 +189,8 @@ class Bus:
             self._socket.settimeout(left_s)
             return call(argument)
         except TimeoutError:
+            self.broken = True
             raise Refused("systemd does not answer in time") from None
         except OSError as error:
+            self.broken = True
             raise Refused(f"{SOCKET}: {error.strerror}", hint=REACHABLE) from error

@@ -11,18 +11,19 @@ is for systemd to say.
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 
 SLICE = ".slice"
 _LEAVES = (".service", ".scope")
-_MAX_NAME = 255
+_NAME = re.compile(r"[A-Za-z0-9:_.\\@-]{1,255}")  # systemd's VALID_CHARS_WITH_AT, UNIT_NAME_MAX
 
 
 @lru_cache(maxsize=4096)
 def unit_of(path: str) -> str | None:
     """The unit whose cgroup is at `path` below the root; None when it is none."""
     *slices, last = (part.removeprefix("_") for part in path.split("/"))
-    if not 0 < len(last) <= _MAX_NAME:
+    if not _NAME.fullmatch(last):
         return None
     if last.endswith(SLICE):
         return last if [*slices, last] == slice_path(last) else None

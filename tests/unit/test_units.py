@@ -40,6 +40,9 @@ WORD = st.text("abc0@\\_:.", min_size=1, max_size=5)
         ("system.slice/system-foo.slice/foo@a\\x2db.service", "foo@a\\x2db.service"),
         ("system.slice/_cpu.service", "cpu.service"),
         ("job.service", "job.service"),
+        ("system.slice/job\udcff.service", None),
+        ("system.slice/jöb.service", None),
+        ("system.slice/a b.service", None),
         ("kubepods.slice/kubepods-besteffort.slice/cri-containerd-ab.scope", "cri-containerd-ab.scope"),
         ("user.slice/user-0.slice/user@0.service", "user@0.service"),
         ("user.slice/user-0.slice/user@0.service/app.slice", None),
@@ -239,7 +242,8 @@ def test_without_systemd_nothing_is_told_and_nothing_is_said(tmp_path: Path) -> 
     originals.intend([change], inode_of)
     keeper.begin([change])
     originals.confirm([Outcome(change, 0.5)])
-    keeper.follow([KnobReading(QUOTA, 0.5, original=math.inf)], [Outcome(change, 0.5)])
+    keeper.look([KnobReading(QUOTA, 0.5, original=math.inf)])
+    keeper.follow([Outcome(change, 0.5)])
     assert keeper.release({QUOTA: None}) == frozenset()
     assert (keeper.news, keeper.gives(QUOTA.target), originals.held[QUOTA].kept) == ([], False, None)
 
