@@ -224,9 +224,7 @@ def test_observe_plans_and_writes_nothing(tmp_path: Path) -> None:
     with running(tmp_path, agent__mode="observe") as agent, executed(agent.runtime, "batch", name, _spin(1)):
         until(lambda: bool(agent.named("batch.limit")), "a limit is decided")
         with grpc.insecure_channel(f"unix:{agent.runtime}/nodeagent.sock") as channel:
-            report = (
-                NodeAgentStub(channel).GetNodeReport(pb.GetNodeReportRequest(), timeout=5 * SLOWNESS).report
-            )
-        assert report.plan
+            ask, timeout_s = NodeAgentStub(channel).GetNodeReport, 5 * SLOWNESS
+            until(lambda: bool(ask(pb.GetNodeReportRequest(), timeout=timeout_s).report.plan), "a plan")
         assert quota_cores(OWN_TIER) is None
         assert not agent.named("knob.written")
