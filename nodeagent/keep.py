@@ -161,9 +161,10 @@ class Keeper:
             for knob, wish in values.items():
                 prop = self._property(knob.kind)
                 text = None if prop is None else raw(knob.kind, prop, wish)
-                if prop is not None and text is not None and (text or self._takes_idle(bus)):
-                    kept[knob] = self._kept(bus, unit, at, knob, wish, prop)
-                    properties[prop] = text
+                if prop is None or text is None or (_is_idle(knob, wish) and not self._takes_idle(bus)):
+                    continue
+                kept[knob] = self._kept(bus, unit, at, knob, wish, prop)
+                properties[prop] = text
             if properties:
                 self._originals.keep(kept)
                 self._untold |= kept.keys()

@@ -216,6 +216,19 @@ def test_a_service_that_was_stopped_is_let_go(unit: Unit, agent: RunningAgent) -
         agent.process.send_signal(signal.SIGCONT)
 
 
+def test_an_operators_drop_in_is_as_it_was_when_the_service_is_stopped(tmp_path: Path, unit: Unit) -> None:
+    output("systemctl", "set-property", "--runtime", unit.name, "CPUQuota=390%")
+    file, unit.original = CONTROL / f"{unit.name}.d" / "50-CPUQuota.conf", unit.quota()
+    before = file.read_text()
+    with running(tmp_path, config(tmp_path, unit), http__address="127.0.0.1:0") as agent:
+        until(lambda: kept(unit), "systemd keeps the quota")
+        assert file.read_text() != before
+        output("systemctl", "stop", unit.name)
+        until(lambda: file.read_text() == before, "theirs is kept again")
+        assert agent.stop() == 0
+    assert unit.dropins() == ["50-CPUQuota.conf"]
+
+
 def test_an_operators_set_property_is_drift_and_written_over_when_so_told(
     unit: Unit, agent: RunningAgent
 ) -> None:
