@@ -43,7 +43,7 @@ def test_the_kernel_tells_where_each_page_is() -> None:
         for addresses in batches(region, MOST_BYTES):
             found += region.page_bytes * sum(node in NODES for node in calls.query(os.getpid(), addresses))
     assert found >= 4 * MIB
-    assert abs(found - counted) <= 2 * MIB, "both files tell the same, but for what was touched meanwhile"
+    assert abs(found - counted) <= counted / 10, "the same, but for what comes and goes meanwhile"
     held.close()
 
 
