@@ -52,6 +52,7 @@ KINDS = {
 }
 ENVIRONMENT = {"NODEAGENT_TEST_SLOWNESS": "20", "NODEAGENT_TEST_VM": "1"}
 TEST_TIMEOUT_S = 900
+TESTS_FAILED = 1  # of pytest: not that it could not run them
 BOOT_LIMIT_S = 3600.0
 
 
@@ -93,7 +94,7 @@ class LastLine:
 
 def pytest_argv(tests: Sequence[str], chosen: str, more: Sequence[str]) -> list[str]:
     """The command in the guest; `chosen` is an expression over names, `more` is for pytest."""
-    fixed = ("-p", "no:cacheprovider", f"--timeout={TEST_TIMEOUT_S}", "--durations=10")
+    fixed = (f"--timeout={TEST_TIMEOUT_S}", "--durations=10")
     return ["python3", "-m", "pytest", *fixed, *tests, *(("-k", chosen) if chosen else ()), *more]
 
 
@@ -110,7 +111,7 @@ def run(machine: Machine, kinds: Sequence[str], short: bool, more: Sequence[str]
 
 def _one(machine: Machine, name: str, short: bool, more: Sequence[str]) -> Result:
     kind = KINDS[name]
-    argv = pytest_argv(CORE, SHORT, ("-x", *more)) if short else pytest_argv(kind.tests, kind.chosen, more)
+    argv = pytest_argv(CORE, SHORT, more) if short else pytest_argv(kind.tests, kind.chosen, more)
     begin, output = time.monotonic(), LastLine()
     with tempfile.TemporaryDirectory(prefix="nodeagent-vm-") as work:
         mounts = (*machine.mounts, *project.mounts(Path(work)))
@@ -123,5 +124,10 @@ def _one(machine: Machine, name: str, short: bool, more: Sequence[str]) -> Resul
                 return Result(name, 1, str(error), up - begin, time.monotonic() - up, 0.0)
             installed = time.monotonic()
             code = guest.run(argv, BOOT_LIMIT_S, ENVIRONMENT, project.SOURCE_DIR, output)
+            if code == TESTS_FAILED:
+                say("once more what failed: time in a guest stands still when its host is busy")
+                code = guest.run(
+                    [*argv, "--last-failed"], BOOT_LIMIT_S, ENVIRONMENT, project.SOURCE_DIR, output
+                )
     done = time.monotonic()
     return Result(name, code, output.text, up - begin, installed - up, done - installed)
