@@ -96,6 +96,10 @@ def placed(pod: str) -> Iterator[tuple[str, ...]]:
     bound, batch = unique("placed"), f"{OWN_TIER}/{pod}"
     with executed(RUN_DIR, "ls", bound, "sleep 3600", "--numa", "bind", "--cpus", "1"):
         until(lambda: not held_set(f"nodeagent/ls/{bound}") & held_set(batch), "own cores")
+        until(
+            lambda: len(held_set(f"nodeagent/ls/{bound}", "mems")) == 1,
+            "its memory, once the pages are there",
+        )
         yield f"nodeagent/ls/{bound}", batch, OWN_TIER
         CONFIG.unlink()
         output("systemctl", "restart", "nodeagent")
