@@ -16,10 +16,9 @@ from msgspec.structs import replace
 from nodeagent.core.homes import Home, home_of, homes
 from nodeagent.core.scene import Scene
 from nodeagent.model.cpuset import union, within
-from nodeagent.model.pages import PageMove, PagesMoving
+from nodeagent.model.pages import SMALL_BYTES, PageMove, PagesMoving
 from nodeagent.model.plan import Kind, Knob, KnobReading, listed
 
-SMALL_BYTES = 4 << 20  # what a write may move by itself: milliseconds
 STUCK_BYTES = 256 << 20  # more than this that does not move, and the write would try for too long
 
 

@@ -12,7 +12,7 @@ from msgspec import Struct
 from nodeagent.core import foreign
 from nodeagent.core.rates import View
 from nodeagent.core.usage import cpu_or_request
-from nodeagent.model.cpuset import CpuSet
+from nodeagent.model.cpuset import CpuSet, union
 from nodeagent.model.decision import KnownUse, Memory
 
 
@@ -32,7 +32,7 @@ def reach(view: View, known: Mapping[str, KnownUse], memory: Memory) -> Reach | 
     placed = memory.placement
     if placed is None:
         return None
-    pools = CpuSet.parse(placed.shared) | CpuSet.parse(placed.mid)
+    pools = CpuSet.parse(union(placed.shared, placed.mid))
     zones = {node.id: float(len(pools.intersection(node.cpus))) for node in view.snapshot.topology.nodes}
     owners = {each.uid for each in placed.bound} | {o.uid for o in foreign.owned(memory.foreign) if o.cpus}
     sharing = (p for p in view.pods if p.pod.spec.online and p.pod.spec.uid not in owners)

@@ -19,12 +19,11 @@ from msgspec.structs import replace
 from nodeagent.kernel.page_owners import owners
 from nodeagent.model.cpuset import CpuSet
 from nodeagent.model.errors import AgentError, Unsupported
-from nodeagent.model.pages import PageMove, PagesMoving
+from nodeagent.model.pages import SMALL_BYTES, PageMove, PagesMoving
 
 if TYPE_CHECKING:  # it takes ctypes, and few nodes ever move a page
     from nodeagent.kernel.page_round import Round
 
-SMALL_BYTES = 4 << 20  # left to the write of cpuset.mems: milliseconds
 BUSY_RATIO = 0.5
 MOST_ROUNDS = 4  # what comes back as fast as it is moved does not stay
 RETRY_S, MOST_RETRY_S = 10.0, 600.0  # doubled each time that nothing moved

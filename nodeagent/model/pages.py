@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+SMALL_BYTES = 4 << 20  # so much a write of cpuset.mems may move by itself: milliseconds
+
 
 class PageMove(Struct, frozen=True, array_like=True, gc=False):
     """The processes in `cgroup` and below it shall have their pages on the NUMA nodes `mems` ("0-1").

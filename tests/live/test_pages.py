@@ -19,11 +19,11 @@ from nodeagent.journal import read_segments
 from nodeagent.kernel import page_mover, page_round
 from nodeagent.kernel.move_pages import MovePages
 from nodeagent.kernel.numa_maps import LOOK_BYTES, batches, misplaced, present
-from nodeagent.kernel.page_mover import SMALL_BYTES, PageMover
+from nodeagent.kernel.page_mover import PageMover
 from nodeagent.kernel.page_round import MOST_BYTES, Round, Step, batch_bytes
 from nodeagent.model.cpuset import CpuSet
 from nodeagent.model.errors import Gone, Refused
-from nodeagent.model.pages import PageMove, PagesMoving
+from nodeagent.model.pages import SMALL_BYTES, PageMove, PagesMoving
 from tests.live.cpuset_place import SetPlace, cpuset_place
 from tests.live.page_hog import HIDE, HOLD, MIB, NODES, PIN, away_bytes, cpu_of, holds, mems, pids
 from tests.live.running import executed, running, unique, until

@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 from msgspec import msgpack
 from msgspec.structs import replace
 
-from nodeagent.core.pages import SMALL_BYTES, STUCK_BYTES
+from nodeagent.core.pages import STUCK_BYTES
 from nodeagent.journal.packed import Packer, Unpacker
 from nodeagent.model.cpuset import within
 from nodeagent.model.decision import Memory, Tick
-from nodeagent.model.pages import PageMove, PagesMoving
+from nodeagent.model.pages import SMALL_BYTES, PageMove, PagesMoving
 from nodeagent.model.plan import Kind, Knob, KnobReading
 from nodeagent.report.events import events
 from nodeagent.report.metrics import Metrics, OwnCost
