@@ -6,6 +6,7 @@ from msgspec import Struct
 
 from nodeagent.model.capacity import Capacity, Lent
 from nodeagent.model.foreign import Foreign
+from nodeagent.model.nic import NicLaw, Shaping
 from nodeagent.model.pages import PageMove
 from nodeagent.model.placement import Placement
 from nodeagent.model.plan import Change, Knob, Outcome, Setting, Value
@@ -156,6 +157,7 @@ class Memory(Struct, frozen=True, gc=False):
     placement: Placement | None = None
     foreign: Foreign = Foreign(None, None, None)  # as last known
     lent: Lent = Lent()
+    nics: dict[str, NicLaw] = {}  # by name
 
 
 class Checkpoint(Struct, frozen=True, gc=False):
@@ -171,7 +173,8 @@ class Decision(Struct, frozen=True, gc=False, kw_only=True):
     `yielded` knobs are not written in this tick: somebody else holds them, for now or for good.
     `placement` is where everything shall run, None while the agent does not place pods; `moves` are the pods
     whose pages are to go where it says before their memory nodes are narrowed.
-    `batch_limit_cores` is what Batch as a whole may use, None while not known.
+    `batch_limit_cores` is what Batch as a whole may use, None while not known. `shaping` is how all traffic
+    shall be shaped, None where none is.
     """
 
     seq: int
@@ -184,6 +187,7 @@ class Decision(Struct, frozen=True, gc=False, kw_only=True):
     limit_why: str
     placement: Placement | None = None
     moves: tuple[PageMove, ...] = ()
+    shaping: Shaping | None = None
 
 
 class Tick(Struct, frozen=True, gc=False):

@@ -201,3 +201,21 @@ class Shaping(Struct, frozen=True, gc=False):
 
     nics: tuple[NicPlan, ...]
     marks: Marks
+
+
+class NicLaw(Struct, frozen=True, array_like=True, gc=False):
+    """What the law of Batch's ceiling remembers of one NIC, between two samples.
+
+    `ceiling_bps` is in force; `calm` counts the samples since online traffic last needed more room. `bytes`
+    are those of LS, MID and BATCH at the time `at` (monotonic seconds), `rates_bps` what they sent since the
+    one before. `peaks_bps` are LS's highest rates of the last seconds, newest last: its guarantee follows.
+    """
+
+    ceiling_bps: float
+    guarantee_bps: float
+    calm: int = 0
+    at: float | None = None
+    bytes: tuple[int, int, int] = (0, 0, 0)
+    rates_bps: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    peaks_bps: tuple[float, ...] = ()
+    why: str = ""

@@ -19,6 +19,10 @@ class Kind(enum.StrEnum):
     CPU_WEIGHT = "cpu.weight"  # 1.0 = the kernel's default weight; 0.0 = idle (SCHED_IDLE, cpu.idle=1)
     CPUS = "cpuset.cpus"  # a set: CPUs that tasks may run on
     MEMS = "cpuset.mems"  # a set: NUMA nodes that memory may come from
+    NIC_RATE = (
+        "nic.rate"  # bits/s that a class of a NIC is guaranteed; 0 = nothing (not a cgroup: "eth0/batch")
+    )
+    NIC_CEIL = "nic.ceil"  # bits/s that it never exceeds; inf = no limit
     MIGRATE = "cpuset.memory_migrate"  # v1: 1.0 = a change of MEMS moves the pages too (v2 always does)
 
     @property

@@ -18,6 +18,7 @@ class Mode(enum.StrEnum):
 
 class Actuator(enum.StrEnum):
     CPU = "cpu"
+    NIC = "nic"
 
 
 class OnExit(enum.StrEnum):

@@ -1,0 +1,6 @@
+"""NICs by netlink and bpf(2): what is there, our trees, and what tells whose a packet is.
+
+Imported only where traffic is shaped: pyroute2 takes 24 MB.
+Invariant: what somebody else has set (a root qdisc, clsact, filters, nftables tables) is never changed or
+removed.
+"""
