@@ -7,8 +7,9 @@
     emit HOST PORT PER_S                        numbered datagrams of 200 bytes
     collect PORT                                counts them, and the numbers that are missing
 
-`ask` answers each line "begin" or "end" with the requests since the last one; the line "pause" or "go" stops
-and starts it. Standard library only, for a quick start; times are CLOCK_MONOTONIC, which namespaces share.
+`ask` tells the requests since the last "count"; the words "pause" and "go" stop and start it. What the client
+was late with is counted apart. Standard library only, for a quick start; times are CLOCK_MONOTONIC, which
+namespaces share.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ REQUEST_BYTES = 200
 CONNECTIONS = 8
 CHUNK = bytes(1 << 18)
 LOST_AFTER_S = 3.0
+LATE_S = 0.5e-3  # a client that is itself so late measures its machine, not the network
 _WANTED = struct.Struct("<I")
 _NUMBER = struct.Struct("<Q")
 
@@ -79,13 +81,13 @@ class Asking:
         self._connections = [
             _prompt(socket.create_connection((host, port), timeout=10)) for _ in range(CONNECTIONS)
         ]
-        self._due: dict[int, collections.deque[float]] = {
+        self._due: dict[int, collections.deque[tuple[float, float]]] = {
             connection.fileno(): collections.deque() for connection in self._connections
         }
         self._got = dict.fromkeys(self._due, 0)
         self._buffer = bytearray(1 << 18)
         self._took_s: list[float] = []
-        self._late_s = 0.0
+        self._late = 0
         self._going = True
 
     def run(self) -> None:
@@ -99,8 +101,7 @@ class Asking:
             while self._going and due <= now:
                 connection = self._connections[asked % CONNECTIONS]
                 connection.sendall(self._request)
-                self._due[connection.fileno()].append(due)
-                self._late_s = max(self._late_s, now - due)
+                self._due[connection.fileno()].append((due, now))
                 due, asked = due + self._every_s, asked + 1
             if not self._going:
                 due = now + self._every_s
@@ -117,23 +118,28 @@ class Asking:
         self._got[fd] += connection.recv_into(self._buffer)
         while self._got[fd] >= self._bytes and self._due[fd]:
             self._got[fd] -= self._bytes
-            self._took_s.append(time.monotonic() - self._due[fd].popleft())
+            due, sent = self._due[fd].popleft()
+            if sent - due > LATE_S:
+                self._late += 1
+            else:
+                self._took_s.append(time.monotonic() - due)
 
     def _told(self, word: str) -> None:
         self._going = word != "pause" and (self._going or word == "go")
         now = time.monotonic()
-        lost = sum(now - due > LOST_AFTER_S for dues in self._due.values() for due in dues)
+        lost = sum(now - due > LOST_AFTER_S for dues in self._due.values() for due, _ in dues)
         took_s = sorted(self._took_s)
         _say(
             {
                 "at": now,
                 "answers": len(took_s),
                 "lost": lost,
-                "late_ms": self._late_s * 1e3,
+                "late": self._late,
                 **{f"p{ratio * 100:g}_ms": _quantile(took_s, ratio) * 1e3 for ratio in (0.5, 0.99, 1.0)},
             }
         )
-        self._took_s, self._late_s = [], 0.0
+        if word == "count":
+            self._took_s, self._late = [], 0
 
 
 def sink(port: int) -> None:
