@@ -1,4 +1,4 @@
-"""Sizes as people write them: "64 MiB" = 64 * 1024^2 bytes, "512M" = 512 * 1000^2 bytes, as in Kubernetes."""
+"""Sizes and rates as people write them: "64 MiB" = 64 * 1024^2 bytes, "512M" = 512 * 1000^2 (Kubernetes)."""
 
 from __future__ import annotations
 
@@ -29,3 +29,10 @@ def format_bytes(size: float) -> str:
     power = next((p for p in range(5, 0, -1) if abs(size) >= 1024**p), 0)
     number = f"{size / 1024**power:.1f}".removesuffix(".0")
     return f"{number} {('B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB')[power]}"
+
+
+def format_bps(rate_bps: float) -> str:
+    """The shortest text in a power of 1000, at most 3 digits and a decimal: "950 Mbit/s", "2.5 Gbit/s"."""
+    power = next((p for p in range(4, 0, -1) if abs(rate_bps) >= 1000**p), 0)
+    number = f"{rate_bps / 1000**power:.1f}".removesuffix(".0")
+    return f"{number} {('bit/s', 'kbit/s', 'Mbit/s', 'Gbit/s', 'Tbit/s')[power]}"
