@@ -1,4 +1,4 @@
-"""How exactly a Batch ceiling is kept: bytes that its class sends / what was set, four flows, no other wire."""
+"""How exactly a Batch ceiling is kept: bytes that its class sends / what was set; four flows, no wire."""
 
 from __future__ import annotations
 
@@ -20,11 +20,14 @@ SETTLE_S = 1.5  # the buckets of an idle tree are full
 def main(rounds: int, measured_s: float) -> bool:
     """Print the table; True when all targets were held."""
     ratios: dict[float, list[float]] = {ceiling: [] for ceiling in CEILINGS_BPS}
-    with tempfile.TemporaryDirectory(prefix="na-bench-") as home, lab(0) as made:
-        with load(Place(made.peer), "sink", SWALLOW):
-            for _ in range(rounds):
-                for ceiling in CEILINGS_BPS:
-                    ratios[ceiling].append(_kept(made, Path(home), ceiling, measured_s))
+    with (
+        tempfile.TemporaryDirectory(prefix="na-bench-") as home,
+        lab(0) as made,
+        load(Place(made.peer), "sink", SWALLOW),
+    ):
+        for _ in range(rounds):
+            for ceiling in CEILINGS_BPS:
+                ratios[ceiling].append(_kept(made, Path(home), ceiling, measured_s))
     figures = [
         Figure(f"{ceiling / 1e6:.0f} Mbit/s", statistics.median(ratios[ceiling]), "", 1.0, 0.97)
         for ceiling in CEILINGS_BPS

@@ -1,4 +1,4 @@
-"""LS at 200 Mbit/s, two seconds on, two off, beside greedy Batch: the ceiling that follows, and a static one."""
+"""LS at 200 Mbit/s, two seconds on, two off, beside greedy Batch: a ceiling that follows, and a static one."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pathlib import Path
 
 from tests.bench.nic_ends import HOST, SETTLE_S, Ends, Seen, ends, greedy
 from tests.bench.table import Figure, show
-from tests.live.nic_agent import BATCH, ONLINE, configured, shaping, until_classified
+from tests.live.nic_agent import BATCH, ONLINE, Rule, configured, shaping, until_classified
 from tests.live.nic_loads import mbit_per_s
 
-STATIC = {"batch_pressed_ratio": 1.0}  # under pressure, too, Batch may take all
-CASES = {"static, full": STATIC, "dynamic": {}}
+STATIC: Rule = {"batch_pressed_ratio": 1.0}  # under pressure, too, Batch may take all
+CASES: dict[str, Rule] = {"static, full": STATIC, "dynamic": {}}
 PHASE_S = 2.0
 
 
@@ -27,7 +27,7 @@ def main(rounds: int, measured_s: float) -> bool:
         with ends(HOST, 4, home, per_s=250, answer_bytes=100_000) as both:
             for _ in range(rounds):
                 for case in random.sample(list(CASES), len(CASES)):
-                    config = configured(home, ONLINE | CASES[case])
+                    config = configured(home, {**ONLINE, **CASES[case]})
                     with shaping(both.made, home, config), greedy(both):
                         until_classified(both.made, BATCH)
                         seen[case].append(_on_and_off(both, max(2, round(measured_s / 2))))

@@ -44,7 +44,7 @@ class Ends(NamedTuple):
 def ends(
     way: str, family: int, home: Path, *, nics: int = 1, per_s: float = 500, answer_bytes: int = 8000
 ) -> Iterator[Ends]:
-    """A lab with an LS server that is asked `per_s` times a second for `answer_bytes`, and a place for Batch."""
+    """A lab with an LS server, asked `per_s` times a second for `answer_bytes`, and a place for Batch."""
     with contextlib.ExitStack() as stack:
         made = stack.enter_context(lab(nics=nics, bridged=way == Way.BRIDGED))
         run_dir = home / "exec"
@@ -56,7 +56,9 @@ def ends(
             server, addresses = Place(pods[0].namespace, "ls", "ls", run_dir), [pod.address for pod in pods]
             batch = Place(pods[1].namespace, "batch", "batch", run_dir)
         stack.enter_context(load(server, "serve", ASK))
-        asking = stack.enter_context(load(Place(made.peer), "ask", addresses[0].of(family), ASK, per_s, answer_bytes))
+        asking = stack.enter_context(
+            load(Place(made.peer), "ask", addresses[0].of(family), ASK, per_s, answer_bytes)
+        )
         swallowing = stack.enter_context(load(Place(made.peer), "sink", SWALLOW))
         yield Ends(made, family, asking, swallowing, batch, addresses[1].of(family), home)
 

@@ -37,7 +37,7 @@ def _case(case: str, both: Ends, measured_s: float) -> Seen:
     """As in the other direction, with the sink of Batch in its pod and the senders on the peer."""
     with contextlib.ExitStack() as stack:
         if case == "shaped":
-            config = configured(both.home, ONLINE | {"ingress_ratio": RATIO})
+            config = configured(both.home, {**ONLINE, "ingress_ratio": RATIO})
             stack.enter_context(shaping(both.made, both.home, config))
         if case == "alone":
             return measured(both, measured_s)

@@ -23,7 +23,10 @@ def main(rounds: int, measured_s: float) -> bool:
     held = []
     for way in (HOST, Way.ROUTED, Way.BRIDGED):
         for family in (4, 6):
-            with tempfile.TemporaryDirectory(prefix="na-bench-") as home, ends(way, family, Path(home)) as both:
+            with (
+                tempfile.TemporaryDirectory(prefix="na-bench-") as home,
+                ends(way, family, Path(home)) as both,
+            ):
                 seen: dict[str, list[Seen]] = {case: [] for case in CASES}
                 for _ in range(rounds):
                     for case in random.sample(CASES, len(CASES)):
@@ -36,7 +39,7 @@ def main(rounds: int, measured_s: float) -> bool:
 def _case(case: str, both: Ends, measured_s: float) -> Seen:
     with contextlib.ExitStack() as stack:
         if case.startswith("shaped"):
-            rule = ONLINE | ({"ingress_ratio": 0.8} if case == "shaped both ways" else {})
+            rule = {**ONLINE, "ingress_ratio": 0.8 if case == "shaped both ways" else 0.0}
             stack.enter_context(shaping(both.made, both.home, configured(both.home, rule)))
         if case != "alone":
             stack.enter_context(greedy(both))
@@ -65,17 +68,25 @@ def _table(title: str, family: int, seen: dict[str, list[Seen]], idle_ratio: flo
     alone_ms = of("alone", lambda one: one.p99_ms)
     wire = GIGABIT / 1e6 * GOODPUT[family]
     figures = [
-        Figure(f"{case}: LS p50 (p99 {of(case, lambda one: one.p99_ms):.2f})", of(case, lambda one: one.p50_ms), "ms")
+        Figure(
+            f"{case}: LS p50 (p99 {of(case, lambda one: one.p99_ms):.2f})",
+            of(case, lambda one: one.p50_ms),
+            "ms",
+        )
         for case in CASES
     ]
     figures += [
         Figure("LS p99 unshaped / alone", of("unshaped", lambda one: one.p99_ms) / alone_ms, "x"),
         Figure("LS p99 shaped / alone", of("shaped", lambda one: one.p99_ms) / alone_ms, "x", 1.6),
-        Figure("LS p99 shaped both ways / alone", of("shaped both ways", lambda one: one.p99_ms) / alone_ms, "x"),
+        Figure(
+            "LS p99 shaped both ways / alone", of("shaped both ways", lambda one: one.p99_ms) / alone_ms, "x"
+        ),
         Figure("Batch unshaped / wire", of("unshaped", lambda one: one.batch_mbit_per_s) / wire, ""),
         Figure("Batch shaped / wire", of("shaped", lambda one: one.batch_mbit_per_s) / wire, "", least=0.90),
         Figure("Batch, LS idle / top of the tree", idle_ratio, "", least=0.95),
         Figure("LS requests that failed", sum(one.failed for case in CASES for one in seen[case]), "", 0.0),
-        Figure("requests left out, client late", max(one.late_ratio for case in CASES for one in seen[case]), ""),
+        Figure(
+            "requests left out, client late", max(one.late_ratio for case in CASES for one in seen[case]), ""
+        ),
     ]
     return show(f"{title}: 500 LS requests/s of 8 kB beside 4 greedy Batch flows, 1 Gbit/s", figures)

@@ -45,7 +45,7 @@ def main(rounds: int, measured_s: float) -> bool:
     seen: dict[str, list[Got]] = {case: [] for case in CASES}
     with tempfile.TemporaryDirectory(prefix="na-bench-") as directory:
         home = Path(directory)
-        config = configured(home, ONLINE, BULK | {"mid_ratio": MID_RATIO})
+        config = configured(home, ONLINE, {**BULK, "mid_ratio": MID_RATIO})
         with ends(Way.ROUTED, 4, home, nics=2) as online, _bulk(online.made, home) as bulk:
             for _ in range(rounds):
                 for case in random.sample(CASES, len(CASES)):
@@ -101,9 +101,7 @@ def _sending(bulk: Bulk) -> Iterator[None]:
 
 
 def _table(seen: dict[str, list[Got]]) -> bool:
-    got = {
-        case: Got(*(statistics.median(part) for part in zip(*seen[case], strict=True))) for case in CASES
-    }
+    got = {case: Got(*(statistics.median(part) for part in zip(*seen[case], strict=True))) for case in CASES}
     unshaped, shaped = got["unshaped"], got["shaped"]
     figures = [
         *(Figure(f"nic0: LS p99 {case}", got[case].p99_ms, "ms") for case in CASES),
@@ -113,4 +111,6 @@ def _table(seen: dict[str, list[Got]]) -> bool:
         *(Figure(f"nic1: shuffle {case}", got[case].shuffle_mbit_per_s, "Mbit/s") for case in CASES[1:]),
         Figure("nic1: training shaped / its guarantee", shaped.guarantee_ratio, "", least=0.95),
     ]
-    return show("Two NICs of 1 Gbit/s: LS and Batch on nic0, MID training and a Batch shuffle on nic1", figures)
+    return show(
+        "Two NICs of 1 Gbit/s: LS and Batch on nic0, MID training and a Batch shuffle on nic1", figures
+    )

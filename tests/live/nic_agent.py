@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from tests.live.nic_lab import GIGABIT, Lab, classes, inside
 from tests.live.nic_loads import Load
 from tests.live.running import RunningAgent, running, until
 
 LS, MID, BATCH = "4e51:10", "4e51:20", "4e51:30"
-ONLINE = {"match": "nic0", "role": "online", "link_bps": GIGABIT}
-BULK = {"match": "nic1", "role": "bulk", "link_bps": GIGABIT}
+Rule = Mapping[str, object]
+SETTINGS: Any = {"agent__tick_s": 1.0, "grpc__address": "", "journal__enabled": False}
 
-Rule = dict[str, str | int | float]
+ONLINE: Rule = {"match": "nic0", "role": "online", "link_bps": GIGABIT}
+BULK: Rule = {"match": "nic1", "role": "bulk", "link_bps": GIGABIT}
 
 
-def configured(home: Path, *rules: Rule, **nic: str | float) -> Path:
+def configured(home: Path, *rules: Rule, **nic: object) -> Path:
     """A configuration with these [[nics]] entries and [nic] values; nothing but NICs is enforced."""
     lines = ["[agent]", 'enforce = ["nic"]', "[nic]", *(f"{key} = {_toml(nic[key])}" for key in nic)]
     for rule in rules or (ONLINE,):
@@ -28,16 +30,14 @@ def configured(home: Path, *rules: Rule, **nic: str | float) -> Path:
     return path
 
 
-def _toml(value: str | float) -> str:
+def _toml(value: object) -> str:
     return f'"{value}"' if isinstance(value, str) else f"{value}"
 
 
 @contextlib.contextmanager
 def shaping(made: Lab, home: Path, config: Path | None = None, **values: object) -> Iterator[RunningAgent]:
     """An agent in the lab's host whose tree is there; stopped on leaving."""
-    settings = {"agent.tick_s": 1.0, "grpc.address": "", "journal.enabled": False} | values
-    where = inside(made.host)
-    with running(home, config or configured(home), where, **settings) as agent:
+    with running(home, config or configured(home), inside(made.host), **{**SETTINGS, **values}) as agent:
         until(lambda: BATCH in classes(made), f"a tree: {agent.log_path.read_text()}")
         yield agent
 

@@ -51,7 +51,8 @@ def main() -> None:
         else:
             pid = dwell(first, others)
             alive.add(pid)
-        print(pid, flush=True)
+        sys.stdout.write(f"{pid}\n")
+        sys.stdout.flush()
     for pid in alive:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)

@@ -154,7 +154,9 @@ class Lab:
         """Everything but pods."""
         for namespace in (self.host, self.wire, self.peer):
             self.add(namespace)
-        self.ip(self.peer, *(f"address add {one} dev lo" for nic in range(self.nics) for one in self.service(nic)))
+        self.ip(
+            self.peer, *(f"address add {one} dev lo" for nic in range(self.nics) for one in self.service(nic))
+        )
         for nic in range(self.nics):
             self._join(nic)
         if self.bridged:

@@ -250,11 +250,13 @@ def _quantile(ordered: list[float], ratio: float) -> float:
 
 
 def _ready() -> None:
-    print("ready", flush=True)
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
 
 
 def _say(answer: Answer) -> None:
-    print(json.dumps(answer), flush=True)
+    sys.stdout.write(json.dumps(answer) + "\n")
+    sys.stdout.flush()
 
 
 def _tell(count: Callable[[], Answer]) -> None:
