@@ -1,4 +1,4 @@
-"""LS at 200 Mbit/s, two seconds on, two off, beside greedy Batch: a ceiling that follows, and a static one."""
+"""LS at 200 Mbit/s, two seconds on, two off, beside greedy Batch: a following ceiling, and a static one."""
 
 from __future__ import annotations
 

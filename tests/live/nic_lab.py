@@ -170,6 +170,7 @@ class Lab:
                 "address add 10.79.0.1/16 dev cni0", "address add fd79::1/64 dev cni0 nodad")  # fmt: skip
         for nic in range(self.nics):
             self._address(nic)
+            self._address_peer(nic)
 
     def demolish(self) -> None:
         """Remove what there is."""
@@ -177,48 +178,84 @@ class Lab:
         for name in (line.split()[0] for line in listed if line.startswith(f"{self._mark}-")):
             subprocess.run(["ip", "netns", "delete", name], check=False)
 
+    def rename(self, nic: int, name: str) -> None:
+        """Give the host's NIC another name, as udev does: down for a moment, so its routes are made anew."""
+        self.ip(self.host, f"link set nic{nic} down", f"link set nic{nic} name {name}", f"link set {name} up")
+        self._address(nic, name)
+
+    def replace(self, nic: int) -> None:
+        """Take the host's NIC away and put another one in its place, of the same name."""
+        self.ip(self.wire, f"link delete h{nic}")
+        self._plug(nic)
+        self._address(nic)
+
+    def unplug(self, nic: int) -> None:
+        """Both machines lose this link; what goes by it has its detour by nic0."""
+        self.ip(self.host, f"link set nic{nic} down")
+        self.ip(self.peer, f"link set eth{nic} down")
+
+    def plug_in(self, nic: int) -> None:
+        """And have it again, with its routes."""
+        self.ip(self.host, f"link set nic{nic} up")
+        self.ip(self.peer, f"link set eth{nic} up")
+        self._address(nic)
+        self._address_peer(nic)
+
     def _join(self, nic: int) -> None:
         self.ip(
             self.wire,
-            f"link add h{nic} type veth peer name nic{nic} netns {self.host}",
             f"link add p{nic} type veth peer name eth{nic} netns {self.peer}",
             f"link add switch{nic} type bridge mcast_snooping 0",
-            *(f"link set {port} master switch{nic} up" for port in (f"h{nic}", f"p{nic}")),
+            f"link set p{nic} master switch{nic} up",
             f"link set switch{nic} up",
         )
-        for port in (f"h{nic}", f"p{nic}") if self.wire_bps else ():
-            self.tc(
-                self.wire,
-                f"qdisc add dev {port} root tbf rate {self.wire_bps}bit burst {_TOKENS_BYTES}"
-                f" limit {BUFFER_BYTES}",
-            )
-        self.ip(self.host, f"link set nic{nic} up")
+        self._bound(f"p{nic}")
         self.ip(self.peer, f"link set eth{nic} up")
+        self._plug(nic)
 
-    def _address(self, nic: int) -> None:
-        """A subnet for each wire, the peer's services and the pods beyond it; all by nic0 as a detour."""
-        device = "br0" if self.bridged and nic == 0 else f"nic{nic}"
-        for family in (4, 6):
+    def _plug(self, nic: int) -> None:
+        self.ip(
+            self.wire,
+            f"link add h{nic} type veth peer name nic{nic} netns {self.host}",
+            f"link set h{nic} master switch{nic} up",
+        )
+        self._bound(f"h{nic}")
+        self.ip(self.host, f"link set nic{nic} up")
+
+    def _bound(self, port: str) -> None:
+        if self.wire_bps:
+            bucket = f"tbf rate {self.wire_bps}bit burst {_TOKENS_BYTES} limit {BUFFER_BYTES}"
+            self.tc(self.wire, f"qdisc add dev {port} root {bucket}")
+
+    def _address(self, nic: int, name: str = "") -> None:
+        """The host's subnet on each wire, and the peer's services beyond it; all by nic0 as a detour."""
+        device = name or ("br0" if self.bridged and nic == 0 else f"nic{nic}")
+        for family, length, everywhere in ((4, 16, "0.0.0.0/0"), (6, 64, "::/0")):
             own, other = self.host_address(nic).of(family), _peer_address(nic).of(family)
-            length, no_wait = (16, "") if family == 4 else (64, "nodad")
+            lines = [
+                f"address replace {own}/{length} dev {device} {'nodad' if family == 6 else ''}",
+                f"route replace {self.service(nic).of(family)} via {other} dev {device} metric 10",
+            ]
+            detour = [f"route replace {everywhere} via {other} dev {device}"] if nic == 0 else []
+            self.ip(self.host, *lines, *detour)
+
+    def _address_peer(self, nic: int) -> None:
+        """The peer's subnet on each wire, and the host's pods beyond it."""
+        for family, length in ((4, 16), (6, 64)):
+            own, other = _peer_address(nic).of(family), self.host_address(nic).of(family)
             pods = f"10.{80 + nic}.0.0/16" if family == 4 else f"fd{80 + nic}::/64"
-            behind, everywhere = ("10.79.0.0/16", "0.0.0.0/0") if family == 4 else ("fd79::/64", "::/0")
-            service = self.service(nic).of(family)
-            self.ip(
-                self.host,
-                f"address add {own}/{length} dev {device} {no_wait}",
-                f"route add {service} via {other} dev {device} metric 10",
+            behind = "10.79.0.0/16" if family == 4 else "fd79::/64"
+            detour = (
+                f"route replace {behind} via {other} dev eth0"
+                if nic == 0
+                else f"route replace {pods} via {self.host_address().of(family)} metric 2000"
             )
             self.ip(
                 self.peer,
-                f"address add {other}/{length} dev eth{nic} {no_wait}",
-                f"route add {pods} via {own} dev eth{nic} metric 10",
+                f"address replace {own}/{length} dev eth{nic} {'nodad' if family == 6 else ''}",
+                f"route replace {pods} via {other} dev eth{nic} metric 10",
+                detour,
             )
-            if nic == 0:
-                self.ip(self.host, f"route add {everywhere} via {other} dev {device}")
-                self.ip(self.peer, f"route add {behind} via {own} dev eth0")
-            else:
-                self.ip(self.peer, f"route add {pods} via {self.host_address().of(family)} metric 2000")
 
 
 def _peer_address(nic: int) -> Address:
