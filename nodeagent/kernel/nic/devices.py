@@ -43,8 +43,11 @@ def link_bps(name: str) -> float | None:
     """Speed in bits per second as the driver tells it, None if it does not (ethtool of linux/ethtool.h)."""
     command = array.array("B", struct.pack("=I", _ETHTOOL_GSET).ljust(_COMMAND_BYTES, b"\0"))
     request = struct.pack("16sP", os.fsencode(name), command.buffer_info()[0]).ljust(40, b"\0")
-    with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as any_socket:
-        fcntl.ioctl(any_socket, _SIOCETHTOOL, request)
+    with (
+        suppress(OSError),
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as via,
+    ):
+        fcntl.ioctl(via, _SIOCETHTOOL, request)
         low, high = struct.unpack_from("=12xH14xH", command)
         mbps = high << 16 | low
         return None if mbps in _UNKNOWN_MBPS else mbps * 1e6

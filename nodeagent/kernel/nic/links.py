@@ -145,7 +145,9 @@ class Links:
         for known in self._known.values():
             if known.netns_id >= 0:
                 master = self._known.get(known.master)
-                peer = Peer(known.link.name, master.link.name if master and master.link.kind == "bridge" else "")
+                peer = Peer(
+                    known.link.name, master.link.name if master and master.link.kind == "bridge" else ""
+                )
                 found[known.netns_id] = (*found.get(known.netns_id, ()), peer)
         return found
 

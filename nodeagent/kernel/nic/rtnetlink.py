@@ -34,8 +34,9 @@ def dump(kind: int, body: bytes) -> list[bytes]:
 
     At most MAX_DUMP_BYTES, which is some 60000 routes. A dump that was interrupted is made again.
     """
+    messages: list[bytes] = []
     for _ in range(_DUMPS):
-        messages: list[bytes] = []
+        messages = []
         flags = 0
         for _, flag, message in _answers(kind, _DUMP, body):
             flags |= flag
@@ -92,7 +93,6 @@ def number(value: bytes | None, missing: int = 0) -> int:
 def text(value: bytes | None) -> str:
     """A string attribute, "" when missing."""
     return (value or b"").rstrip(b"\0").decode("utf-8", "surrogateescape")
-
 
 
 def _answers(kind: int, flags: int, body: bytes) -> Iterator[tuple[int, int, bytes]]:
