@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import socket
 
-from nodeagent.kernel.nic.rtnetlink import messages_in
+from nodeagent.kernel.nic.rt_dump import messages_in
 
 # linux/rtnetlink.h: LINK, TC, IPV4_IFADDR, IPV4_ROUTE, IPV6_IFADDR, IPV6_ROUTE
 _GROUPS = (1, 4, 5, 7, 9, 11)

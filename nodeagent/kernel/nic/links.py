@@ -20,7 +20,7 @@ from msgspec.structs import replace
 
 from nodeagent.kernel.nic import devices
 from nodeagent.kernel.nic.link_watch import LinkWatch
-from nodeagent.kernel.nic.rtnetlink import attribute, attributes, dump, each_attribute, number, text
+from nodeagent.kernel.nic.rt_dump import attribute, attributes, dump, each_attribute, number, text
 from nodeagent.model.nic import Link, Qdisc
 
 _REST_S = 0.2

@@ -11,7 +11,7 @@ import struct
 
 from nodeagent.kernel.errno import translated
 from nodeagent.kernel.files import read_whole
-from nodeagent.kernel.nic.rtnetlink import ask, attribute, attributes, number
+from nodeagent.kernel.nic.rt_dump import ask, attribute, attributes, number
 from nodeagent.model.errors import Gone
 
 _GETNSID, _NSID, _FD = 90, 1, 3
