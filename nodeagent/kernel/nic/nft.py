@@ -1,9 +1,9 @@
 """Our nftables table in the kernel: looked at, compared, and written in one batch where it differs.
 
-The kernel counts a generation with every change of nftables in the network namespace: while it stays, nothing
-needs to be read; and a batch names the generation that it was computed for, so that no change is lost.
-Invariant: every packet meets either the old or the new table whole, and no table is written but "nodeagent" of
-the families inet and bridge.
+The kernel counts a generation with every change of nftables in the network namespace: while it stays, there
+is nothing to read; and a batch names the generation that it was computed for, so that no change is lost.
+Invariant: every packet meets either the old or the new table whole, and no table is written but "nodeagent"
+of the families inet and bridge.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ _ATTEMPTS = 10  # somebody else may write nftables just now (kube-proxy, a CNI p
 
 
 class Table:
-    """Our table `nodeagent` of the inet family, and its twin of the bridge family where it is asked for, in the
-    network namespace in which it is opened. It keeps a socket open: close() it.
+    """Our table `nodeagent` of the inet family and, where it is asked for, its twin of the bridge family,
+    in the network namespace in which it is opened. It keeps a socket open: close() it.
     """
 
     def __init__(self) -> None:
@@ -85,18 +85,17 @@ class Table:
         raise Refused("nftables: somebody else changes it all the time", hint="it is tried again")
 
     def _differences(self, wanted: tuple[Contents, ...], known: bool) -> Iterator[Message]:
-        """What turns the kernel's tables into these. With `known` the kernel still holds what was set last."""
+        """What turns the kernel's tables into these. With `known` they are still as they were set last."""
         for family in nft_batch.FAMILIES:
-            (want,) = [table for table in wanted if table.family == family] or [None]
-            (last,) = [table for table in self._held if table.family == family] or [None]
+            want, last = _of(family, wanted), _of(family, self._held)
             if want is None:
-                if last if known else self._wire.ask(_got(family)):
+                if last is not None if known else self._wire.ask(_got(family)):
                     yield nft_batch.table(family, NFT_MSG_DELTABLE)
                 continue
-            if not known:
-                held = self._read(want)
+            if known:
+                held = last.elements if last is not None and last.formed_as(want) else None
             else:
-                held = last.elements if last and last.formed_as(want) else None
+                held = self._read(want)
             yield from nft_batch.replaced(want) if held is None else nft_batch.changed(want, held)
 
     def _read(self, want: Contents) -> dict[str, dict[bytes, bytes]] | None:
@@ -116,12 +115,16 @@ class Table:
             return None
         if not all(covers(answer, rule.attributes) for answer, rule in zip(answers, rules, strict=True)):
             return None
-        return {
-            name: nft_batch.elements_of(
-                ask(_dumped(NFT_MSG_GETSETELEM, family, {1: nft_batch.NAME, 2: name}))
-            )
-            for name in want.elements  # NFTA_SET_ELEM_LIST_TABLE, _SET
-        }
+        held = {}
+        for name in want.elements:
+            # NFTA_SET_ELEM_LIST_TABLE, _SET
+            dump = _dumped(NFT_MSG_GETSETELEM, family, {1: nft_batch.NAME, 2: name})
+            held[name] = nft_batch.elements_of(ask(dump))
+        return held
+
+
+def _of(family: int, tables: tuple[Contents, ...]) -> Contents | None:
+    return next((table for table in tables if table.family == family), None)
 
 
 def _got(family: int) -> Message:
@@ -129,6 +132,4 @@ def _got(family: int) -> Message:
 
 
 def _dumped(kind: int, family: int, attributes: Attributes) -> Message:
-    return Message(
-        f"table {nft_batch.FAMILIES[family]} {nft_batch.NAME}", kind, family, attributes, NLM_F_DUMP
-    )
+    return _got(family)._replace(kind=kind, attributes=attributes, flags=NLM_F_DUMP)

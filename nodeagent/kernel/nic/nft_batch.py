@@ -22,7 +22,7 @@ from pyroute2.netlink.nfnetlink.nftsocket import (
     NFT_MSG_NEWTABLE,
 )
 
-from nodeagent.kernel.nic.nft_rules import HOST_ORDER, Chain, Contents, Map
+from nodeagent.kernel.nic.nft_rules import HOST_ORDER, Chain, Contents, Map, Rule
 from nodeagent.kernel.nic.nft_wire import Attributes, Message, Value, parsed
 
 NAME = "nodeagent"
@@ -54,14 +54,7 @@ def declared(contents: Contents) -> tuple[Message, ...]:
 
 def rules(contents: Contents) -> tuple[Message, ...]:
     """All rules, chain by chain."""
-    return tuple(
-        # NFTA_RULE_TABLE, _CHAIN, _EXPRESSIONS
-        _message(
-            NFT_MSG_NEWRULE, contents.family, f"rule in {chain.name}", {1: NAME, 2: chain.name, 4: [*rule]}
-        )
-        for chain in contents.chains
-        for rule in chain.rules
-    )
+    return tuple(_rule(contents.family, chain, rule) for chain in contents.chains for rule in chain.rules)
 
 
 def replaced(contents: Contents) -> Iterator[Message]:
@@ -81,7 +74,7 @@ def replaced(contents: Contents) -> Iterator[Message]:
 
 
 def changed(contents: Contents, held: dict[str, dict[bytes, bytes]]) -> Iterator[Message]:
-    """What makes maps that hold `held` hold what they shall: first out, then in (an element cannot change)."""
+    """What makes maps that hold `held` hold this: first out, then in (an element cannot change)."""
     for name, wanted in contents.elements.items():
         there = held.get(name, {})
         yield from _elements(NFT_MSG_DELSETELEM, contents.family, name, there.items() - wanted.items())
@@ -101,10 +94,8 @@ def elements_of(answers: Iterable[bytes]) -> dict[bytes, bytes]:
 
 def size(messages: Iterable[Message]) -> int:
     """How many things they write: each element counts."""
-    return sum(
-        len(many) if isinstance(many := message.attributes.get(_ELEMENTS), list) else 1
-        for message in messages
-    )
+    lists = (message.attributes.get(_ELEMENTS) for message in messages)
+    return sum(len(elements) if isinstance(elements, list) else 1 for elements in lists)
 
 
 def _map(family: int, wanted: Map) -> Message:
@@ -125,12 +116,17 @@ def _chain(family: int, wanted: Chain) -> Message:
     return _message(NFT_MSG_NEWCHAIN, family, f"chain {wanted.name}", attributes)
 
 
+def _rule(family: int, chain: Chain, wanted: Rule) -> Message:
+    # NFTA_RULE_TABLE, _CHAIN, _EXPRESSIONS
+    attributes: Attributes = {1: NAME, 2: chain.name, 4: [*wanted]}
+    return _message(NFT_MSG_NEWRULE, family, f"rule in chain {chain.name}", attributes)
+
+
 def _elements(kind: int, family: int, name: str, pairs: Iterable[tuple[bytes, bytes]]) -> Iterator[Message]:
     ordered = sorted(pairs)
     for begin in range(0, len(ordered), _ELEMENTS_AT_ONCE):
-        some: list[Value] = [
-            {1: {1: key}, 2: {1: data}} for key, data in ordered[begin : begin + _ELEMENTS_AT_ONCE]
-        ]
+        chunk = ordered[begin : begin + _ELEMENTS_AT_ONCE]
+        some: list[Value] = [{1: {1: key}, 2: {1: data}} for key, data in chunk]
         # NFTA_SET_ELEM_LIST_TABLE, _SET, _ELEMENTS
         yield _message(kind, family, f"elements of {name}", {1: NAME, 2: name, _ELEMENTS: some})
 

@@ -12,8 +12,8 @@
                           meta priority set ip6 saddr map @addresses6 }
     }
 
-One map serves all levels: an id is that of one directory, which has one level. Rules ascend: the deepest entry
-wins. A map that has no such key leaves the priority as it is: the tree's default class.
+One map serves all levels: an id is that of one directory, which has one level. Rules ascend: the deepest
+entry wins. A map without the key leaves the priority as it is: the default class.
 Late, because routing sets the priority from the TOS (ip_forward) and veth clears it; before srcnat, so that a
 pod's own address is seen. The bridge family's twin does the same for what is bridged, not routed.
 """
@@ -71,7 +71,7 @@ class Chain(Struct, frozen=True):
 
 
 class Contents(Struct, frozen=True):
-    """The table of one family: its form, and the elements of its maps (key to data, as the kernel has them)."""
+    """The table of one family: its form, and its maps' elements (key to data, as the kernel has them)."""
 
     family: int
     maps: tuple[Map, ...]
@@ -154,11 +154,8 @@ def _if_routed(protocol: int) -> Rule:
 
 
 def _if_bridged(protocol: int) -> Rule:
-    return (
-        _loaded(Meta.NFT_META_PROTOCOL),
-        _equal(_ETH_P[protocol].to_bytes(2, "big")),
-        *_by_saddr(protocol),
-    )
+    ethertype = _ETH_P[protocol].to_bytes(2, "big")
+    return (_loaded(Meta.NFT_META_PROTOCOL), _equal(ethertype), *_by_saddr(protocol))
 
 
 def _by_saddr(protocol: int) -> Rule:

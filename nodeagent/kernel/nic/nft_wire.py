@@ -1,8 +1,8 @@
 """nf_tables by netlink: attributes, atomic batches, reading back.
 
 Not through pyroute2's NFTSocket, whose constants these are: what the kernel refuses at BEGIN (EPERM, no
-nf_tables) it answers to BEGIN alone (nfnetlink_rcv_batch), and nlm_request_batch waits for the others for ever.
-It also loses in reading what it has no word for (`socket cgroupv2`), and takes 50 us for each element.
+nf_tables) it answers to BEGIN alone (nfnetlink_rcv_batch), and nlm_request_batch waits for the others, for
+ever. It also loses in reading what it has no word for (`socket cgroupv2`), and takes 50 us for each element.
 Invariant: no answer is waited for longer than TIMEOUT_S, and a batch is done as a whole or not at all.
 """
 
@@ -63,7 +63,7 @@ class Message(NamedTuple):
     flags: int = 0
 
 
-class Interrupted(Exception):  # noqa: N818
+class Interrupted(Exception):
     """Somebody changed nftables meanwhile: look again."""
 
 
@@ -143,7 +143,7 @@ class Wire:
             raise _translated(error, what) from error
 
     def _answers(self, first: int) -> Iterator[tuple[int, int, int, bytes]]:
-        """(sequence, type, flags, body) of what is answered to `first` and later; older answers are skipped."""
+        """(sequence, type, flags, body) of what answers `first` and later requests; the rest is old."""
         while True:
             packet = self._socket.recv(1 << 16)
             offset = 0
