@@ -137,8 +137,9 @@ def _writes(tick: Tick) -> list[str]:
 
 
 def _change(change: Change) -> str:
-    unit = " cores" if change.knob.kind in {Kind.CPU_QUOTA, Kind.CPU_BURST} else ""
-    return f"  {change.knob}: {shown(change.old)} -> {shown(change.new)}{unit}  [{change.by}: {change.why}]"
+    kind = change.knob.kind
+    unit = " cores" if kind in {Kind.CPU_QUOTA, Kind.CPU_BURST} else ""
+    return f"  {change.knob}: {shown(change.old, kind)} -> {shown(change.new, kind)}{unit}  [{change.by}: {change.why}]"
 
 
 def _number(value: float | None, form: str) -> str:
