@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 import click
@@ -16,7 +16,16 @@ import click
 from nodeagent import __version__
 from nodeagent.model.errors import AgentError
 from nodeagent.model.units import parse_bytes
-from nodeagent.words import HOST_ROOT, Group, config_options, cores_in, output_option, parsed
+from nodeagent.words import (
+    HOST_ROOT,
+    Group,
+    config_options,
+    cores_in,
+    output_option,
+    parsed,
+    progress,
+    say_no_more,
+)
 
 if TYPE_CHECKING:
     from nodeagent.config import Config
@@ -192,7 +201,7 @@ def replay(directory: str, policy_file: str | None, output: str) -> None:
     from nodeagent import replay as journal
 
     policy = _config(policy_file, ()).policy if policy_file else None
-    done = journal.replay(directory, policy, _progress())
+    done = journal.replay(directory, policy, progress())
     click.echo(journal.as_json(done) if output == "json" else journal.as_text(done))
     sys.exit(1 if done.differing_count else 0)
 
@@ -211,6 +220,20 @@ def defragment(path: str | None, overrides: Sequence[str], dry_run: bool, output
     done = ask(_config(path, overrides), dry_run=dry_run)
     click.echo(as_json(done) if output == "json" else as_text(done))
     sys.exit(1 if done.errors else 0)
+
+
+@cli.command()
+@click.option("--watch", is_flag=True, help="Again each second, until Ctrl-C.")
+@config_options
+@output_option
+def nic(path: str | None, overrides: Sequence[str], watch: bool, output: str) -> None:
+    """How the running agent shapes each NIC: a bar for each class, with its limits, queue and drops.
+
+    Asks the agent, so it needs one that runs with "nic" in agent.enforce; rates are those of its last tick.
+    """
+    from nodeagent.nic import show
+
+    show(_config(path, overrides), as_json=output == "json", watch=watch)
 
 
 @cli.command()
@@ -245,10 +268,10 @@ def main() -> None:
     except AgentError as error:
         _fail(str(error), error.hint, error.exit_code)
     except BrokenPipeError:
-        _say_no_more()
+        say_no_more()
         sys.exit(1)
     except OSError as error:  # a full disk behind stdout, a directory that cannot be made
-        _say_no_more()
+        say_no_more()
         where = f"{error.filename}: " if error.filename else ""
         _fail(f"{where}{error.strerror or error}", "", 1)
     sys.exit(status if isinstance(status, int) else 0)
@@ -259,11 +282,6 @@ def _leave(status: int, output: str) -> NoReturn:
     if output == "json":
         click.echo(f'{{"exit_status": {status}}}', err=True)
     sys.exit(status)
-
-
-def _say_no_more() -> None:
-    """What is still in stdout's buffer goes nowhere, or Python would complain of it when it exits."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail(message: str, hint: str, code: int) -> None:
@@ -281,9 +299,3 @@ def _config(path: str | None, overrides: Sequence[str]) -> Config:
     given = click.get_current_context().meta
     named = {HOST_ROOT: given[HOST_ROOT]} if HOST_ROOT in given else {}
     return load(path, env=os.environ, overrides={**dict(map(parse_override, overrides)), **named})
-
-
-def _progress() -> Callable[[int], None] | None:
-    if not sys.stderr.isatty():
-        return None
-    return lambda ticks: click.echo(f"\r{ticks} ticks", nl=False, err=True)

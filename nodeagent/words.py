@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import os
+import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -86,3 +88,15 @@ def cores_in(text: str) -> float:
         if 0.0 < (cores := float(text)) <= MAX_CORES:
             return cores
     raise ValueError(f"{text[:40]!r} is not a number of cores above 0, such as 0.5 or 4")
+
+
+def progress() -> Callable[[int], None] | None:
+    """Counts ticks on standard error, None where nobody sees it."""
+    if not sys.stderr.isatty():
+        return None
+    return lambda ticks: click.echo(f"\r{ticks} ticks", nl=False, err=True)
+
+
+def say_no_more() -> None:
+    """What is still in stdout's buffer goes nowhere, or Python would complain of it when it exits."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

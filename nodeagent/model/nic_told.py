@@ -134,12 +134,15 @@ class _Marked:
             return Way.UNCLASSIFIED, self._unclassified[spec.uid]
         if net is not None and not self._addresses.isdisjoint(net.addresses):
             return Way.ADDRESS, ""
-        if net is not None and net.host_network:
-            if net.cgroup_id in self._cgroups or f"{spec.cgroup}/".startswith(self._tiers):
-                return Way.CGROUP, ""
+        if net is not None and net.host_network and self._marked(spec.cgroup, net.cgroup_id):
+            return Way.CGROUP, ""
         if spec.qos is Qos.LS:
             return Way.DEFAULT, ""
         return Way.UNCLASSIFIED, net.why if net is not None else "nothing is known of its network"
+
+    def _marked(self, cgroup: str, number: int | None) -> bool:
+        """Itself, or a tier above it: an ancestor's entry holds for all below."""
+        return number in self._cgroups or f"{cgroup}/".startswith(self._tiers)
 
 
 def _nic(plan: NicPlan, seen: NicsSeen) -> NicTold:

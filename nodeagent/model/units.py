@@ -36,7 +36,7 @@ def format_bytes(size: float) -> str:
 
 
 def format_bps(rate: float) -> str:
-    """Bits per second in a power of 1000 with at most three digits: "2.5 Gbit/s", "950 Mbit/s", "no limit"."""
+    """Bits per second in a power of 1000 with at most three digits: "2.5 Gbit/s", "no limit" for inf."""
     if math.isinf(rate):
         return "no limit"
     # 999.5 is what three digits can no longer hold
