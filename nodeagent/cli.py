@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 import click
 
@@ -21,6 +21,8 @@ from nodeagent.words import (
     Group,
     config_options,
     cores_in,
+    fail,
+    leave,
     output_option,
     parsed,
     progress,
@@ -159,7 +161,7 @@ def exec_(  # noqa: PLR0913, PLR0917  one argument per option
         name=name,
         run_dir=run_dir or os.environ.get("RUNTIME_DIRECTORY") or "/run/nodeagent",
     )
-    _leave(status, output)
+    leave(status, output)
 
 
 @cli.command()
@@ -262,33 +264,19 @@ def main() -> None:
         sys.exit(error.exit_code)
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else "nodeagent"
-        _fail(error.format_message(), f"{command} --help", error.exit_code)
+        fail(error.format_message(), f"{command} --help", error.exit_code)
     except click.exceptions.Abort:
-        _fail("interrupted", "", 130)
+        fail("interrupted", "", 130)
     except AgentError as error:
-        _fail(str(error), error.hint, error.exit_code)
+        fail(str(error), error.hint, error.exit_code)
     except BrokenPipeError:
         say_no_more()
         sys.exit(1)
     except OSError as error:  # a full disk behind stdout, a directory that cannot be made
         say_no_more()
         where = f"{error.filename}: " if error.filename else ""
-        _fail(f"{where}{error.strerror or error}", "", 1)
+        fail(f"{where}{error.strerror or error}", "", 1)
     sys.exit(status if isinstance(status, int) else 0)
-
-
-def _leave(status: int, output: str) -> NoReturn:
-    """Exit as a command did; as JSON it is said too, where its own output is not."""
-    if output == "json":
-        click.echo(f'{{"exit_status": {status}}}', err=True)
-    sys.exit(status)
-
-
-def _fail(message: str, hint: str, code: int) -> None:
-    line = " ".join(message.split())
-    line = line[:1].lower() + line[1:]
-    click.echo(f"nodeagent: {line.rstrip('.')}" + (f" ({hint})" if hint else ""), err=True)
-    sys.exit(code)
 
 
 def _config(path: str | None, overrides: Sequence[str]) -> Config:

@@ -7,7 +7,7 @@ import difflib
 import os
 import sys
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import click
 
@@ -100,3 +100,18 @@ def progress() -> Callable[[int], None] | None:
 def say_no_more() -> None:
     """What is still in stdout's buffer goes nowhere, or Python would complain of it when it exits."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def leave(status: int, output: str) -> NoReturn:
+    """Exit as a command did; as JSON it is said too, where its own output is not."""
+    if output == "json":
+        click.echo(f'{{"exit_status": {status}}}', err=True)
+    sys.exit(status)
+
+
+def fail(message: str, hint: str, code: int) -> NoReturn:
+    """One line on standard error, and what to do about it."""
+    line = " ".join(message.split())
+    line = line[:1].lower() + line[1:]
+    click.echo(f"nodeagent: {line.rstrip('.')}" + (f" ({hint})" if hint else ""), err=True)
+    sys.exit(code)

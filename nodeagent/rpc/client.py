@@ -8,8 +8,8 @@ import socket
 import grpc
 
 from nodeagent.model.errors import AgentError, Failed, Refused
-from nodeagent.model.placement import Move, Tidied
 from nodeagent.model.nic_told import NetTold
+from nodeagent.model.placement import Move, Tidied
 from nodeagent.rpc.address import Unix, parse
 from nodeagent.rpc.nics import told_by
 from nodeagent.v1 import nodeagent_pb2 as pb
