@@ -19,13 +19,14 @@ from msgspec.structs import replace
 from nodeagent import __version__, checkpoint
 from nodeagent.config import Config
 from nodeagent.core.histogram import CPU, MEMORY
+from nodeagent.hands import Acting, Idle
 from nodeagent.host import Host
 from nodeagent.journal import Journal
 from nodeagent.keep import Keeper
 from nodeagent.kernel.node_lock import NodeLock
 from nodeagent.kernel.own import resident_bytes
 from nodeagent.lock import Lock
-from nodeagent.loop import IDLE, Hands, Loop, Wish, Writer
+from nodeagent.loop import Loop, Wish
 from nodeagent.model.decision import Checkpoint, Memory, Tick
 from nodeagent.model.errors import AgentError
 from nodeagent.model.policy import Policy
@@ -92,12 +93,11 @@ class Agent:
         stack.callback(self._journal.close)
         self._keeper = Keeper(settings.agent.host_root, host.hierarchies.versions, originals)
         host.knobs.gives = self._keeper.gives
-        host.keeper = self._keeper if self._writes else None
         self._publish = self._serve(stack)
         self._loop = Loop(
             host,
             originals,
-            Hands(Writer(host, originals, self._keeper), host.move) if self._writes else IDLE,
+            Acting(host, originals, self._keeper) if self._writes else Idle(),
             policy=self._config.policy,
             memory=Memory(online=saved.online, lent=saved.lent),
             listener=self,

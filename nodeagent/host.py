@@ -9,7 +9,6 @@ import select
 import time
 from collections.abc import Iterable, Mapping
 
-from nodeagent.keep import Keeper
 from nodeagent.kernel.foreign import ForeignFiles
 from nodeagent.kernel.knobs import Knobs
 from nodeagent.kernel.mounts import find_hierarchies, under
@@ -50,7 +49,6 @@ class Host:
         self.knobs = Knobs(self.hierarchies)
         if reachable(settings.host_root):
             self.knobs.gives = is_unit
-        self.keeper: Keeper | None = None  # where the agent writes: has systemd keep what it wrote
         cpuset = self.hierarchies.roots.get("cpuset", self.hierarchies.walk)
         self._mover = PageMover(under(settings.host_root, "/proc"), cpuset.root)
         self._foreign = ForeignFiles(self.hierarchies, settings.host_root, settings.kubelet_dir)

@@ -128,21 +128,23 @@ class _Marked:
         self._addresses = {address for address, _ in marks.addresses}
         self._tiers = tuple(f"{tier.uid}/" for tier in seen.tiers if tier.cgroup_id in self._cgroups)
         self._unclassified = dict(marks.unclassified)
+        self._all_cgroups = marks.classifier is Classifier.NET_CLS  # which has no entries: the cgroup is it
 
     def way(self, spec: PodSpec, net: PodNet | None) -> tuple[Way, str]:
         if spec.uid in self._unclassified:
             return Way.UNCLASSIFIED, self._unclassified[spec.uid]
         if net is not None and not self._addresses.isdisjoint(net.addresses):
             return Way.ADDRESS, ""
+        online = spec.qos is Qos.LS
         if net is not None and net.host_network and self._marked(spec.cgroup, net.cgroup_id):
-            return Way.CGROUP, ""
-        if spec.qos is Qos.LS:
+            return (Way.DEFAULT if online and self._all_cgroups else Way.CGROUP), ""
+        if online:
             return Way.DEFAULT, ""
         return Way.UNCLASSIFIED, net.why if net is not None else "nothing is known of its network"
 
     def _marked(self, cgroup: str, number: int | None) -> bool:
         """Itself, or a tier above it: an ancestor's entry holds for all below."""
-        return number in self._cgroups or f"{cgroup}/".startswith(self._tiers)
+        return self._all_cgroups or number in self._cgroups or f"{cgroup}/".startswith(self._tiers)
 
 
 def _nic(plan: NicPlan, seen: NicsSeen) -> NicTold:

@@ -35,13 +35,13 @@ def format_bytes(size: float) -> str:
     return f"{number} {('B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB')[power]}"
 
 
-def format_bps(rate: float) -> str:
+def format_bps(rate_bps: float) -> str:
     """Bits per second in a power of 1000 with at most three digits: "2.5 Gbit/s", "no limit" for inf."""
-    if math.isinf(rate):
+    if math.isinf(rate_bps):
         return "no limit"
     # 999.5 is what three digits can no longer hold
-    power = next((p for p in range(4, 0, -1) if abs(rate) >= 999.5 * 1000 ** (p - 1)), 0)
-    size = rate / 1000**power
+    power = next((p for p in range(4, 0, -1) if abs(rate_bps) >= 999.5 * 1000 ** (p - 1)), 0)
+    size = rate_bps / 1000**power
     digits = 0 if abs(size) >= 99.95 or not power else 1 if abs(size) >= 9.995 else 2
     number = f"{size:.{digits}f}"
     return f"{number.rstrip('0').rstrip('.') if digits else number} {('', 'k', 'M', 'G', 'T')[power]}bit/s"

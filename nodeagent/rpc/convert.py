@@ -135,7 +135,7 @@ def _value(kind: Kind, value: Value) -> pb.KnobValue:
         return pb.KnobValue(unlimited=True)
     if kind is Kind.MIGRATE:
         return pb.KnobValue(on=value != 0.0)
-    if kind.is_rate:
+    if kind.of_nic:
         return pb.KnobValue(bps=value)
     return pb.KnobValue(weight_ratio=value) if kind is Kind.CPU_WEIGHT else pb.KnobValue(cores=value)
 
