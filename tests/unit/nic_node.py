@@ -90,16 +90,16 @@ class NicNode:
         """Batch's."""
         return self.tree.classes[2].ceil_bps
 
-    def beat(self, ls_bps: float = 0.0, mid_bps: float = 0.0, batch_bps: float = 0.0, backlog: int = 0) -> None:
+    def beat(
+        self, ls_bps: float = 0.0, mid_bps: float = 0.0, batch_bps: float = 0.0, backlog: int = 0
+    ) -> None:
         """A quarter of a second with these rates."""
         self._at += 0.25
         for index, rate in enumerate((ls_bps, mid_bps, batch_bps)):
             self._sent[index] += int(rate * 0.25 / 8)
         self._samples.append(self._sample(backlog))
         assert self.live is not None
-        self.live, self._live_known = beaten(
-            self._samples[-1], self.live, self.policy, self._live_known, ALL
-        )
+        self.live, self._live_known = beaten(self._samples[-1], self.live, self.policy, self._live_known, ALL)
 
     def second(self, **rates: float) -> None:
         """Three beats and a tick."""
