@@ -189,9 +189,10 @@ class Network:
             self._marking.remove(self._schedulers.trees())
 
     def _tree(self, link: Link) -> TreeSeen | None:
+        found: list[TreeSeen | None] = []
         with self._noting(link.name):
-            return self._schedulers.read(link.index, link.name)
-        return None
+            found.append(self._schedulers.read(link.index, link.name))
+        return found[0] if found else None
 
     @contextlib.contextmanager
     def _noting(self, what: str) -> Iterator[None]:
