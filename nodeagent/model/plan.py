@@ -11,6 +11,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from nodeagent.model.cpuset import canonical, union
+from nodeagent.model.units import format_bps
 
 
 class Kind(enum.StrEnum):
@@ -215,10 +216,12 @@ def sound(kind: Kind, value: object) -> bool:
     return isinstance(value, float) and value >= 0.0  # nan is not
 
 
-def shown(value: Value) -> str:
-    """For people: "no limit", "0.5", "0-3,8", "(empty)"."""
+def shown(value: Value, kind: Kind | None = None) -> str:
+    """For people: "no limit", "0.5", "0-3,8", "(empty)"; of a NIC `kind` "950 Mbit/s"."""
     if isinstance(value, str):
         return value or "(empty)"
+    if kind is not None and kind.of_nic:
+        return format_bps(value)
     return "no limit" if math.isinf(value) else f"{value:g}"
 
 

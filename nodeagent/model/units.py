@@ -1,7 +1,11 @@
-"""Sizes and rates as people write them: "64 MiB" = 64 * 1024^2 bytes, "512M" = 512 * 1000^2 (Kubernetes)."""
+"""Sizes as people write them: "64 MiB" = 64 * 1024^2 bytes, "512M" = 512 * 1000^2 bytes, as in Kubernetes.
+
+Rates are in bits and powers of 1000, as on a NIC's label: "2.5 Gbit/s".
+"""
 
 from __future__ import annotations
 
+import math
 import re
 
 MAX_BYTES = (1 << 63) - 1
@@ -32,7 +36,12 @@ def format_bytes(size: float) -> str:
 
 
 def format_bps(rate_bps: float) -> str:
-    """The shortest text in a power of 1000, at most 3 digits and a decimal: "950 Mbit/s", "2.5 Gbit/s"."""
-    power = next((p for p in range(4, 0, -1) if abs(rate_bps) >= 1000**p), 0)
-    number = f"{rate_bps / 1000**power:.1f}".removesuffix(".0")
-    return f"{number} {('bit/s', 'kbit/s', 'Mbit/s', 'Gbit/s', 'Tbit/s')[power]}"
+    """Bits per second in a power of 1000 with at most three digits: "2.5 Gbit/s", "no limit" for inf."""
+    if math.isinf(rate_bps):
+        return "no limit"
+    # 999.5 is what three digits can no longer hold
+    power = next((p for p in range(4, 0, -1) if abs(rate_bps) >= 999.5 * 1000 ** (p - 1)), 0)
+    size = rate_bps / 1000**power
+    digits = 0 if abs(size) >= 99.95 or not power else 1 if abs(size) >= 9.995 else 2
+    number = f"{size:.{digits}f}"
+    return f"{number.rstrip('0').rstrip('.') if digits else number} {('', 'k', 'M', 'G', 'T')[power]}bit/s"

@@ -8,8 +8,8 @@ from msgspec.structs import replace
 
 from nodeagent.core.nic import beaten, shaped
 from nodeagent.model.nic import (
-    ClassSeen,
     Classifier,
+    ClassSeen,
     KnownNic,
     Link,
     NicSample,
@@ -90,21 +90,21 @@ class NicNode:
         """Batch's."""
         return self.tree.classes[2].ceil_bps
 
-    def beat(self, ls_bps: float = 0.0, mid_bps: float = 0.0, batch_bps: float = 0.0, backlog: int = 0) -> None:
+    def beat(
+        self, ls_bps: float = 0.0, mid_bps: float = 0.0, batch_bps: float = 0.0, backlog: int = 0
+    ) -> None:
         """A quarter of a second with these rates."""
         self._at += 0.25
         for index, rate in enumerate((ls_bps, mid_bps, batch_bps)):
             self._sent[index] += int(rate * 0.25 / 8)
         self._samples.append(self._sample(backlog))
         assert self.live is not None
-        self.live, self._live_known = beaten(
-            self._samples[-1], self.live, self.policy, self._live_known, ALL
-        )
+        self.live, self._live_known = beaten(self._samples[-1], self.live, self.policy, self._live_known, ALL)
 
-    def second(self, **rates: float) -> None:
-        """Three beats and a tick."""
+    def second(self, ls_bps: float = 0.0, mid_bps: float = 0.0) -> None:
+        """Four beats, and a tick that decides them once more."""
         for _ in range(4):
-            self.beat(**rates)
+            self.beat(ls_bps, mid_bps)
         self.tick()
 
     def blind(self, seconds: float) -> None:

@@ -22,9 +22,7 @@ def told(scheduler: Scheduler, qos: Qos) -> tuple[Kind, ...]:
     return () if qos is Qos.LS else (Kind.NIC_CEIL,)
 
 
-def readings(
-    seen: NicsSeen, names: Collection[str], written: Mapping[Knob, Value]
-) -> Iterator[KnobReading]:
+def readings(seen: NicsSeen, names: Collection[str], written: Mapping[Knob, Value]) -> Iterator[KnobReading]:
     """All knobs of NICs with these names or with a tree of ours. `written`: what we wrote last, as read back.
 
     A tree that the last run left is adopted as it is.
