@@ -62,7 +62,8 @@ def test_ls_waits_for_no_queue_of_batch(tmp_path: Path, way: str, family: int) -
         spaces = [pod.namespace for pod in pods] if pods else [made.host] * 2
         address = pods[0].address if pods else made.host_address()
         ls, batch = (
-            Place(space, qos, qos, tmp_path / "exec") for space, qos in zip(spaces, ("ls", "batch"), strict=True)
+            Place(space, qos, qos, tmp_path / "exec")
+            for space, qos in zip(spaces, ("ls", "batch"), strict=True)
         )
         stack.enter_context(load(ls, "serve", PORT))
         asking = stack.enter_context(load(Place(made.peer), "ask", address.of(family), PORT, 300, 8000))
