@@ -81,7 +81,7 @@ class CapturedHost:
             Kind.MEMS: "1",
             Kind.MIGRATE: 1.0,
         }
-        found = knobs.read([Knob(kind, target) for target in (TIER, POD) for kind in Kind], {})
+        found = knobs.read([Knob(kind, target) for target in (TIER, POD) for kind in Kind if not kind.of_nic], {})
         wanted = [Change(r.knob, r.actual, new[r.knob.kind], "t") for r in found]
         changes = originals.intend(wanted, knobs.inode)
         assert len(changes) == 2 * len(self.kinds)
