@@ -62,24 +62,27 @@ class Map(Struct, frozen=True):
 
 
 class Chain(Struct, frozen=True):
-    """A base chain; each rule is a row of expressions."""
+    """A base chain."""
 
     name: str
     hook: int
     priority: int
-    rules: tuple[Rule, ...]
 
 
 class Contents(Struct, frozen=True):
-    """The table of one family: its form, and its maps' elements (key to data, as the kernel has them)."""
+    """The table of one family: its form, each chain's rules, and each map's elements.
+
+    A rule is a row of expressions; an element is key and data as the kernel has them.
+    """
 
     family: int
     maps: tuple[Map, ...]
     chains: tuple[Chain, ...]
+    rules: dict[str, tuple[Rule, ...]]
     elements: dict[str, dict[bytes, bytes]]
 
     def formed_as(self, other: Contents) -> bool:
-        """Do they differ in elements at most?"""
+        """Do they differ in rules and elements at most?"""
         return (self.family, self.maps, self.chains) == (other.family, other.maps, other.chains)
 
 
@@ -104,16 +107,15 @@ def contents(marks: Marks, *, bridge: bool = False, net_cls: bool = False) -> tu
     routed = Contents(
         NFPROTO_INET,
         (_CGROUPS, *pods),
-        (
-            Chain("output", _OUTPUT, _MANGLE, output),
-            Chain("postrouting", _POSTROUTING, _MANGLE, tuple(map(_if_routed, _SADDR))),
-        ),
+        (Chain("output", _OUTPUT, _MANGLE), Chain("postrouting", _POSTROUTING, _MANGLE)),
+        {"output": output, "postrouting": tuple(map(_if_routed, _SADDR))},
         cgroups | addresses,
     )
     if not bridge:
         return (routed,)
-    forward = Chain("forward", _FORWARD, _BRIDGE_FILTER, tuple(map(_if_bridged, _SADDR)))
-    return (routed, Contents(NFPROTO_BRIDGE, pods, (forward,), addresses))
+    forward = (Chain("forward", _FORWARD, _BRIDGE_FILTER),)
+    rules = {"forward": tuple(map(_if_bridged, _SADDR))}
+    return (routed, Contents(NFPROTO_BRIDGE, pods, forward, rules, addresses))
 
 
 def _addresses(marks: Marks) -> dict[str, dict[bytes, bytes]]:
