@@ -128,6 +128,29 @@ def test_a_packet_with_a_vlan_tag_beside_it_or_within_is_told(
     assert sent(place, Qos.MID, 20, "fd79::2", pod=True) == 20
 
 
+def test_what_goes_into_a_tunnel_is_told_at_the_tunnel(place: Place, marks: BpfMarks) -> None:
+    made: list[str] = []
+    for kind in ("vxlan id 7 dstport 4789", "ipip local 10.77.0.1"):
+        name = f"tun-{kind[:2]}"
+        try:
+            shell(f"ip link add {name} type {kind} remote 10.77.0.2 dev nic0; ip link set {name} up")
+        except subprocess.CalledProcessError:
+            continue
+        shell(f"ip addr add 10.8{len(made)}.0.1/24 dev {name}")
+        made.append(name)
+    if not made:
+        pytest.skip("no tunnel devices in this kernel")
+    htb()
+    for number, name in enumerate(made):
+        tunnel = int(shell(f"ip -o link show {name}").partition(":")[0])
+        if name == "tun-vx":
+            shell(f"ip neigh add 10.8{number}.0.2 lladdr 02:00:00:00:00:09 dev {name}")
+        assert sent(place, Qos.BATCH, 20, f"10.8{number}.0.2", pod=True) == 0
+        marks.set(POD, [place.nic, tunnel])
+        assert sent(place, Qos.BATCH, 20, f"10.8{number}.0.2", pod=True) == 20, name
+        marks.set(NOBODY, [place.nic])
+
+
 CHILD = """
 import sys, time
 from nodeagent.kernel.nic.bpf.marks import BpfMarks
@@ -275,6 +298,11 @@ def test_a_nic_that_vanishes_is_gone_and_the_others_are_served(place: Place, mar
     with pytest.raises(Gone):
         marks.set(POD, [other, place.nic])
     assert marks.set(POD, [place.nic]) == 0
+    shell("ip link add nic1 type veth peer name wire1")
+    other = int(shell("ip -o link show nic1").partition(":")[0])
+    assert marks.set(POD, [place.nic, other]) == 1
+    shell("ip link del nic1")
+    assert marks.set(POD, [place.nic]) == 0
 
 
 def test_a_nic_that_is_no_longer_shaped_loses_the_program(place: Place, marks: BpfMarks) -> None:
@@ -282,6 +310,32 @@ def test_a_nic_that_is_no_longer_shaped_loses_the_program(place: Place, marks: B
     assert marks.set(NOBODY, []) == 1
     assert not ours(place)
     assert "clsact" not in place.egress()
+
+
+WITHOUT = """
+from pyroute2 import IPRoute
+from nodeagent.kernel.nic import clsact
+from nodeagent.kernel.nic.bpf.marks import BpfMarks
+from nodeagent.kernel.nic.bpf.pacing import Edt
+from nodeagent.model.errors import Refused
+from tests.live.test_nic_bpf import POD, tree
+for attempt in (lambda: BpfMarks().set(POD, [1]), lambda: Edt().set(1, tree(1e7))):
+    try:
+        attempt()
+    except Refused as error:
+        assert "CAP_BPF" in error.hint, error
+        assert not clsact.there(IPRoute(), 1)
+        print("refused")
+"""
+
+
+def test_without_the_capability_it_is_refused_with_a_hint_and_nothing_is_left() -> None:
+    done = subprocess.run(
+        ["unshare", "-Urn", sys.executable, "-c", WITHOUT], capture_output=True, text=True, check=False
+    )
+    if "unshare failed" in done.stderr:
+        pytest.skip(done.stderr)
+    assert done.stdout.split() == ["refused", "refused"], done.stderr
 
 
 def test_a_hundred_lives_leave_no_descriptor(place: Place) -> None:
@@ -301,7 +355,7 @@ def test_without_fq_packets_are_counted_by_class_and_dropped_beyond_the_horizon(
     place: Place, edt: Edt
 ) -> None:
     assert edt.read(place.nic) is None
-    assert edt.set(place.nic, tree(1e6, queue_bytes=1)) == 3  # MID's and Batch's limits, and the program
+    assert edt.set(place.nic, tree(1e6, queue_bytes=1)) == 2  # Batch's limit and the program
     assert edt.set(place.nic, tree(1e6, queue_bytes=1)) == 0
     place.send(200, priority=classid(Qos.BATCH), size=1000)
     place.send(200, priority=classid(Qos.MID), size=1000)
@@ -364,8 +418,8 @@ class Streams:
     def __init__(self) -> None:
         self._running: list[subprocess.Popen[bytes]] = []
 
-    def add(self, qos: Qos, count: int) -> None:
-        words = [sys.executable, "-c", STREAM, str(classid(qos))]
+    def add(self, qos: Qos, count: int, *before: str) -> None:
+        words = [*before, sys.executable, "-c", STREAM, str(classid(qos))]
         self._running += [subprocess.Popen(words) for _ in range(count)]
 
     def end(self) -> None:
@@ -416,3 +470,20 @@ def test_below_fq_batch_has_its_ceiling_and_one_update_moves_it(paced: Place, st
     assert edt.remove(paced.nic)
     assert shell("tc qdisc show dev nic0") == root
     edt.close()
+
+
+def test_below_fq_a_routed_pod_is_told_by_one_program_and_bounded_by_the_other(
+    paced: Place, streams: Streams
+) -> None:
+    marks, edt = BpfMarks(), Edt()
+    edt.set(paced.nic, tree(2e7, queue_bytes=1_000_000))
+    marks.set(POD, [paced.nic])
+    prios = {step: each.prio for step, each in ours(paced).items()}
+    assert prios[CLASSIFY] < prios[EDT]
+    shell(f"ip -n {paced.peer} route add 10.78.0.0/24 via 10.77.0.1")
+    streams.add(Qos.LS, 4, "ip", "netns", "exec", paced.pod)  # what a pod says of itself is lost
+    rates(edt, paced, 4.0)
+    assert rates(edt, paced, 5.0)[Qos.BATCH] == pytest.approx(2e7, rel=0.05)
+    assert seen(edt, paced)[Qos.BATCH].backlog_bytes > 0
+    for each in (edt, marks):
+        each.close()

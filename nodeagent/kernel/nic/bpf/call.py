@@ -20,6 +20,7 @@ from nodeagent.model.cpuset import CpuSet
 from nodeagent.model.errors import AgentError, Gone, Refused, Unsupported
 
 _NUMBERS = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "loongarch64": 280, "s390x": 351, "ppc64le": 361}
+_NUMBER = _NUMBERS.get(platform.machine()) if sys.maxsize > 1 << 32 else None
 _MAP_CREATE, _LOOKUP, _UPDATE, _DELETE, _NEXT_KEY, _PROG_LOAD = range(6)
 _PROG_BY_ID, _MAP_BY_ID, _INFO = 13, 14, 15
 HASH, ARRAY, PERCPU_ARRAY = 1, 2, 6
@@ -171,11 +172,10 @@ _syscall.restype = ctypes.c_long
 
 
 def _bpf(command: int, attr: bytes, what: str) -> int:
-    number = _NUMBERS.get(platform.machine()) if sys.maxsize > 1 << 32 else None
-    if number is None:
+    if _NUMBER is None:
         raise Unsupported(f"bpf: system call number not known on {platform.machine()}")
     buffer = ctypes.create_string_buffer(attr, len(attr))
-    done: int = _syscall(ctypes.c_long(number), ctypes.c_int(command), buffer, ctypes.c_uint(len(attr)))
+    done: int = _syscall(ctypes.c_long(_NUMBER), ctypes.c_int(command), buffer, ctypes.c_uint(len(attr)))
     if done < 0:
         raise _error(ctypes.get_errno(), what)
     return done

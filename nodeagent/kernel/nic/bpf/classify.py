@@ -8,7 +8,8 @@ cgroup that the socket was made in, wherever its process went since.
 
 A packet that was forwarded has lost its socket (skb_orphan in ip_rcv), so routed pods go by address; bridged
 and macvlan ones by either. The deepest cgroup wins, as in the nftables classifier. No match leaves
-skb->priority alone.
+skb->priority alone, so what went into a tunnel (VXLAN, IPIP) is told by attaching the program at the tunnel's
+device as well. What it cannot tell and nftables can: packets of a pod whose address was masqueraded.
 Invariant: it answers TC_ACT_UNSPEC, whatever happens: filters behind it run as if it were not there.
 """
 

@@ -93,16 +93,25 @@ class BpfMarks:
         except (Gone, Refused):
             return  # without CAP_SYS_ADMIN: a new one will replace it
         self._program = fd, held.program
-        self._maps = call.maps_by_program(fd)
-        self._there = {name: dict(each.items()) for name, each in self._maps.items()}
+        try:
+            self._maps = call.maps_by_program(fd)
+            self._there = {name: dict(each.items()) for name, each in self._maps.items()}
+        except BaseException:
+            self._forget()
+            raise
 
     def _load(self) -> None:
-        for name, shape in SHAPES.items():
-            self._maps[name] = call.create_map(shape[0], name, *shape[1:])
-        self._there = {name: dict(each.items()) for name, each in self._maps.items()}
-        text = assemble(PROGRAM, {name: each.fd for name, each in self._maps.items()})
-        fd = call.load_program("na_classify", text)
-        self._program = fd, call.program_id(fd)
+        try:
+            for name, shape in SHAPES.items():
+                self._maps[name] = call.create_map(shape[0], name, *shape[1:])
+            self._there = {name: dict(each.items()) for name, each in self._maps.items()}
+            fd = call.load_program(
+                "na_classify", assemble(PROGRAM, {name: each.fd for name, each in self._maps.items()})
+            )
+            self._program = fd, call.program_id(fd)
+        except BaseException:
+            self._forget()
+            raise
 
     def _write(self, wanted: Wanted) -> int:
         writes = 0

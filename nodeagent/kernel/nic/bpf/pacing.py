@@ -107,18 +107,22 @@ class Edt:
         return self._held[index]
 
     def _load(self, index: int, wanted: dict[bytes, bytes]) -> int:
-        maps = {name: call.create_map(shape[0], name, *shape[1:]) for name, shape in SHAPES.items()}
-        fd = call.load_program("na_edt", assemble(PROGRAM, {name: each.fd for name, each in maps.items()}))
-        held = Held(call.program_id(fd), maps, dict(maps["na_limits"].items()))
-        self._held[index] = held
+        held = self._held[index] = Held(0, {}, {})
         try:
+            for name, shape in SHAPES.items():
+                held.maps[name] = call.create_map(shape[0], name, *shape[1:])
+            held.limits = dict(held.maps["na_limits"].items())
             writes = self._write(held, wanted)
-            attach(self._ip, index, NAME, fd)
+            text = assemble(PROGRAM, {name: each.fd for name, each in held.maps.items()})
+            fd = call.load_program("na_edt", text)
+            try:
+                held.program = call.program_id(fd)
+                attach(self._ip, index, NAME, fd)
+            finally:
+                os.close(fd)  # the filter holds it from now on
         except BaseException:
             self._forget(index)
             raise
-        finally:
-            os.close(fd)  # the filter holds it from now on
         return writes + 1
 
     def _write(self, held: Held, wanted: dict[bytes, bytes]) -> int:
