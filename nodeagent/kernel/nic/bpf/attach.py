@@ -12,30 +12,45 @@ from __future__ import annotations
 import errno
 import hashlib
 import socket
+import struct
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from pyroute2 import IPRoute
-from pyroute2.netlink.exceptions import NetlinkError
-from pyroute2.netlink.rtnl.tcmsg import sched_bpf
-
-from nodeagent.kernel.nic import clsact
 from nodeagent.kernel.nic.bpf.assemble import Line, assemble, maps_of
-from nodeagent.model.errors import Refused
+from nodeagent.kernel.nic.clsact import EGRESS, Clsact
+from nodeagent.kernel.nic.filters import (
+    ANY,
+    DELTFILTER,
+    KIND,
+    NEWTFILTER,
+    OPTIONS,
+    Seen,
+    Wanted,
+    change,
+    qdiscs,
+)
+from nodeagent.kernel.nic.filters import filters as filters_at
+from nodeagent.kernel.nic.rtnetlink import (
+    NLM_F_CREATE,
+    NLM_F_EXCL,
+    NLM_F_REPLACE,
+    Rtnetlink,
+    attribute,
+    attributes,
+    fields,
+    tcmsg,
+    translated,
+)
+from nodeagent.model.errors import AgentError, Gone, Refused, Unsupported
 from nodeagent.model.nic import MAJOR
 
 CLASSIFY, EDT = "nodeagent-classify", "nodeagent-edt"
 _LAST = 0xFFFF
-_ETH_P_ALL = 3
 _HANDLE = 1
-# Linux include/uapi/linux/pkt_cls.h; pyroute2 0.9.7 ends before these
-if not any("TCA_BPF_ID" in each for each in sched_bpf.options.nla_map):
-    sched_bpf.options.nla_map += (
-        ("TCA_BPF_FLAGS_GEN", "uint32"),
-        ("TCA_BPF_TAG", "hex"),
-        ("TCA_BPF_ID", "uint32"),
-    )
-    sched_bpf.options._nlmsg_base__compiled_nla = False  # in case that somebody has used it already
+_FD, _NAME, _FLAGS, _ID = 6, 7, 8, 11  # linux/pkt_cls.h: TCA_BPF_*
+_DIRECT_ACTION = 1
+_INGRESS_HANDLE = 0xFFFF0000
+_U32 = struct.Struct("=I")
 
 
 class Filter(NamedTuple):
@@ -58,63 +73,49 @@ def named(step: str, program: Sequence[Line], shapes: Mapping[str, tuple[int, ..
     return f"{step} {hashlib.sha256(text + repr(sorted(shapes.items())).encode()).hexdigest()[:12]}"
 
 
-def filters(ip: IPRoute, index: int) -> tuple[Filter, ...]:
+def filters(link: Rtnetlink, index: int) -> tuple[Filter, ...]:
     """All filters at a NIC's clsact egress; none where there is no clsact or no such link."""
     try:
-        return tuple(_filter(each) for each in ip.get_filters(index=index, parent=clsact.EGRESS))
-    except NetlinkError as error:
-        if error.code in (errno.ENODEV, errno.EINVAL):
-            return ()
-        raise clsact.failed(error, f"filters of link {index}") from error
+        return tuple(_filter(each) for each in filters_at(link, index, EGRESS))
+    except Gone:
+        return ()
 
 
-def attach(ip: IPRoute, index: int, name: str, fd: int) -> None:
+def attach(link: Rtnetlink, index: int, name: str, fd: int) -> None:
     """Have the program run, instead of ours of another version if there is one, from one packet to the next.
 
     Raises Gone (no such link), Unsupported (no clsact or cls_bpf in this kernel), Refused.
     """
-    added = clsact.add(ip, index)
-    present = filters(ip, index)
-    step = name.partition(" ")[0]
-    old = next((each for each in present if each.step == step), None)
-    prio = old.prio if old else prio_for(step, present)
+    added = Clsact(link).claim(index)
     try:
-        ip.tc(
-            "replace-filter" if old else "add-filter",
-            "bpf",
-            index,
-            old.handle if old else _HANDLE,
-            parent=clsact.EGRESS,
-            prio=prio,
-            protocol=_ETH_P_ALL,
-            fd=fd,
-            name=name,
-            direct_action=True,
-        )
-    except NetlinkError as error:
+        _expect_egress(link, index)
+        present = filters(link, index)
+        step = name.partition(" ")[0]
+        old = next((each for each in present if each.step == step), None)
+        _set(link, index, name, fd, old or Filter(prio_for(step, present), _HANDLE), replace=old is not None)
+    except BaseException:
         if added:
-            clsact.give_back(ip, index)
-        raise clsact.failed(error, f"filter {name} at link {index}") from error
+            Clsact(link).release(index)
+        raise
 
 
-def detach(ip: IPRoute, step: str, index: int) -> bool:
-    """Remove our filter of that step, and the clsact if it is ours and empty; True if it was there."""
-    found = [each for each in filters(ip, index) if each.step == step]
-    for each in found:
-        try:
-            ip.tc(
-                "del-filter",
-                "bpf",
-                index,
-                each.handle,
-                parent=clsact.EGRESS,
-                info=each.prio << 16 | socket.htons(_ETH_P_ALL),
-            )
-        except NetlinkError as error:
-            if error.code not in (errno.ENODEV, errno.ENOENT, errno.EINVAL):
-                raise clsact.failed(error, f"filter {each.name} at link {index}") from error
-    clsact.give_back(ip, index)
+def detach(link: Rtnetlink, step: str, index: int) -> bool:
+    """Remove our filter of that step, and the clsact if it is ours and empty then; True if it was there."""
+    found = [each for each in filters(link, index) if each.step == step]
+    kind = attribute(KIND, b"bpf\0")
+    removals = [Wanted(DELTFILTER, index, each.handle, EGRESS, each.prio, ANY, kind) for each in found]
+    change(link, removals, {errno.ENODEV, errno.ENOENT, errno.EINVAL})
+    Clsact(link).release(index)
     return bool(found)
+
+
+def detach_everywhere(link: Rtnetlink, step: str) -> bool:
+    """The same for every link of this network namespace."""
+    found = False
+    for index, ours in Clsact(link).seen().items():
+        if ours or any(each.step == step for each in filters(link, index)):
+            found |= detach(link, step, index)
+    return found
 
 
 def prio_for(step: str, present: Collection[Filter]) -> int:
@@ -137,10 +138,42 @@ def prio_for(step: str, present: Collection[Filter]) -> int:
     return free
 
 
-def _filter(message: Mapping[str, Any]) -> Filter:
-    found = Filter(message["info"] >> 16, message["handle"])
-    attributes = dict(message["attrs"])
-    options = attributes.get("TCA_OPTIONS")
-    if attributes.get("TCA_KIND") != "bpf" or options is None:
+def _expect_egress(link: Rtnetlink, index: int) -> None:
+    """An `ingress` qdisc would take our filter as its own (net/sched/sch_ingress.c: ingress_tcf_block)."""
+    kinds = [each.kind for each in qdiscs(link) if (each.index, each.handle) == (index, _INGRESS_HANDLE)]
+    if kinds != ["clsact"]:
+        raise Refused(
+            f"interface {index}: there is no clsact but somebody's {' '.join(kinds) or 'hands are quick'}",
+            hint="it has no egress side; whoever has set it may use clsact, which has both",
+        )
+
+
+def _set(link: Rtnetlink, index: int, name: str, fd: int, place: Filter, *, replace: bool) -> None:
+    options = (
+        attribute(_FD, _U32.pack(fd))
+        + attribute(_NAME, name.encode() + b"\0")
+        + attribute(_FLAGS, _U32.pack(_DIRECT_ACTION))
+    )
+    info = place.prio << 16 | socket.htons(ANY)
+    body = tcmsg(index, place.handle, EGRESS)[:-4] + _U32.pack(info)
+    body += attribute(KIND, b"bpf\0") + attribute(OPTIONS, options)
+    try:
+        link.ask(NEWTFILTER, NLM_F_CREATE | (NLM_F_REPLACE if replace else NLM_F_EXCL), body)
+    except OSError as error:
+        raise _explained(error, f"filter {name} at interface {index}") from error
+
+
+def _explained(error: OSError, doing: str) -> AgentError:
+    if error.errno == errno.ENOENT:
+        return Unsupported(f"{doing}: {error.strerror}", hint="the kernel needs cls_bpf (CONFIG_NET_CLS_BPF)")
+    return translated(error, doing)
+
+
+def _filter(seen: Seen) -> Filter:
+    found = Filter(seen.prio, seen.handle)
+    options = attributes(seen.attributes.get(OPTIONS, b""))
+    if seen.kind != "bpf" or _NAME not in options:
         return found
-    return found._replace(name=options.get_attr("TCA_BPF_NAME") or "", program=options.get_attr("TCA_BPF_ID"))
+    name = options[_NAME].rstrip(b"\0").decode("utf-8", "replace")
+    program = fields(_U32, options[_ID], "a program's id")[0] if _ID in options else None
+    return found._replace(name=name, program=program)

@@ -12,13 +12,20 @@ import os
 import struct
 from collections.abc import Collection, Mapping
 
-from pyroute2 import IPRoute
-
-from nodeagent.kernel.nic import clsact
 from nodeagent.kernel.nic.bpf import call
 from nodeagent.kernel.nic.bpf.assemble import assemble
-from nodeagent.kernel.nic.bpf.attach import CLASSIFY, Filter, attach, detach, filters, named
+from nodeagent.kernel.nic.bpf.attach import (
+    CLASSIFY,
+    Filter,
+    attach,
+    detach,
+    detach_everywhere,
+    filters,
+    named,
+)
 from nodeagent.kernel.nic.bpf.classify import LEVELS, PROGRAM
+from nodeagent.kernel.nic.clsact import Clsact
+from nodeagent.kernel.nic.rtnetlink import Rtnetlink
 from nodeagent.model.errors import AgentError, Gone, Refused
 from nodeagent.model.nic import Marks, classid
 
@@ -37,7 +44,7 @@ class BpfMarks:
     """The classifier step `bpf`. Methods raise Unsupported and Refused."""
 
     def __init__(self) -> None:
-        self._ip = IPRoute()
+        self._link = Rtnetlink()
         self._maps: dict[str, call.Map] = {}
         self._there: dict[str, dict[bytes, bytes]] = {}
         self._program: tuple[int, int] | None = None  # descriptor, id
@@ -65,22 +72,22 @@ class BpfMarks:
 
     def remove(self) -> bool:
         """Take the program from every NIC of this network namespace; True if there was any."""
-        found = [detach(self._ip, CLASSIFY, index) for index in clsact.everywhere(self._ip)]
+        found = detach_everywhere(self._link, CLASSIFY)
         self._nics.clear()
         self._forget()
-        return any(found)
+        return found
 
     def close(self) -> None:
         """What is attached stays."""
         self._forget()
-        self._ip.close()
+        self._link.close()
 
     def _adopt(self) -> None:
         """Find what an agent before us has left: its NICs, and its program if that is this version's."""
         if self._program is not None:
             return
-        for index in clsact.everywhere(self._ip):
-            for each in filters(self._ip, index):
+        for index in Clsact(self._link).seen():
+            for each in filters(self._link, index):
                 if each.step == CLASSIFY:
                     self._nics.add(index)
                     self._take(each)
@@ -131,11 +138,11 @@ class BpfMarks:
     def _attach(self, index: int) -> int:
         assert self._program is not None
         fd, program = self._program
-        ours = [each for each in filters(self._ip, index) if each.step == CLASSIFY]
+        ours = [each for each in filters(self._link, index) if each.step == CLASSIFY]
         if [(each.name, each.program) for each in ours] == [(NAME, program)]:
             return 0
         try:
-            attach(self._ip, index, NAME, fd)
+            attach(self._link, index, NAME, fd)
         except Gone:
             self._nics.discard(index)
             raise
@@ -143,7 +150,7 @@ class BpfMarks:
         return 1
 
     def _detach(self, index: int) -> int:
-        writes = detach(self._ip, CLASSIFY, index)
+        writes = detach(self._link, CLASSIFY, index)
         self._nics.discard(index)
         return int(writes)
 

@@ -14,12 +14,12 @@ import sys
 import time
 
 from msgspec import Struct
-from pyroute2 import IPRoute
 
 from nodeagent.kernel.nic.bpf import call
 from nodeagent.kernel.nic.bpf.assemble import assemble
 from nodeagent.kernel.nic.bpf.attach import EDT, attach, detach, filters, named
 from nodeagent.kernel.nic.bpf.edt import CLASSES, PROGRAM
+from nodeagent.kernel.nic.rtnetlink import Rtnetlink
 from nodeagent.model.errors import Gone, Refused
 from nodeagent.model.nic import ClassSeen, HtbClass, Tree
 from nodeagent.model.pod import Qos
@@ -50,7 +50,7 @@ class Edt:
     """The scheduler step `edt`. Methods raise Gone, Unsupported, Refused."""
 
     def __init__(self) -> None:
-        self._ip = IPRoute()
+        self._link = Rtnetlink()
         self._held: dict[int, Held] = {}
 
     def set(self, index: int, tree: Tree) -> int:
@@ -60,6 +60,10 @@ class Edt:
         if held is None:
             return self._load(index, wanted)
         return self._write(held, wanted)
+
+    def there(self, index: int) -> bool:
+        """True if a program of ours paces this NIC, of this version or of another."""
+        return any(each.step == EDT for each in filters(self._link, index))
 
     def read(self, index: int) -> tuple[ClassSeen, ...] | None:
         """What the classes of a NIC have sent since the program was attached; None where it is not.
@@ -77,17 +81,17 @@ class Edt:
     def remove(self, index: int) -> bool:
         """Take the program from a NIC; True if it was there."""
         self._forget(index)
-        return detach(self._ip, EDT, index)
+        return detach(self._link, EDT, index)
 
     def close(self) -> None:
         """What is attached stays."""
         for index in tuple(self._held):
             self._forget(index)
-        self._ip.close()
+        self._link.close()
 
     def _adopt(self, index: int) -> Held | None:
         """What is at the NIC now, if it is this version's; the maps of one that has gone are closed."""
-        ours = [each for each in filters(self._ip, index) if each.name == NAME and each.program is not None]
+        ours = [each for each in filters(self._link, index) if each.name == NAME and each.program is not None]
         program = ours[0].program if ours else None
         held = self._held.get(index)
         if held is not None and held.program == program:
@@ -117,7 +121,7 @@ class Edt:
             fd = call.load_program("na_edt", text)
             try:
                 held.program = call.program_id(fd)
-                attach(self._ip, index, NAME, fd)
+                attach(self._link, index, NAME, fd)
             finally:
                 os.close(fd)  # the filter holds it from now on
         except BaseException:
