@@ -11,6 +11,7 @@ from nodeagent.core import (
     dwell,
     foreign,
     limit,
+    nic,
     pages,
     rates,
     reach,
@@ -44,6 +45,8 @@ def decide(snapshot: Snapshot, policy: Policy, memory: Memory) -> tuple[Decision
     scene = burst.bursting(_scene(view, signals, policy, batch, why), use, policy, memory.bursts)
     drifts, yielded = _drifting(snapshot, policy, memory)
     scene, memory = _placed(scene, policy, memory, batch, yielded)
+    shaping, nics = nic.shaped(snapshot, policy, memory.nics)
+    scene = replace(scene, shaping=shaping, nics=nics)
     decision = Decision(
         seq=snapshot.seq,
         signals=signals,
@@ -55,6 +58,7 @@ def decide(snapshot: Snapshot, policy: Policy, memory: Memory) -> tuple[Decision
         limit_why=why,
         placement=scene.placement,
         moves=scene.moves,
+        shaping=shaping,
     )
     return decision, replace(
         memory,
@@ -70,6 +74,7 @@ def decide(snapshot: Snapshot, policy: Policy, memory: Memory) -> tuple[Decision
         batch=batch,
         bursts=scene.bursts,
         lent=offered.capacity.lent,
+        nics=nics,
     )
 
 

@@ -16,7 +16,7 @@ _CLONE_NEWNET = 0x40000000
 
 @contextmanager
 def own_netns() -> Iterator[None]:
-    """In a new network namespace, where nothing is up; what is started inside has it too. Skips where there can be none.
+    """In a new network namespace; what is started inside has it too. Skips where there can be none.
 
     /proc/self/ns/net of a main thread is this one. Nothing outside can see it, and it has no name to leak.
     """
@@ -29,6 +29,7 @@ def own_netns() -> Iterator[None]:
         if libc.unshare(_CLONE_NEWNET) < 0:
             pytest.skip(f"no network namespace: {os.strerror(ctypes.get_errno())}")
         try:
+            ip("link set lo up")
             yield
         finally:
             assert libc.setns(before, _CLONE_NEWNET) == 0

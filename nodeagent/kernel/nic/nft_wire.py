@@ -99,7 +99,7 @@ class Wire:
         sequence = next(self._sequence)
         answers = []
         try:
-            self._socket.send(_encoded(NFNL_SUBSYS_NFTABLES << 8 | message.kind, sequence, message))
+            self._socket.send(_request(NFNL_SUBSYS_NFTABLES << 8 | message.kind, sequence, message))
             for _, kind, flags, body in self._answers(sequence):
                 if flags & NLM_F_DUMP_INTR:
                     raise Interrupted
@@ -122,13 +122,13 @@ class Wire:
         """
         border = Message("nf_tables", _BEGIN, 0, {_BATCH_GENID: generation})
         first = next(self._sequence)
-        parts = [_encoded(_BEGIN, first, border, NFNL_SUBSYS_NFTABLES)]
+        parts = [_request(_BEGIN, first, border, NFNL_SUBSYS_NFTABLES)]
         for message in messages:
             # The last one's answer says that all is done: what fails is answered in any case.
             flags = message.flags | (NLM_F_ACK if message is messages[-1] else 0)
             kind = NFNL_SUBSYS_NFTABLES << 8 | message.kind
-            parts.append(_encoded(kind, next(self._sequence), message._replace(flags=flags)))
-        parts.append(_encoded(_END, next(self._sequence), border, NFNL_SUBSYS_NFTABLES))
+            parts.append(_request(kind, next(self._sequence), message._replace(flags=flags)))
+        parts.append(_request(_END, next(self._sequence), border, NFNL_SUBSYS_NFTABLES))
         what = border.what
         try:
             self._socket.send(b"".join(parts))
@@ -171,10 +171,11 @@ def covers(found: bytes, wanted: Value) -> bool:
     if isinstance(wanted, list):
         elements = [value for _, value in parsed(found)]
         return len(elements) == len(wanted) and all(map(covers, elements, wanted))
-    return found == _bytes(wanted)
+    return found == encoded(wanted)
 
 
-def _bytes(value: Value) -> bytes:
+def encoded(value: Value) -> bytes:
+    """The bytes of what an attribute holds."""
     match value:
         case int():
             return (value & 0xFFFFFFFF).to_bytes(4, "big")
@@ -189,13 +190,13 @@ def _bytes(value: Value) -> bytes:
 
 
 def _attribute(kind: int, value: Value) -> bytes:
-    held = _bytes(value)
+    held = encoded(value)
     nested = _NESTED if isinstance(value, dict | list) else 0
     return _ATTRIBUTE.pack(4 + len(held), kind | nested) + held + b"\0" * (-len(held) % 4)
 
 
-def _encoded(kind: int, sequence: int, message: Message, resource: int = 0) -> bytes:
-    body = _NFGEN.pack(message.family, 0, resource) + _bytes(message.attributes)
+def _request(kind: int, sequence: int, message: Message, resource: int = 0) -> bytes:
+    body = _NFGEN.pack(message.family, 0, resource) + encoded(message.attributes)
     flags = message.flags | NLM_F_REQUEST
     return _HEADER.pack(_HEADER.size + len(body), kind, flags, sequence, 0) + body
 
