@@ -41,7 +41,7 @@ class Clsact:
 
     def seen(self) -> dict[int, bool]:
         """By index of the device: is it ours? A device without any is not in it."""
-        return {qdisc.index: is_ours(qdisc) for qdisc in qdiscs(self._link) if qdisc.parent == _PARENT}
+        return {qdisc.device: is_ours(qdisc) for qdisc in qdiscs(self._link) if qdisc.parent == _PARENT}
 
     def claim(self, index: int) -> int:
         """Have one, somebody's or ours; 1 if it was added. Gone, Unsupported, Refused."""

@@ -33,7 +33,7 @@ _ADDS = {NEWQDISC, NEWTFILTER}
 class Seen(NamedTuple):
     """A qdisc or filter as the kernel has it; `prio` and `protocol` are a filter's."""
 
-    index: int
+    device: int
     handle: int
     parent: int
     prio: int
@@ -46,7 +46,7 @@ class Wanted(NamedTuple):
     """One change: `type` is NEWQDISC, DELTFILTER and so on."""
 
     type: int
-    index: int
+    device: int
     handle: int
     parent: int
     prio: int = 0
@@ -60,8 +60,7 @@ def qdiscs(link: Rtnetlink) -> list[Seen]:
 
 
 def filters(link: Rtnetlink, index: int, parent: int) -> list[Seen]:
-    """Those of one qdisc, or of one side of clsact, in all chains; none without the qdisc, Gone without the
-    device."""
+    """Those of one qdisc, or of one side of clsact, in all chains; none without the qdisc or device."""
     return _dump(link, GETTFILTER, index, parent, f"the filters of interface {index}")
 
 
@@ -93,7 +92,7 @@ def _dump(link: Rtnetlink, kind: int, index: int, parent: int, what: str) -> lis
 
 def _packed(wanted: Wanted) -> bytes:
     info = wanted.prio << 16 | socket.htons(wanted.protocol)
-    return _TCMSG.pack(0, wanted.index, wanted.handle, wanted.parent, info) + wanted.attributes
+    return _TCMSG.pack(0, wanted.device, wanted.handle, wanted.parent, info) + wanted.attributes
 
 
 def _seen(data: bytes) -> Seen:
@@ -113,4 +112,4 @@ def _explained(error: OSError, doing: str) -> AgentError:
 def _words(wanted: Wanted) -> str:
     verb = "setting" if wanted.type in _ADDS else "removing"
     what = "qdisc" if wanted.type in {NEWQDISC, DELQDISC} else "filter"
-    return f"{verb} a {what} of interface {wanted.index}"
+    return f"{verb} a {what} of interface {wanted.device}"

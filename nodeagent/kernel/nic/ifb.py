@@ -19,6 +19,7 @@ from nodeagent.kernel.nic.device import ifb_index, make_ifb, remove_ifb
 from nodeagent.kernel.nic.redirect import Redirects
 from nodeagent.kernel.nic.rtnetlink import Rtnetlink
 from nodeagent.kernel.nic.u32 import AddressFilters
+from nodeagent.model.errors import Gone
 from nodeagent.model.nic import ClassSeen, Tree
 from nodeagent.model.pod import Qos
 
@@ -49,6 +50,7 @@ class Ingress:
 
         Gone without the NIC, Unsupported without the kernel's modules, Refused.
         """
+        present(index)
         writes = self._unblocked(index)
         ifb, made = make_ifb(self._link, f"{PREFIX}{index}")
         writes += made + self._trees.set(ifb, tree)
@@ -57,7 +59,8 @@ class Ingress:
 
     def remove(self, index: int) -> int:
         """Let it come in as it did, also when the NIC is gone; how many writes it took."""
-        return self._redirects.remove(index) + remove_ifb(self._link, f"{PREFIX}{index}")
+        writes = self._redirects.remove(index) + self._redirects.release()
+        return writes + remove_ifb(self._link, f"{PREFIX}{index}")
 
     def ours(self) -> tuple[int, ...]:
         """The indexes of NICs with an IFB of ours: of those that are gone, too."""
@@ -69,6 +72,14 @@ class Ingress:
         if target is None or target == ifb_index(self._link, f"{PREFIX}{index}", up=True):
             return 0
         return self._redirects.remove(index)
+
+
+def present(index: int) -> None:
+    """Gone if the interface is."""
+    try:
+        socket.if_indextoname(index)
+    except OSError as error:
+        raise Gone(f"interface {index} is gone") from error
 
 
 def indexes(prefix: str) -> tuple[int, ...]:

@@ -25,7 +25,7 @@ from nodeagent.kernel.nic.filters import (
     filters,
 )
 from nodeagent.kernel.nic.rtnetlink import Rtnetlink, attribute, attributes
-from nodeagent.model.errors import Gone, Refused
+from nodeagent.model.errors import Refused
 
 PRIO = 0xF051  # after 0xC000, which the kernel gives to filters that ask for none
 _SEL, _ACTIONS = 5, 7  # TCA_U32_*
@@ -46,23 +46,15 @@ class Redirects:
 
     def seen(self) -> dict[int, int]:
         """Index of each device with one -> index of its IFB (0 if that is gone)."""
-        found = {}
-        for index in self._clsact.seen():
-            try:
-                target = self.target(index)
-            except Gone:  # with its pod
-                continue
-            if target is not None:
-                found[index] = target
-        return found
+        targets = {index: self.target(index) for index in self._clsact.seen()}
+        return {index: target for index, target in targets.items() if target is not None}
 
     def target(self, index: int) -> int | None:
-        """Where it goes to, 0 if that is gone, None without any of ours. Gone."""
+        """Where it goes to, 0 if that is gone, None without any of ours."""
         return next(iter(_targets(filters(self._link, index, INGRESS))), None)
 
     def set(self, index: int, ifb: int) -> int:
         """Have one to `ifb`; how many writes it took. Gone, Unsupported, Refused (filters after ours)."""
-        writes = self._clsact.claim(index)
         there = filters(self._link, index, INGRESS)
         if any(one.prio > PRIO for one in there):
             self.remove(index)
@@ -72,20 +64,23 @@ class Redirects:
             )
         targets = _targets(there)
         if targets == [ifb]:
-            return writes
+            return 0
+        writes = self._clsact.claim(index)
+        # `parent ffff:` is another name of that side; the kernel shows the one that was used last for all
+        parent = there[0].parent if there else INGRESS
         stale = [_removal(index)] if targets else []
-        return writes + change(self._link, [*stale, _redirect(index, ifb)])
+        return writes + change(self._link, [*stale, _redirect(index, parent, ifb)])
+
+    def release(self) -> int:
+        """Remove every clsact that is ours and empty: what a crash has left; how many there were."""
+        return sum(self._clsact.release(index) for index, ours in self._clsact.seen().items() if ours)
 
     def remove(self, index: int) -> int:
         """Remove it, and the clsact if it is ours and empty then; how many writes that took."""
-        try:
-            if self.target(index) is None:
-                return 0
-            return change(self._link, [_removal(index)], {errno.ENOENT, errno.EINVAL}) + self._clsact.release(
-                index
-            )
-        except Gone:
+        if self.target(index) is None:
             return 0
+        gone = change(self._link, [_removal(index)], {errno.ENOENT, errno.EINVAL, errno.ENODEV})
+        return gone + self._clsact.release(index)
 
 
 def is_ours(seen: Seen) -> bool:
@@ -97,12 +92,12 @@ def _removal(index: int) -> Wanted:
     return Wanted(DELTFILTER, index, 0, INGRESS, PRIO, ANY, attribute(KIND, b"u32\0"))
 
 
-def _redirect(index: int, ifb: int) -> Wanted:
+def _redirect(index: int, parent: int, ifb: int) -> Wanted:
     mirred = attribute(_MIRRED_PARMS, _MIRRED.pack(0, 0, _STOLEN, 0, 0, _EGRESS_REDIR, ifb))
     action = attribute(_ACT_KIND, b"mirred\0") + attribute(_ACT_OPTIONS, mirred)
     options = attribute(_SEL, _ALL) + attribute(_ACTIONS, attribute(1, action))
     wanted = attribute(KIND, b"u32\0") + attribute(OPTIONS, options)
-    return Wanted(NEWTFILTER, index, 0, INGRESS, PRIO, ANY, wanted)
+    return Wanted(NEWTFILTER, index, 0, parent, PRIO, ANY, wanted)
 
 
 def _targets(there: Iterable[Seen]) -> list[int]:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import errno
 import socket
 import struct
+import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -34,7 +35,7 @@ from nodeagent.kernel.nic.filters import (
     filters,
 )
 from nodeagent.kernel.nic.rtnetlink import Rtnetlink, attribute, attributes
-from nodeagent.model.errors import Garbled, Gone
+from nodeagent.model.errors import Garbled
 from nodeagent.model.nic import MAJOR, classid
 from nodeagent.model.pod import Qos
 
@@ -103,7 +104,6 @@ class AddressFilters:
                 *(_table(index, family) for family in _FAMILIES if family.prio << 20 not in tables),
                 *(_addition(index, rule, flow) for rule, flow in wanted.items() if rule not in kept),
             ],
-            {errno.ENOENT} if there else (),
         )
 
     def remove(self, index: int) -> int:
@@ -119,10 +119,7 @@ class AddressFilters:
         )
 
     def _seen(self, index: int) -> list[Seen]:
-        try:
-            there = filters(self._link, index, _PARENT)
-        except Gone as gone:
-            raise Gone(f"interface {index}: it, or our tree on it, is gone") from gone
+        there = filters(self._link, index, _PARENT)
         return [one for one in there if one.prio in _PRIOS and one.kind == "u32"]
 
 
@@ -182,7 +179,7 @@ def _filter(index: int, handle: int, prio: int, protocol: int, options: bytes) -
 
 def _removal(one: Seen) -> Wanted:
     return Wanted(
-        DELTFILTER, one.index, one.handle, _PARENT, one.prio, one.protocol, attribute(KIND, b"u32\0")
+        DELTFILTER, one.device, one.handle, _PARENT, one.prio, one.protocol, attribute(KIND, b"u32\0")
     )
 
 
@@ -191,7 +188,7 @@ def _options(one: Seen) -> dict[int, bytes]:
 
 
 def _number(value: bytes) -> int:
-    return int.from_bytes(value[:4], "little" if struct.pack("=H", 1)[0] else "big")
+    return int.from_bytes(value[:4], sys.byteorder)
 
 
 def _class_of(one: Seen) -> int:

@@ -17,7 +17,7 @@ import socket
 from collections.abc import Sequence
 
 from nodeagent.kernel.nic.device import ifb_index, make_ifb, remove_ifb
-from nodeagent.kernel.nic.ifb import SetsTrees, indexes
+from nodeagent.kernel.nic.ifb import SetsTrees, indexes, present
 from nodeagent.kernel.nic.redirect import Redirects
 from nodeagent.kernel.nic.rtnetlink import Rtnetlink
 from nodeagent.kernel.nic.u32 import AddressFilters
@@ -46,6 +46,7 @@ class Veths:
         A veth that is gone is passed over. Unsupported without the kernel's modules, Refused: then the others
         are done none the less.
         """
+        present(index)
         redirected, writes = self._unblocked(index)
         ifb, made = make_ifb(self._link, f"{PREFIX}{index}")
         writes += made + self._trees.set(ifb, tree)
@@ -62,7 +63,8 @@ class Veths:
         ifb = ifb_index(self._link, f"{PREFIX}{index}")
         gone = 0 if ifb is None else ifb
         mine = [veth for veth, target in self._redirects.seen().items() if target == gone]
-        return sum(self._redirects.remove(veth) for veth in mine) + remove_ifb(self._link, f"{PREFIX}{index}")
+        writes = sum(self._redirects.remove(veth) for veth in mine) + self._redirects.release()
+        return writes + remove_ifb(self._link, f"{PREFIX}{index}")
 
     def ours(self) -> tuple[int, ...]:
         """The indexes of NICs with an IFB of ours: of those that are gone, too."""
