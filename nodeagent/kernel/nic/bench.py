@@ -27,7 +27,7 @@ from nodeagent.model.pod import Qos
 NIC, WIRE = "nic0", "wire0"
 OWN, POD = ("192.0.2.1", "2001:db8::1"), ("192.0.2.2", "2001:db8::2")
 FAR = ("192.0.2.9", "2001:db8::9")
-_PATIENCE_S = 0.15  # softirqs may be put off when the machine is busy
+_PATIENCE_S = 0.3  # softirqs may be put off when the machine is busy
 _DISCARD = 9  # the port
 _NODAD = 0x02
 _BPS = 1e9
@@ -59,8 +59,13 @@ class Bench:
         """A veth pair, up; the indices of both."""
         self._ip.link("add", ifname=name, kind="veth", peer=other)
         ends = socket.if_nametoindex(name), socket.if_nametoindex(other)
-        for index in reversed(ends):  # the one with a qdisc last: it is active at once then
+        for index in ends:
             self._ip.link("set", index=index, state="up")
+        end = time.monotonic() + _PATIENCE_S
+        while not all(self._passes(index) for index in ends):
+            if time.monotonic() > end:
+                raise Unsupported(f"{name} does not come up")
+            time.sleep(0.002)
         return ends
 
     def bridge(self, *ports: int) -> None:
@@ -135,6 +140,11 @@ class Bench:
         except (NetlinkError, OSError):
             return False
         return True
+
+    def _passes(self, index: int) -> bool:
+        """An end whose other end came up later sends nothing before linkwatch has run (linkwatch_do_dev)."""
+        (link,) = self._ip.get_links(index)
+        return bool(link.get("IFLA_OPERSTATE") == "UP")
 
     def _mac(self, index: int) -> bytes:
         (link,) = self._ip.get_links(index)
