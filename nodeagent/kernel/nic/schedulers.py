@@ -44,7 +44,7 @@ class Schedulers:
         self.steps |= {index: Scheduler.HTB for index in self._trees.ours() if index in here}
         for index in {index for index, clsact in here.items() if clsact} - self.steps.keys():
             with contextlib.suppress(AgentError):
-                if self._edt().read(index) is not None:
+                if self._edt().there(index):
                     self.steps[index] = Scheduler.EDT
 
     def read(self, index: int, name: str) -> TreeSeen | None:
