@@ -161,7 +161,7 @@ class Network:
         return _leave(self._schedulers, self._marking)
 
     def close(self) -> None:
-        for part in (self._links, self._schedulers, self._marking):
+        for part in (self._links, self._pod_nets, self._schedulers, self._marking):
             part.close()
 
     def _shape(self, plan: NicPlan, marks: Marks) -> None:
