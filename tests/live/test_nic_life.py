@@ -96,7 +96,10 @@ def _foreign(made: Lab) -> None:
     """Filters on a clsact of nic0, a root qdisc on nic1, an nftables table."""
     made.tc(made.host, "qdisc add dev nic0 clsact")
     for where in ("ingress", "egress"):
-        made.tc(made.host, f"filter add dev nic0 {where} protocol ip prio 77 u32 match ip dport 9 0xffff action pass")
+        made.tc(
+            made.host,
+            f"filter add dev nic0 {where} protocol ip prio 77 u32 match ip dport 9 0xffff action pass",
+        )
     made.tc(made.host, "qdisc add dev nic1 root handle 77: tbf rate 900mbit burst 128kb limit 1mb")
     _nft(made, "make")
 
