@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable
 
-from nodeagent.kernel.nic.bpf import Edt
+from nodeagent.kernel.nic.bpf.pacing import Edt
 from nodeagent.kernel.nic.ifb import Ingress
 from nodeagent.kernel.nic.rtnetlink import Rtnetlink
 from nodeagent.kernel.nic.tc import Trees
