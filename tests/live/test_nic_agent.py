@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from nodeagent.model.pod import Qos
-from tests.live.nic_agent import BATCH, LS, MID, lost, shaping, until_classified
+from tests.live.nic_agent import BATCH, LS, MID, lost, shaping, until_classified, until_open
 from tests.live.nic_crowd import crowd
-from tests.live.nic_lab import Lab, Pod, Way, classes, lab
+from tests.live.nic_lab import GIGABIT, Lab, Pod, Way, classes, lab
 from tests.live.nic_loads import Load, Place, load, mbit_per_s
 from tests.live.running import SLOWNESS, RunningAgent, until
 
@@ -75,7 +75,8 @@ def test_ls_waits_for_no_queue_of_batch(tmp_path: Path, way: str, family: int) -
         unshaped = _asked(asking)
         with shaping(made, tmp_path):
             until_classified(made, BATCH)
-            _asked(asking)
+            until_open(made, 0.95 * GIGABIT)
+            _asked(asking, 200)
             before = sink.tell()
             shaped = _asked(asking)
             batch_mbit_per_s = mbit_per_s(before, sink.tell())
