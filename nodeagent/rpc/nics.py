@@ -109,6 +109,7 @@ def _class(found: ClassTold) -> pb.NicClass:
         drops=counter(found.drops),
         overlimits=counter(found.overlimits),
         backlog_bytes=counter(found.backlog_bytes),
+        why=text(found.why),
     )
     if isinf(found.ceiling_bps):
         message.unlimited = True
@@ -140,5 +141,6 @@ def _class_of(message: pb.NicClass) -> ClassTold:
         qos=_QOS[message.qos],
         guarantee_bps=message.guarantee_bps,
         ceiling_bps=inf if message.unlimited else message.ceiling_bps,
+        why=message.why,
         **known,
     )
