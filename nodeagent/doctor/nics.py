@@ -38,7 +38,7 @@ CLASSIFIERS = {
     ),
     Classifier.U32: ("pods by address alone", "kernel with CONFIG_NET_CLS_U32"),
 }
-ROOTLESS = "run as root, with CAP_NET_ADMIN"
+ROOTLESS = "run as root: it takes CAP_SYS_ADMIN to try it in a network namespace, CAP_NET_ADMIN to do it"
 
 
 def judged_nics(
@@ -61,6 +61,28 @@ def judged_nics(
 
 def judged_support(support: NicSupport, policy: Policy, *, enforced: bool) -> Iterator[Finding]:
     """What this kernel does, proven by packets, and what tells whose a packet is."""
+    reasons = {*_reasons(support)}
+    if len(reasons) == 1 and (reason := next(iter(reasons))):
+        yield Finding(
+            "shaping", Status.WARN if enforced else Status.INFO, f"nothing works: {reason}", ROOTLESS
+        )
+    else:
+        yield from _steps(support)
+    if enforced:
+        best, why = classifier(policy.nic.classify, support)
+        lost = best is Classifier.NONE
+        found = f"{best}{f' ({why})' if why else ''}"
+        fix = "without it all traffic passes for LS and Batch is not bounded: see the findings above"
+        yield Finding("classifier", Status.WARN if lost else Status.OK, found, fix if lost else "")
+
+
+def _reasons(support: NicSupport) -> Iterator[str]:
+    """Why each thing does not work; one alone where nothing could be tried."""
+    yield from (support.schedulers.get(step, "not tried") for step in SCHEDULERS)
+    yield from (support.classifiers.get(teller, "not tried") for teller in CLASSIFIERS)
+
+
+def _steps(support: NicSupport) -> Iterator[Finding]:
     for step, (use, fix) in SCHEDULERS.items():
         yield _able(f"shaping {step}", use, support.schedulers.get(step, "not tried"), fix)
     for teller, (use, fix) in CLASSIFIERS.items():
@@ -69,12 +91,6 @@ def judged_support(support: NicSupport, policy: Policy, *, enforced: bool) -> It
     yield _able(
         "telling bridged", "pods on a bridge", support.bridge, "sysctl net.bridge.bridge-nf-call-iptables=1"
     )
-    if enforced:
-        best, why = classifier(policy.nic.classify, support)
-        lost = best is Classifier.NONE
-        found = f"{best}{f' ({why})' if why else ''}"
-        fix = "without it all traffic passes for LS and Batch is not bounded: see the findings above"
-        yield Finding("classifier", Status.WARN if lost else Status.OK, found, fix if lost else "")
 
 
 def _nic(

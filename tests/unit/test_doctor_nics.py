@@ -166,3 +166,15 @@ def test_a_kernel_that_can_tell_nothing_is_a_warning_where_traffic_shall_be_shap
     asked = Policy(nic=NicPolicy(classify=ClassifyBy.NONE))
     (last,) = (f for f in judged_support(ALL, asked, enforced=True) if f.name == "classifier")
     assert (last.status, last.found) == (Status.WARN, "none (classify = none)")
+
+
+def test_where_nothing_could_be_tried_the_reason_is_told_once() -> None:
+    why = "no network namespace to try in: Operation not permitted"
+    nothing = NicSupport(
+        schedulers=dict.fromkeys(ALL.schedulers, why), classifiers=dict.fromkeys(ALL.classifiers, why)
+    )
+    (found,) = judged_support(nothing, Policy(), enforced=False)
+    assert (found.status, found.found) == (Status.INFO, f"nothing works: {why}")
+    assert "CAP_SYS_ADMIN" in found.fix
+    first, second = judged_support(nothing, Policy(), enforced=True)
+    assert first.status is second.status is Status.WARN
