@@ -51,7 +51,10 @@ def add_network(report: pb.NodeReport, tick: Tick) -> None:
     how = ways(tick)
     for pod, message in zip(tick.snapshot.pods, report.pods, strict=True):
         way, why = how[pod.spec.uid]
-        message.traffic.CopyFrom(pb.PodTraffic(way=WAY[way], why=text(why)))
+        traffic = message.traffic
+        traffic.way = WAY[way]
+        if why:
+            traffic.why = text(why)
 
 
 def told_by(message: pb.Network) -> NetTold:
