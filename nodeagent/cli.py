@@ -251,7 +251,7 @@ def restore(path: str | None, overrides: Sequence[str], output: str) -> None:
     agent = _config(path, overrides).settings.agent
     done = undo.restore(agent.state_dir, agent.host_root)
     click.echo(undo.as_json(done) if output == "json" else undo.as_text(done))
-    sys.exit(1 if done.failed else 0)
+    sys.exit(1 if done.failed or done.nics_failed else 0)
 
 
 def main() -> None:

@@ -5,15 +5,17 @@ Invariant: an original value is on disk before its knob is written, and systemd 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from nodeagent.host import Host
 from nodeagent.keep import Keeper
+from nodeagent.model.decision import Decision
 from nodeagent.model.errors import Failed
 from nodeagent.model.nic import Shaping
 from nodeagent.model.pages import PageMove
 from nodeagent.model.plan import Change, Knob, KnobReading, Outcome, Value
+from nodeagent.model.settings import Actuator
 from nodeagent.originals import Originals
 
 
@@ -25,7 +27,7 @@ class Hands(Protocol):
     def look(self, readings: Iterable[KnobReading]) -> None:
         """A tick begins, with these values found."""
 
-    def write(self, changes: Sequence[Change], shaping: Shaping | None) -> tuple[Outcome, ...]:
+    def write(self, changes: Sequence[Change], decision: Decision) -> tuple[Outcome, ...]:
         """Write the changes in order, and have the network as it shall be; how each change went."""
 
     def move(self, moves: Sequence[PageMove], bytes_per_s: int) -> None:
@@ -51,7 +53,7 @@ class Idle:
     def write(
         self,
         changes: Sequence[Change],  # noqa: ARG002
-        shaping: Shaping | None,  # noqa: ARG002
+        decision: Decision,  # noqa: ARG002
     ) -> tuple[Outcome, ...]:
         return ()
 
@@ -70,27 +72,36 @@ class Acting:
 
     writes = True
 
-    def __init__(self, host: Host, originals: Originals, keeper: Keeper) -> None:
+    def __init__(
+        self,
+        host: Host,
+        originals: Originals,
+        keeper: Keeper,
+        actuators: Collection[Actuator] = (Actuator.CPU,),
+    ) -> None:
         self._host = host
         self._originals = originals
         self._keeper = keeper
+        self._cgroups = Actuator.CPU in actuators
         self.look, self.follow, self.release = keeper.look, keeper.follow, keeper.release
         self.move = host.move
 
-    def write(self, changes: Sequence[Change], shaping: Shaping | None) -> tuple[Outcome, ...]:
+    def write(self, changes: Sequence[Change], decision: Decision) -> tuple[Outcome, ...]:
         """NICs first: a change of theirs is written by making the whole network as it shall be."""
-        told = self._network(shaping, [change for change in changes if change.knob.kind.of_nic])
+        told = self._network(decision, [change for change in changes if change.knob.kind.of_nic])
+        if not self._cgroups:
+            return told
         return (*told, *self._write([change for change in changes if not change.knob.kind.of_nic]))
 
     def shape(self, shaping: Shaping) -> None:
         if self._host.network is not None:
-            self._host.network.set(shaping)
+            self._host.network.follow(shaping)
 
-    def _network(self, shaping: Shaping | None, changes: Sequence[Change]) -> tuple[Outcome, ...]:
+    def _network(self, decision: Decision, changes: Sequence[Change]) -> tuple[Outcome, ...]:
         network = self._host.network
-        if network is None or shaping is None:
+        if network is None or decision.shaping is None:
             return ()
-        network.set(shaping)
+        network.set(decision.shaping, decision.yielded)
         return tuple(network.outcome(change) for change in changes)
 
     def _write(self, changes: Sequence[Change]) -> tuple[Outcome, ...]:

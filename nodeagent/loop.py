@@ -94,7 +94,7 @@ class Loop:
         decision, self.memory = decide(snapshot, self.policy, before)
         plan = {s.knob: s for s in decision.plan}
         changes = diff(plan, snapshot.knobs, decision.yielded)
-        tick = Tick(snapshot, decision, changes, self._hands.write(changes, decision.shaping))
+        tick = Tick(snapshot, decision, changes, self._hands.write(changes, decision))
         self._shaping, self._nics = decision.shaping, self.memory.nics
         self._hands.move(decision.moves, self.policy.numa.migrate_bytes_per_s)
         self._forget_others(snapshot.knobs, plan, decision.yielded)
@@ -105,16 +105,20 @@ class Loop:
             wish.answer(came[wish.dry_run])
         return tick
 
-    def beat(self) -> bool:
-        """Between ticks: Batch's ceilings after one more look at the NICs. False where none is shaped."""
+    @property
+    def beats(self) -> bool:
+        """True where NICs are shaped, which asks for looks at them between the ticks."""
+        return self._shaping is not None and any(plan.tree is not None for plan in self._shaping.nics)
+
+    def beat(self) -> None:
+        """Between ticks: Batch's ceilings after one more look at the NICs."""
         network, shaping = self._host.network, self._shaping
         if network is None or shaping is None:
-            return False
+            return
         sample = network.sample(time.monotonic())
         shaping, self._nics = nic.beaten(sample, shaping, self.policy, self._nics, network.support)
         self._hands.shape(shaping)
         self._shaping = shaping
-        return True
 
     def wait(self, until: float, signals: int) -> str:
         """Sleep until the monotonic time `until`, or until something calls for an early tick; says what.

@@ -42,6 +42,7 @@ def node() -> Iterator[Node]:
             yield made
         finally:
             made.links.close()
+            made.nets.close()
 
 
 def wire(pid: int, number: int, bridge: str = "") -> None:

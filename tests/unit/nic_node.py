@@ -8,8 +8,8 @@ from msgspec.structs import replace
 
 from nodeagent.core.nic import beaten, shaped
 from nodeagent.model.nic import (
-    ClassSeen,
     Classifier,
+    ClassSeen,
     KnownNic,
     Link,
     NicSample,
@@ -101,10 +101,10 @@ class NicNode:
         assert self.live is not None
         self.live, self._live_known = beaten(self._samples[-1], self.live, self.policy, self._live_known, ALL)
 
-    def second(self, **rates: float) -> None:
-        """Three beats and a tick."""
+    def second(self, ls_bps: float = 0.0, mid_bps: float = 0.0) -> None:
+        """Four beats, and a tick that decides them once more."""
         for _ in range(4):
-            self.beat(**rates)
+            self.beat(ls_bps, mid_bps)
         self.tick()
 
     def blind(self, seconds: float) -> None:

@@ -21,6 +21,7 @@ from nodeagent.keep import Keeper
 from nodeagent.kernel.knobs import Knobs
 from nodeagent.kernel.mounts import Hierarchies, Hierarchy
 from nodeagent.loop import Loop
+from nodeagent.model.decision import Decision
 from nodeagent.model.plan import Change, Knob, Outcome, Setting, Value
 from nodeagent.originals import Originals
 
@@ -170,7 +171,7 @@ class Agent:
         self.keeper.look(readings)
         plan = {knob: Setting(knob, value, "test", "") for knob, value in wanted.items()}
         changes = diff(plan, readings, yielded)
-        outcomes = self._hands.write(changes, None)
+        outcomes = self._hands.write(changes, cast(Decision, SimpleNamespace(shaping=None)))
         loop = cast(Loop, SimpleNamespace(_originals=self.originals, _host=self._host, _hands=self._hands))
         Loop._forget_others(loop, readings, plan, yielded)
         self.keeper.follow(outcomes)

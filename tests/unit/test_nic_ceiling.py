@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,7 +28,7 @@ def test_a_new_tree_begins_pressed_and_goes_up_in_steps_while_the_link_is_idle()
     for _ in range(40):
         nic.beat()
         seen.append(nic.ceiling_bps)
-    steps = [after / before for before, after in zip(seen, seen[1:], strict=False) if after != before]
+    steps = [after / before for before, after in itertools.pairwise(seen) if after != before]
     assert seen[-1] == TOP and max(steps) < 1.2501
 
 

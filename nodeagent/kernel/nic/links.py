@@ -20,7 +20,8 @@ from msgspec.structs import replace
 
 from nodeagent.kernel.nic import devices
 from nodeagent.kernel.nic.link_watch import LinkWatch
-from nodeagent.kernel.nic.rt_dump import attribute, attributes, dump, each_attribute, number, text
+from nodeagent.kernel.nic.rt_dump import dump, number, text
+from nodeagent.kernel.nic.rtnetlink import attribute, attributes
 from nodeagent.model.nic import Link, Qdisc
 
 _REST_S = 0.2
@@ -208,7 +209,7 @@ def _queues_now(ends: Mapping[int, Link]) -> dict[int, tuple[Qdisc | None, tuple
     for raw in dump(_GETQDISC, _TC.pack(0, 0, 0, 0, 0)):
         _, index, handle, parent, _ = _TC.unpack_from(raw)
         if index in ends:
-            kind = next((text(value) for type_, value in each_attribute(raw, _TC.size) if type_ == 1), "")
+            kind = text(attributes(raw, _TC.size).get(1))
             told.setdefault(index, []).append((parent, Qdisc(kind, handle)))
     return {index: _queue(found) for index, found in told.items()}
 

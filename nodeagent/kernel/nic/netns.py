@@ -11,7 +11,8 @@ import struct
 
 from nodeagent.kernel.errno import translated
 from nodeagent.kernel.files import read_whole
-from nodeagent.kernel.nic.rt_dump import ask, attribute, attributes, number
+from nodeagent.kernel.nic.rt_dump import number
+from nodeagent.kernel.nic.rtnetlink import Rtnetlink, attribute, attributes
 from nodeagent.model.errors import Gone
 
 _GETNSID, _NSID, _FD = 90, 1, 3
@@ -33,17 +34,17 @@ def inode(path: str) -> int:
         raise translated(error, path) from error
 
 
-def number_here(path: str) -> int:
-    """The number that our namespace has for the one at `path`, -1 while it has none; AgentError."""
+def number_here(link: Rtnetlink, path: str) -> int:
+    """The number that the namespace of `link` has for the one at `path`, -1 while it has none; AgentError."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            answers = link.ask(_GETNSID, 0, bytes(4) + attribute(_FD, struct.pack("=I", fd)))
+        finally:
+            os.close(fd)
     except OSError as error:
         raise translated(error, path) from error
-    try:
-        answer = ask(_GETNSID, bytes(4) + attribute(_FD, struct.pack("=I", fd)))
-    finally:
-        os.close(fd)
-    return number(attributes(answer, 4).get(_NSID), -1)
+    return next((number(attributes(each, 4).get(_NSID), -1) for each in answers), -1)
 
 
 def addresses_of(proc: str, pid: int) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ from nodeagent.kernel.files import read_whole
 from nodeagent.kernel.mounts import Hierarchies, under
 from nodeagent.kernel.nic import netns
 from nodeagent.kernel.nic.links import Peer
+from nodeagent.kernel.nic.rtnetlink import Rtnetlink
 from nodeagent.kernel.own_psi import psi_path
 from nodeagent.model.errors import AgentError, Gone, Unsupported
 from nodeagent.model.nic import PodNet
@@ -44,6 +45,7 @@ class PodNets:
         self._places = places
         self._proc = under(host_root, "/proc")
         self._own = netns.own_inode()
+        self._link = Rtnetlink()
         self._pods: dict[str, _Pod] = {}
         self._peers: Mapping[int, tuple[Peer, ...]] = {}
 
@@ -70,6 +72,10 @@ class PodNets:
             for pod in _contested(pods.values(), looked):
                 self._look(pod, at)
         return tuple([pod.net for pod in pods.values()])
+
+    def close(self) -> None:
+        """Give the socket back."""
+        self._link.close()
 
     def tiers(self, paths: Sequence[str]) -> tuple[PodNet, ...]:
         """The cgroups v2 at these paths as they are now, each with its path for a uid."""
@@ -108,7 +114,7 @@ class PodNets:
         inode, pid = self._namespace(pod.member)
         if inode == self._own:
             return PodNet(uid=uid, host_network=True)
-        pod.netns_id = netns.number_here(f"{self._proc}/{pid}/ns/net")
+        pod.netns_id = netns.number_here(self._link, f"{self._proc}/{pid}/ns/net")
         return PodNet(uid=uid, addresses=netns.addresses_of(self._proc, pid))
 
     def _namespace(self, member: Member) -> tuple[int, int]:
