@@ -5,13 +5,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 from collections.abc import Iterator, Mapping
 
 from nodeagent.core.nic.ladder import HTB_MOST_BPS, choose, classifier
 from nodeagent.core.nic.shape import NO_SPEED, Matched, matched
-from nodeagent.doctor.finding import Finding, Status
+from nodeagent.doctor.finding import Check, Finding, Host, Status
 from nodeagent.model.nic import MAJOR, Classifier, Link, NicsSeen, NicSupport, Scheduler
 from nodeagent.model.policy import Policy
+from nodeagent.model.settings import Actuator, Mode
 from nodeagent.model.units import format_bps
 
 PODS_OWN = frozenset({"veth", "ifb", "macvlan", "ipvlan", "netkit"})
@@ -41,6 +44,20 @@ CLASSIFIERS = {
 ROOTLESS = "run as root: it takes CAP_SYS_ADMIN to try it in a network namespace, CAP_NET_ADMIN to do it"
 
 
+def network(host: Host) -> Iterator[Finding]:
+    """Asked for real: links by netlink, and what works by packets in a namespace of the probe's own."""
+    from nodeagent.kernel.nic.links import Links
+    from nodeagent.kernel.nic.probe import probe
+
+    with contextlib.closing(Links(host.root)) as links:
+        found = links.read(time.monotonic())
+    support = probe(host_root=host.root)
+    settings, policy = host.config.settings.agent, host.config.policy
+    enforced = settings.mode is Mode.ENFORCE and Actuator.NIC in settings.enforce
+    yield from judged_nics(found, support, policy, enforced=enforced)
+    yield from judged_support(support, policy, enforced=enforced)
+
+
 def judged_nics(
     links: tuple[Link, ...], support: NicSupport, policy: Policy, *, enforced: bool
 ) -> Iterator[Finding]:
@@ -61,11 +78,9 @@ def judged_nics(
 
 def judged_support(support: NicSupport, policy: Policy, *, enforced: bool) -> Iterator[Finding]:
     """What this kernel does, proven by packets, and what tells whose a packet is."""
-    reasons = {*_reasons(support)}
-    if len(reasons) == 1 and (reason := next(iter(reasons))):
-        yield Finding(
-            "shaping", Status.WARN if enforced else Status.INFO, f"nothing works: {reason}", ROOTLESS
-        )
+    if reason := _hopeless(support):
+        status = Status.WARN if enforced else Status.INFO
+        yield Finding("shaping", status, f"nothing works: {reason}", ROOTLESS)
     else:
         yield from _steps(support)
     if enforced:
@@ -76,10 +91,11 @@ def judged_support(support: NicSupport, policy: Policy, *, enforced: bool) -> It
         yield Finding("classifier", Status.WARN if lost else Status.OK, found, fix if lost else "")
 
 
-def _reasons(support: NicSupport) -> Iterator[str]:
-    """Why each thing does not work; one alone where nothing could be tried."""
-    yield from (support.schedulers.get(step, "not tried") for step in SCHEDULERS)
-    yield from (support.classifiers.get(teller, "not tried") for teller in CLASSIFIERS)
+def _hopeless(support: NicSupport) -> str:
+    """The one reason why nothing works, where nothing could be tried; else empty."""
+    reasons = {support.schedulers.get(step, "not tried") for step in SCHEDULERS}
+    reasons |= {support.classifiers.get(teller, "not tried") for teller in CLASSIFIERS}
+    return reasons.pop() if len(reasons) == 1 else ""
 
 
 def _steps(support: NicSupport) -> Iterator[Finding]:
@@ -101,6 +117,8 @@ def _nic(
     step, why = choose(link, support, rule, known)
     if step is Scheduler.OBSERVE:
         status = Status.WARN if enforced else Status.INFO
+        if _hopeless(support):
+            why = "nothing works here"
         yield Finding(name, status, f"{found}; not shaped: {why}", _way_out(link, known))
         return
     if not (rule.link_bps or link.link_bps):
@@ -154,3 +172,6 @@ def _able(name: str, use: str, why_not: str, fix: str) -> Finding:
     if not why_not:
         return Finding(name, Status.OK, f"works ({use})")
     return Finding(name, Status.INFO, f"{why_not} ({use})", fix)
+
+
+NICS: tuple[Check, ...] = (network,)

@@ -176,5 +176,6 @@ def test_where_nothing_could_be_tried_the_reason_is_told_once() -> None:
     (found,) = judged_support(nothing, Policy(), enforced=False)
     assert (found.status, found.found) == (Status.INFO, f"nothing works: {why}")
     assert "CAP_SYS_ADMIN" in found.fix
+    assert nics(ETH0, support=nothing)[0].found.endswith("not shaped: nothing works here")
     first, second = judged_support(nothing, Policy(), enforced=True)
     assert first.status is second.status is Status.WARN
