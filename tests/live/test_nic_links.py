@@ -33,7 +33,7 @@ class Reading:
 
 @pytest.fixture
 def reading() -> Iterator[Reading]:
-    with own_netns():
+    with own_netns(loopback=False):
         made = Reading()
         try:
             yield made

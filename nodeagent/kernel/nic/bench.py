@@ -71,21 +71,24 @@ class Bench:
             self._ip.link("set", index=port, master=index)
         self._ip.link("set", index=index, state="up")
 
-    def send(self, sources: tuple[str, str], bytes_: int = 64, count: int = 1, priority: int = 0) -> int:
-        """UDP packets to far away from each address; how many."""
-        for source, far in zip(self._families(sources), FAR, strict=False):
-            family = socket.AF_INET6 if ":" in source else socket.AF_INET
+    def send(self, sources: tuple[str, ...], size: int = 64, count: int = 1, priority: int = 0) -> int:
+        """UDP packets to far away from each address that there is; how many."""
+        usable = self._families(sources)
+        for source in usable:
+            family, far = (socket.AF_INET6, FAR[1]) if ":" in source else (socket.AF_INET, FAR[0])
             with socket.socket(family, socket.SOCK_DGRAM) as out:
                 if priority:
                     out.setsockopt(socket.SOL_SOCKET, socket.SO_PRIORITY, priority)
                 out.bind((source, 0))
                 for _ in range(count):
-                    out.sendto(bytes(bytes_), (far, _DISCARD))
-        return count * len(self._families(sources))
+                    out.sendto(bytes(size), (far, _DISCARD))
+        return count * len(usable)
 
     def inject(self, name: str, source: str, destination: str) -> int:
         """An IPv4 packet that comes out of an interface as if the other end of its pair had sent it."""
-        header = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 28, 0, 0, 64, 17, 0, _packed(source), _packed(destination))
+        header = struct.pack(
+            "!BBHHHBBH4s4s", 0x45, 0, 28, 0, 0, 64, 17, 0, _packed(source), _packed(destination)
+        )
         checksum = sum(struct.unpack("!10H", header))
         checksum = ~((checksum & 0xFFFF) + (checksum >> 16)) & 0xFFFF
         header = header[:10] + struct.pack("!H", checksum) + header[12:]
@@ -119,8 +122,8 @@ class Bench:
             all_packets.setblocking(False)
             yield lambda: _received(all_packets)
 
-    def _families(self, addresses: tuple[str, str]) -> tuple[str, ...]:
-        return addresses if self.has_ipv6 else addresses[:1]
+    def _families(self, addresses: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(each for each in addresses if self.has_ipv6 or ":" not in each)
 
     def _address(self) -> bool:
         """False where there is no IPv6."""

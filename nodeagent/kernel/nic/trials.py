@@ -6,19 +6,17 @@ the agent goes by.
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 
 from nodeagent.kernel.errno import translated
-from nodeagent.kernel.files import read_whole
 from nodeagent.kernel.mounts import Hierarchies
-from nodeagent.kernel.nic.bench import FAR, NIC, OWN, POD, WIRE, Bench, as_batch, in_cgroup, tree
+from nodeagent.kernel.nic.bench import FAR, OWN, POD, WIRE, Bench, as_batch, in_cgroup, tree
 from nodeagent.kernel.nic.bpf.marks import BpfMarks
 from nodeagent.kernel.nic.bpf.pacing import Edt
 from nodeagent.kernel.nic.ifb import Ingress
 from nodeagent.kernel.nic.nft import Table
+from nodeagent.kernel.nic.probe_cgroup import cgroup
 from nodeagent.kernel.nic.rtnetlink import (
     NLM_F_CREATE,
     NLM_F_EXCL,
@@ -30,9 +28,8 @@ from nodeagent.kernel.nic.u32 import AddressFilters
 from nodeagent.kernel.nic.veth import Veths
 from nodeagent.model.errors import Unsupported
 from nodeagent.model.nic import Classifier, Marks, classid
-from nodeagent.model.pod import OWN_ROOT, Qos
+from nodeagent.model.pod import Qos
 
-CGROUP_PREFIX = "na-probe-"
 _NEWQDISC, _DELQDISC, _TC_KIND, _ROOT = 36, 37, 1, 0xFFFFFFFF
 _SLOW_BPS = 8e4  # 1000-byte packets leave one each 0.1 s
 
@@ -46,7 +43,7 @@ def htb(bench: Bench) -> None:
 
 def nft(bench: Bench, places: Hierarchies) -> None:
     """By the cgroup v2 of the socket, and by source address."""
-    with closing(Table()) as table, _cgroup(places.unified, places) as (path, level):
+    with closing(Table()) as table, cgroup(places.unified, places) as (path, level):
         try:
             table.set(_marks(Classifier.NFT, path, level))
             _by_both(bench, path, f"nftables, socket cgroupv2 level {level}")
@@ -56,7 +53,7 @@ def nft(bench: Bench, places: Hierarchies) -> None:
 
 def bpf(bench: Bench, places: Hierarchies) -> None:
     """The same two by an eBPF program at clsact."""
-    with closing(BpfMarks()) as marks, _cgroup(places.unified, places) as (path, level):
+    with closing(BpfMarks()) as marks, cgroup(places.unified, places) as (path, level):
         try:
             marks.set(_marks(Classifier.BPF, path, level), [bench.nic])
             _by_both(bench, path, f"eBPF, ancestor cgroup at level {level}")
@@ -69,7 +66,7 @@ def net_cls(bench: Bench, places: Hierarchies) -> None:
     root = places.roots.get("net_cls")
     if root is None or root.version != 1:
         raise Unsupported("no net_cls hierarchy is mounted")
-    with closing(Table()) as table, _cgroup(root.root, places) as (path, _):
+    with closing(Table()) as table, cgroup(root.root, places) as (path, _):
         _write(f"{path}/net_cls.classid", str(classid(Qos.BATCH)))
         try:
             table.set(_marks(Classifier.NET_CLS), net_cls=True)
@@ -149,7 +146,7 @@ def edt(bench: Bench) -> None:
             with bench.listening() as arrived:
                 bench.counted(
                     Qos.BATCH,
-                    lambda: bench.send((OWN[0], ""), 1000, 3, classid(Qos.BATCH)),
+                    lambda: bench.send(OWN[:1], 1000, 3, classid(Qos.BATCH)),
                     lambda: paced.read(bench.nic),
                     "eBPF, departure times",
                 )
@@ -169,47 +166,15 @@ def fq_codel(bench: Bench) -> bool:
     return False
 
 
-def _by_both(bench: Bench, cgroup: str, what: str) -> None:
-    sending = in_cgroup(f"{cgroup}/cgroup.procs", lambda: bench.send(OWN))
+def _by_both(bench: Bench, path: str, what: str) -> None:
+    sending = in_cgroup(f"{path}/cgroup.procs", lambda: bench.send(OWN))
     bench.counted(Qos.BATCH, sending, bench.on_nic, what)
     bench.counted(Qos.MID, lambda: bench.send(POD), bench.on_nic, f"{what.partition(',')[0]}, source address")
 
 
-def _marks(classifier: Classifier, cgroup: str = "", level: int = 0) -> Marks:
-    cgroups = ((level, os.stat(cgroup).st_ino, Qos.BATCH),) if cgroup else ()
+def _marks(classifier: Classifier, path: str = "", level: int = 0) -> Marks:
+    cgroups = ((level, os.stat(path).st_ino, Qos.BATCH),) if path else ()
     return Marks(classifier, "", cgroups, tuple((address, Qos.MID) for address in POD))
-
-
-@contextlib.contextmanager
-def _cgroup(root: str | None, places: Hierarchies) -> Iterator[tuple[str, int]]:
-    """A cgroup for the time being, and its level: in our own subtree if there is one, else in that of ours."""
-    if root is None:
-        raise Unsupported("no cgroup v2 hierarchy is mounted", hint="mount -t cgroup2 none /sys/fs/cgroup/unified")
-    parent = OWN_ROOT if os.path.isdir(f"{root}/{OWN_ROOT}") else _own_path(root, places)
-    above = f"{root}/{parent}".rstrip("/")
-    for stale in os.listdir(above):
-        if stale.startswith(CGROUP_PREFIX):
-            with suppress(OSError):  # in use
-                os.rmdir(f"{above}/{stale}")
-    path = f"{above}/{CGROUP_PREFIX}{os.getpid()}"
-    try:
-        os.mkdir(path)
-    except OSError as error:
-        raise translated(error, path) from error
-    try:
-        yield path, path.removeprefix(f"{root}/").count("/") + 1
-    finally:
-        os.rmdir(path)
-
-
-def _own_path(root: str, places: Hierarchies) -> str:
-    """Ours below the root of a hierarchy, as /proc/self/cgroup tells; that is relative to our namespace's."""
-    at = next(place for place in places.all if place.root == root)
-    for line in read_whole("/proc/self/cgroup").decode("utf-8", "surrogateescape").splitlines():
-        number, names, path = line.split(":", 2)
-        if (number, names) == ("0", "") if at.version == 2 else bool(at.controllers & set(names.split(","))):
-            return path.strip("/") if os.path.isdir(root + path) else ""
-    return ""
 
 
 def _write(path: str, value: str) -> None:
@@ -231,6 +196,3 @@ def _qdisc(link: Rtnetlink, index: int, kind: str) -> None:
 def _no_qdisc(link: Rtnetlink, index: int) -> None:
     with suppress(OSError):
         link.ask(_DELQDISC, 0, tcmsg(index, parent=_ROOT))
-
-
-Trial = Callable[[Bench], None]
