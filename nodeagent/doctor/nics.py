@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Mapping
 
 from nodeagent.core.nic.ladder import HTB_MOST_BPS, choose, classifier
-from nodeagent.core.nic.shape import NO_SPEED, Matched, matched
+from nodeagent.core.nic.shape import Matched, matched
 from nodeagent.doctor.finding import Check, Finding, Host, Status
 from nodeagent.model.nic import MAJOR, Classifier, Link, NicsSeen, NicSupport, Scheduler
 from nodeagent.model.policy import Policy
@@ -81,8 +81,8 @@ def judged_support(support: NicSupport, policy: Policy, *, enforced: bool) -> It
     if reason := _hopeless(support):
         status = Status.WARN if enforced else Status.INFO
         yield Finding("shaping", status, f"nothing works: {reason}", ROOTLESS)
-    else:
-        yield from _steps(support)
+        return
+    yield from _steps(support)
     if enforced:
         best, why = classifier(policy.nic.classify, support)
         lost = best is Classifier.NONE
@@ -123,7 +123,9 @@ def _nic(
         return
     if not (rule.link_bps or link.link_bps):
         fix = f'[[nics]] match = "{link.name}", link_bps = the bits per second of the real bottleneck'
-        yield Finding(name, Status.WARN if enforced else Status.INFO, f"{found}; {NO_SPEED}", fix)
+        yield Finding(
+            name, Status.WARN if enforced else Status.INFO, f"{found}; not shaped until it is known", fix
+        )
         return
     reason = f" ({why})" if why else ""
     yield Finding(name, Status.OK, f"{found}; shaped by {step}{reason}")
