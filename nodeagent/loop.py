@@ -84,8 +84,11 @@ class Loop:
             told = error if isinstance(error, AgentError) else Failed(f"cannot read the node: {error}")
             self._listener.skipped(told)
             return None
-        self._originals.recognise(snapshot.knobs, self._host.inode)
-        self._hands.look(snapshot.knobs)
+        of_cgroups = snapshot.knobs
+        if snapshot.nics is not None:  # of theirs nothing is remembered
+            of_cgroups = tuple(r for r in of_cgroups if not r.knob.kind.of_nic)
+        self._originals.recognise(of_cgroups, self._host.inode)
+        self._hands.look(of_cgroups)
         self._seq += 1
         before = self.memory
         wishes = self._wishes()
@@ -97,7 +100,7 @@ class Loop:
         tick = Tick(snapshot, decision, changes, self._hands.write(changes, decision))
         self._shaping, self._nics = decision.shaping, self.memory.nics
         self._hands.move(decision.moves, self.policy.numa.migrate_bytes_per_s)
-        self._forget_others(snapshot.knobs, plan, decision.yielded)
+        self._forget_others(of_cgroups, plan, decision.yielded)
         self._hands.follow(tick.outcomes)
         self._listener.ticked(tick, self.policy, before, time.monotonic() - began)
         came = {dry_run: self._came_of(dry_run, tick, before) for dry_run in {w.dry_run for w in wishes}}

@@ -40,7 +40,7 @@ def remove_all() -> Left:
     """Remove all that any run has left in this network namespace. AgentError when it cannot be looked at."""
     links = Links()
     try:
-        schedulers = Schedulers(link.index for link in links.read(time.monotonic()))
+        schedulers = Schedulers(links.read(time.monotonic()))
     finally:
         links.close()
     marking = Marking()
@@ -82,7 +82,7 @@ class Network:
         self.support = probe(PROBE_LIMIT_S)
         self._links = Links(host_root)
         self._pod_nets = PodNets(places, host_root)
-        self._schedulers = Schedulers(link.index for link in self._links.read(time.monotonic()))
+        self._schedulers = Schedulers(self._links.read(time.monotonic()))
         self._marking = Marking()
         self._pending: list[NicSample] = []
         self._now: dict[str, Link] = {}

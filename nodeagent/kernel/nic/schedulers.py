@@ -6,16 +6,19 @@ Invariant: a NIC has one step at a time; what an earlier one left is removed bef
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
-from nodeagent.kernel.nic.bpf.pacing import Edt
 from nodeagent.kernel.nic.ifb import Ingress
 from nodeagent.kernel.nic.rtnetlink import Rtnetlink
 from nodeagent.kernel.nic.tc import Trees
 from nodeagent.kernel.nic.veth import Veths
 from nodeagent.model.errors import AgentError
-from nodeagent.model.nic import ClassSeen, NicPlan, Scheduler, TreeSeen
+from nodeagent.model.nic import ClassSeen, Link, NicPlan, Scheduler, TreeSeen
 from nodeagent.model.pod import Qos
+
+if TYPE_CHECKING:
+    from nodeagent.kernel.nic.bpf.pacing import Edt
 
 Pods = list[tuple[str, Qos, tuple[str, ...]]]  # host-side veth, class, addresses
 
@@ -26,23 +29,22 @@ class Schedulers:
     `steps` tells how each is shaped now, also by an earlier run. Raises Refused, Unsupported.
     """
 
-    def __init__(self, indexes: Iterable[int]) -> None:
+    def __init__(self, links: Iterable[Link]) -> None:
         self._trees = Trees()
         self._rtnetlink = Rtnetlink()
         self._ingress = Ingress(self._rtnetlink, self._trees)
         self._veths = Veths(self._rtnetlink, self._trees)
-        self._edt = Edt()
+        self._programs: Edt | None = None
         self.steps: dict[int, Scheduler] = {}
-        self.find(indexes)
+        self._find({link.index: link.clsact for link in links})
 
-    def find(self, indexes: Iterable[int]) -> None:
+    def _find(self, here: Mapping[int, bool]) -> None:
         """See what an earlier run has left at these NICs, and at those that are gone since."""
-        here = set(indexes)
         self.steps = dict.fromkeys(self._veths.ours(), Scheduler.VETH)
         self.steps |= {index: Scheduler.HTB for index in self._trees.ours() if index in here}
-        for index in here - self.steps.keys():
+        for index in {index for index, clsact in here.items() if clsact} - self.steps.keys():
             with contextlib.suppress(AgentError):
-                if self._edt.read(index) is not None:
+                if self._edt().read(index) is not None:
                     self.steps[index] = Scheduler.EDT
 
     def read(self, index: int, name: str) -> TreeSeen | None:
@@ -67,7 +69,7 @@ class Schedulers:
         if plan.scheduler is Scheduler.HTB:
             self._trees.set(plan.index, plan.tree)
         elif plan.scheduler is Scheduler.EDT:
-            self._edt.set(plan.index, plan.tree)
+            self._edt().set(plan.index, plan.tree)
         else:
             self._veths.set(plan.index, plan.tree, pods)
         if plan.ingress is not None:
@@ -82,7 +84,7 @@ class Schedulers:
         if step is Scheduler.VETH:
             removed |= bool(self._veths.remove(index))
         elif step is Scheduler.EDT:
-            removed |= self._edt.remove(index)
+            removed |= self._edt().remove(index)
         elif step is Scheduler.HTB:
             removed |= self._trees.remove(index)
         self.steps.pop(index, None)
@@ -97,10 +99,17 @@ class Schedulers:
         return tuple(sorted({*self.steps, *self._ingress.ours()}))
 
     def close(self) -> None:
-        for part in (self._edt, self._trees, self._rtnetlink):
-            part.close()
+        for part in (self._programs, self._trees, self._rtnetlink):
+            if part is not None:
+                part.close()
 
     def _read(self, index: int, step: Scheduler) -> tuple[ClassSeen, ...] | None:
         if step is Scheduler.VETH:
             return self._veths.read(index)
-        return self._edt.read(index) if step is Scheduler.EDT else self._trees.read(index)
+        return self._edt().read(index) if step is Scheduler.EDT else self._trees.read(index)
+
+    def _edt(self) -> Edt:
+        from nodeagent.kernel.nic.bpf.pacing import Edt  # here: few need it
+
+        self._programs = self._programs or Edt()
+        return self._programs
