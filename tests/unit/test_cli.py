@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-COMMANDS = ("run", "once", "exec", "check", "doctor", "replay", "restore")
+COMMANDS = ("run", "once", "exec", "check", "doctor", "nic", "replay", "restore")
 
 
 def nodeagent(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
