@@ -19,7 +19,7 @@ from shutil import which
 
 import pytest
 
-from tests.live.running import TIMEOUT_S
+from tests.live.running import TIMEOUT_S, until
 
 _CLONE_NEWNET = 0x40000000
 PORT = 5201
@@ -89,6 +89,7 @@ class Machine:
         self._join(self.client, "nic0", "10.9.0", "fd09::", 2, gateway=1)
         for number, pod in enumerate(self.pods):
             self._join(pod, f"pod{number}", "10.8.0", "fd08::", number + 10, gateway=1)
+        until(lambda: "NO-CARRIER" not in run("ip", "link", "show"), "the links' carriers")
 
     def _join(self, space: Space, name: str, v4: str, v6: str, host: int, gateway: int) -> None:
         ip(f"link add {name} type veth peer name eth0 netns {space.pid}", f"link set {name} up")
