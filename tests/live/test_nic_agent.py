@@ -11,7 +11,7 @@ import pytest
 
 from nodeagent.model.pod import Qos
 from tests.live.nic_agent import BATCH, LS, MID, lost, shaping, until_classified, until_open
-from tests.live.nic_crowd import crowd
+from tests.live.nic_crowd import Crowd, crowd
 from tests.live.nic_lab import GIGABIT, Lab, Pod, Way, classes, lab
 from tests.live.nic_loads import Load, Place, load, mbit_per_s
 from tests.live.running import SLOWNESS, RunningAgent, until
@@ -97,6 +97,12 @@ def _asked(asking: Load, requests: int = 600) -> dict[str, float]:
     return asking.tell()
 
 
+def _present(agent: RunningAgent) -> set[str]:
+    """The pods that the agent has seen come, and not go."""
+    seen, gone = ({event["pod"] for event in agent.named(name)} for name in ("pod.appeared", "pod.vanished"))
+    return seen - gone
+
+
 def _fds(agent: RunningAgent) -> int:
     return len(list(Path(f"/proc/{agent.process.pid}/fd").iterdir()))
 
@@ -113,6 +119,17 @@ def _ls_packets(made: Lab, home: Path) -> Iterator[Load]:
         yield collecting
 
 
+def _come_and_go(there: Crowd, count: int) -> None:
+    """So many pods, of which the oldest leaves while the newest arrives; those who were there before stay."""
+    before = len(there.here)
+    for number in range(count):
+        there.arrive(QOS[number % 3])
+        if number >= count // 5:
+            there.leave(there.here[before])
+    while len(there.here) > before:
+        there.leave(there.here[-1])
+
+
 def test_pods_arrive_and_leave_and_no_packet_of_ls_is_lost(tmp_path: Path) -> None:
     with (
         lab() as made,
@@ -122,15 +139,11 @@ def test_pods_arrive_and_leave_and_no_packet_of_ls_is_lost(tmp_path: Path) -> No
     ):
         for qos in QOS:
             there.arrive(qos)
-        until(lambda: len(agent.named("pod.appeared")) >= 4, "the first pods")
+        _come_and_go(there, 10)
+        until(lambda: len(_present(agent)) == 4, "all have left but three and the one that sends")
         names, descriptors = sorted(classes(made)), _fds(agent)
-        for number in range(PODS):
-            there.arrive(QOS[number % 3])
-            if number >= PODS // 5:
-                there.leave(there.here[3])
-        while len(there.here) > 3:
-            there.leave(there.here[-1])
-        until(lambda: len(agent.named("pod.vanished")) >= PODS, "all have left", 60.0)
+        _come_and_go(there, PODS)
+        until(lambda: len(_present(agent)) == 4, "all of many have left, too")
         assert numbers.tell()["received"] > 1000
         assert lost(numbers) == 0
         assert sorted(classes(made)) == names

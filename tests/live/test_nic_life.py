@@ -98,7 +98,7 @@ def _foreign(made: Lab) -> None:
     for where in ("ingress", "egress"):
         made.tc(
             made.host,
-            f"filter add dev nic0 {where} protocol ip prio 77 u32 match ip dport 9 0xffff action pass",
+            f"filter add dev nic0 {where} protocol ip prio 77 u32 match ip dport 9 0xffff flowid 77:1",
         )
     made.tc(made.host, "qdisc add dev nic1 root handle 77: tbf rate 900mbit burst 128kb limit 1mb")
     _nft(made, "make")
