@@ -298,5 +298,6 @@ def classes(made: Lab, nic: str = "nic0") -> dict[str, Counts]:
     """Counters of the HTB classes of a NIC of the host by class id in hexadecimal ("4e51:30")."""
     found = _CLASS.findall(made.tc(made.host, f"-s class show dev {nic}"))
     return {
-        name: Counts(*map(int, numbers), int(ceil) * _UNITS[unit]) for name, ceil, unit, *numbers in found
+        name: Counts(int(sent), int(packets), int(drops), int(ceil) * _UNITS[unit])
+        for name, ceil, unit, sent, packets, drops in found
     }

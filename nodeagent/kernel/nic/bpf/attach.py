@@ -140,7 +140,7 @@ def prio_for(step: str, present: Collection[Filter]) -> int:
 
 def _expect_egress(link: Rtnetlink, index: int) -> None:
     """An `ingress` qdisc would take our filter as its own (net/sched/sch_ingress.c: ingress_tcf_block)."""
-    kinds = [each.kind for each in qdiscs(link) if (each.index, each.handle) == (index, _INGRESS_HANDLE)]
+    kinds = [each.kind for each in qdiscs(link) if (each.device, each.handle) == (index, _INGRESS_HANDLE)]
     if kinds != ["clsact"]:
         raise Refused(
             f"interface {index}: there is no clsact but somebody's {' '.join(kinds) or 'hands are quick'}",
