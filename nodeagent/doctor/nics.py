@@ -19,27 +19,30 @@ from nodeagent.model.units import format_bps
 
 PODS_OWN = frozenset({"veth", "ifb", "macvlan", "ipvlan", "netkit"})
 SCHEDULERS = {
-    Scheduler.HTB: ("classes at a NIC's root", "kernel with CONFIG_NET_SCH_HTB"),
+    Scheduler.HTB: ("classes at a NIC's root", "needs a kernel with CONFIG_NET_SCH_HTB"),
     Scheduler.EDT: (
         "departure times above somebody's fq",
-        "kernel with CONFIG_NET_SCH_FQ, CONFIG_NET_CLS_BPF and CONFIG_BPF_SYSCALL",
+        "needs a kernel with CONFIG_NET_SCH_FQ, CONFIG_NET_CLS_BPF and CONFIG_BPF_SYSCALL",
     ),
-    Scheduler.VETH: ("classes at the pods' own interfaces", "kernel with CONFIG_NET_SCH_HTB and CONFIG_VETH"),
+    Scheduler.VETH: (
+        "classes at the pods' own interfaces",
+        "needs a kernel with CONFIG_NET_SCH_HTB and CONFIG_VETH",
+    ),
 }
 CLASSIFIERS = {
     Classifier.NFT: (
         "pods by address, processes of the host by cgroup v2",
-        "kernel with CONFIG_NF_TABLES_INET and CONFIG_NFT_SOCKET",
+        "needs a kernel with CONFIG_NF_TABLES_INET and CONFIG_NFT_SOCKET",
     ),
     Classifier.BPF: (
         "the same, without nftables",
-        "kernel with CONFIG_CGROUP_BPF, CONFIG_NET_CLS_BPF and CONFIG_NET_CLS_ACT",
+        "needs a kernel with CONFIG_CGROUP_BPF, CONFIG_NET_CLS_BPF and CONFIG_NET_CLS_ACT",
     ),
     Classifier.NET_CLS: (
         "processes of the host by cgroup v1",
         "mount the v1 controller net_cls (CONFIG_CGROUP_NET_CLASSID)",
     ),
-    Classifier.U32: ("pods by address alone", "kernel with CONFIG_NET_CLS_U32"),
+    Classifier.U32: ("pods by address alone", "needs a kernel with CONFIG_NET_CLS_U32"),
 }
 ROOTLESS = "run as root: it takes CAP_SYS_ADMIN to try it in a network namespace, CAP_NET_ADMIN to do it"
 
@@ -103,7 +106,7 @@ def _steps(support: NicSupport) -> Iterator[Finding]:
         yield _able(f"shaping {step}", use, support.schedulers.get(step, "not tried"), fix)
     for teller, (use, fix) in CLASSIFIERS.items():
         yield _able(f"telling {teller}", use, support.classifiers.get(teller, "not tried"), fix)
-    yield _able("shaping ingress", "incoming traffic", support.ingress, "kernel with CONFIG_IFB")
+    yield _able("shaping ingress", "incoming traffic", support.ingress, "needs a kernel with CONFIG_IFB")
     yield _able(
         "telling bridged", "pods on a bridge", support.bridge, "sysctl net.bridge.bridge-nf-call-iptables=1"
     )

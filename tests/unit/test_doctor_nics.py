@@ -153,7 +153,7 @@ def test_what_this_kernel_does_is_told_step_by_step_with_the_reason_and_what_it_
     edt = found["shaping edt"]
     assert edt.status is Status.INFO and edt.found.startswith("no fq: Operation not supported (")
     assert "CONFIG_NET_SCH_FQ" in edt.fix
-    assert found["shaping ingress"].fix == "kernel with CONFIG_IFB"
+    assert found["shaping ingress"].fix == "needs a kernel with CONFIG_IFB"
     assert found["telling nft"].status is found["telling bridged"].status is Status.OK
     assert found["classifier"] == Finding("classifier", Status.OK, "nft")
 
