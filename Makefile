@@ -9,10 +9,10 @@ STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test vm vm-test bench lint lock proto clean
+.PHONY: help run test vm vm-test bench bench-nic lint lock proto clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' Makefile
 
 run: $(STAMP) ## start the agent on this node (root; nothing to configure)
 	@exec $(BIN)/nodeagent run $(ARGS)
@@ -28,6 +28,9 @@ vm: $(STAMP) ## one command in such a machine with nodeagent installed: make vm 
 
 bench: $(STAMP) ## the figures, as ratios measured in one run
 	@exec $(BIN)/python -m tests.bench $(ARGS)
+
+bench-nic: $(STAMP) ## those of traffic shaping, in network namespaces (ARGS=--quick; or names: two ceilings)
+	@exec $(BIN)/python -m tests.bench.nic $(ARGS)
 
 lint: $(STAMP) ## ruff, mypy, import contracts, protocol (also part of make test)
 	$(BIN)/ruff check .

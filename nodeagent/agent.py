@@ -19,13 +19,14 @@ from msgspec.structs import replace
 from nodeagent import __version__, checkpoint
 from nodeagent.config import Config
 from nodeagent.core.histogram import CPU, MEMORY
+from nodeagent.hands import Acting, Idle
 from nodeagent.host import Host
 from nodeagent.journal import Journal
 from nodeagent.keep import Keeper
 from nodeagent.kernel.node_lock import NodeLock
 from nodeagent.kernel.own import resident_bytes
 from nodeagent.lock import Lock
-from nodeagent.loop import IDLE, Hands, Loop, Wish, Writer
+from nodeagent.loop import Loop, Wish
 from nodeagent.model.decision import Checkpoint, Memory, Tick
 from nodeagent.model.errors import AgentError
 from nodeagent.model.policy import Policy
@@ -56,7 +57,7 @@ class Agent:
         self._skipped_why = ""
         self._wishes: Callable[[], Sequence[Wish]] = tuple
         agent = config.settings.agent
-        self._writes = agent.mode is Mode.ENFORCE and Actuator.CPU in agent.enforce
+        self._writes = agent.mode is Mode.ENFORCE and bool(agent.enforce)
 
     def run(self) -> None:
         """Run until SIGTERM or SIGINT. AgentError when it cannot start; a bug crashes it."""
@@ -92,12 +93,11 @@ class Agent:
         stack.callback(self._journal.close)
         self._keeper = Keeper(settings.agent.host_root, host.hierarchies.versions, originals)
         host.knobs.gives = self._keeper.gives
-        host.keeper = self._keeper if self._writes else None
         self._publish = self._serve(stack)
         self._loop = Loop(
             host,
             originals,
-            Hands(Writer(host, originals, self._keeper), host.move) if self._writes else IDLE,
+            Acting(host, originals, self._keeper, settings.agent.enforce) if self._writes else Idle(),
             policy=self._config.policy,
             memory=Memory(online=saved.online, lent=saved.lent),
             listener=self,
@@ -149,7 +149,8 @@ class Agent:
             state_dir=agent.state_dir,
             held_from_before=len(self._originals.held),
         )
-        if not self._writes and self._originals.held:
+        acts = self._writes and Actuator.CPU in agent.enforce
+        if not acts and self._originals.held:
             self._give_back(host)
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
@@ -168,13 +169,23 @@ class Agent:
             if now - saved_at >= self._config.settings.agent.checkpoint_s:
                 saved_at = now
                 self._save()
-            reason = self._loop.wait(due, signals.fileno())
+            reason = self._wait(due, signals)
             if reason == "signal":
                 signals.drain()
+
+    def _wait(self, due: float, signals: Signals) -> str:
+        """Until the next tick, with looks at the NICs in between."""
+        while True:
+            beat_s = self._loop.policy.nic.beat_s if self._loop.beats else LATEST_S
+            reason = self._loop.wait(min(due, time.monotonic() + beat_s), signals.fileno())
+            if reason != "timer" or time.monotonic() >= due:
+                return reason
+            self._loop.beat()
 
     def _stop(self, host: Host, originals: Originals) -> None:
         keep = self._config.settings.agent.on_exit is OnExit.KEEP
         if self._writes and not keep:
+            self._leave_nics(host)
             self._give_back(host)
         self._save()
         log.info("agent.stopped", kept=len(originals.held))
@@ -192,6 +203,13 @@ class Agent:
         for reading in done.left:
             log.warning("giveback.left", knob=str(reading.knob), found=reading.actual, ours=reading.written)
         log.info("giveback.done", restored=len(done.put_back), left=len(done.left), gone=len(done.gone))
+
+    def _leave_nics(self, host: Host) -> None:
+        left = None if host.network is None else host.network.leave()
+        for failure in () if left is None else left.failed:
+            log.warning("nic.left", why=failure, hint="nodeagent restore")
+        if left is not None:
+            log.info("nic.released", removed=list(left.removed))
 
     def ticked(self, tick: Tick, policy: Policy, memory_before: Memory, duration_s: float) -> None:
         """Record, count, tell: the journal first, so that what clients see can be replayed."""

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from nodeagent.config import Config
-from nodeagent.config.schema import POD, leaves
+from nodeagent.config.schema import NIC, POD, leaves, list_of
 from nodeagent.model.units import format_bytes
 
 
@@ -27,14 +27,16 @@ class Row(Struct, frozen=True):
 
 
 def effective(config: Config) -> tuple[Row, ...]:
-    """All keys, those outside a section first (as TOML wants it) and the pod rules last."""
+    """All keys, those outside a section first (as TOML wants it) and the rules last."""
     owners = (config.settings, config.policy)
-    keys = [key for key in leaves() if not key.startswith(f"{POD}.")]
+    keys = [key for key in leaves() if not list_of(key)]
     keys.sort(key=lambda key: "." in key)  # stable: else in the order of the schema
     rows = [_row(key, _at(owners, key), config) for key in keys]
-    for number, rule in enumerate(config.rules):
-        given = ((f"{POD}[{number}].{name}", name) for name in rule.__struct_fields__)
-        rows.extend(_row(key, getattr(rule, name), config) for key, name in given if key in config.origins)
+    rules: dict[str, tuple[Struct, ...]] = {POD: config.rules, NIC: config.policy.nics}
+    for kind, each in rules.items():
+        for number, rule in enumerate(each):
+            given = ((f"{kind}[{number}].{name}", name) for name in rule.__struct_fields__)
+            rows += [_row(key, getattr(rule, name), config) for key, name in given if key in config.origins]
     return tuple(rows)
 
 
@@ -50,7 +52,7 @@ def as_text(rows: tuple[Row, ...]) -> str:
         before, dot, name = row.key.rpartition(".")
         if dot and before != section:
             section = before
-            header = f"[[{POD}]]" if section.startswith(f"{POD}[") else f"[{section}]"
+            header = f"[[{list_of(section)}]]" if list_of(section) else f"[{section}]"
             lines.append(f"\n{header}")
         lines.append(f"{f'{name} = {msgspec.json.encode(row.value).decode()}':32}  # {_comment(row)}")
     return "\n".join(lines) + "\n"
@@ -65,7 +67,7 @@ def _comment(row: Row) -> str:
 
 
 def _row(key: str, value: object, config: Config) -> Row:
-    leaf = leaves()[f"{POD}.{key.partition('.')[2]}" if key.startswith(f"{POD}[") else key]
+    leaf = leaves()[f"{list_of(key)}.{key.partition('.')[2]}" if list_of(key) else key]
     return Row(key, _plain(value), leaf.unit, leaf.allowed, config.origins[key], leaf.about)
 
 

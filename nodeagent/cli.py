@@ -8,15 +8,26 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NoReturn
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
 
 from nodeagent import __version__
 from nodeagent.model.errors import AgentError
 from nodeagent.model.units import parse_bytes
-from nodeagent.words import HOST_ROOT, Group, config_options, cores_in, output_option, parsed
+from nodeagent.words import (
+    HOST_ROOT,
+    Group,
+    config_options,
+    cores_in,
+    fail,
+    leave,
+    output_option,
+    parsed,
+    progress,
+    say_no_more,
+)
 
 if TYPE_CHECKING:
     from nodeagent.config import Config
@@ -150,7 +161,7 @@ def exec_(  # noqa: PLR0913, PLR0917  one argument per option
         name=name,
         run_dir=run_dir or os.environ.get("RUNTIME_DIRECTORY") or "/run/nodeagent",
     )
-    _leave(status, output)
+    leave(status, output)
 
 
 @cli.command()
@@ -192,7 +203,7 @@ def replay(directory: str, policy_file: str | None, output: str) -> None:
     from nodeagent import replay as journal
 
     policy = _config(policy_file, ()).policy if policy_file else None
-    done = journal.replay(directory, policy, _progress())
+    done = journal.replay(directory, policy, progress())
     click.echo(journal.as_json(done) if output == "json" else journal.as_text(done))
     sys.exit(1 if done.differing_count else 0)
 
@@ -214,6 +225,20 @@ def defragment(path: str | None, overrides: Sequence[str], dry_run: bool, output
 
 
 @cli.command()
+@click.option("--watch", is_flag=True, help="Again each second, until Ctrl-C.")
+@config_options
+@output_option
+def nic(path: str | None, overrides: Sequence[str], watch: bool, output: str) -> None:
+    """How the running agent shapes each NIC: a bar for each class, with its limits, queue and drops.
+
+    Asks the agent, so it needs one that runs with "nic" in agent.enforce; rates are those of its last tick.
+    """
+    from nodeagent.nic import show
+
+    show(_config(path, overrides), as_json=output == "json", watch=watch)
+
+
+@cli.command()
 @config_options
 @output_option
 def restore(path: str | None, overrides: Sequence[str], output: str) -> None:
@@ -226,7 +251,7 @@ def restore(path: str | None, overrides: Sequence[str], output: str) -> None:
     agent = _config(path, overrides).settings.agent
     done = undo.restore(agent.state_dir, agent.host_root)
     click.echo(undo.as_json(done) if output == "json" else undo.as_text(done))
-    sys.exit(1 if done.failed else 0)
+    sys.exit(1 if done.failed or done.nics_failed else 0)
 
 
 def main() -> None:
@@ -239,38 +264,19 @@ def main() -> None:
         sys.exit(error.exit_code)
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else "nodeagent"
-        _fail(error.format_message(), f"{command} --help", error.exit_code)
+        fail(error.format_message(), f"{command} --help", error.exit_code)
     except click.exceptions.Abort:
-        _fail("interrupted", "", 130)
+        fail("interrupted", "", 130)
     except AgentError as error:
-        _fail(str(error), error.hint, error.exit_code)
+        fail(str(error), error.hint, error.exit_code)
     except BrokenPipeError:
-        _say_no_more()
+        say_no_more()
         sys.exit(1)
     except OSError as error:  # a full disk behind stdout, a directory that cannot be made
-        _say_no_more()
+        say_no_more()
         where = f"{error.filename}: " if error.filename else ""
-        _fail(f"{where}{error.strerror or error}", "", 1)
+        fail(f"{where}{error.strerror or error}", "", 1)
     sys.exit(status if isinstance(status, int) else 0)
-
-
-def _leave(status: int, output: str) -> NoReturn:
-    """Exit as a command did; as JSON it is said too, where its own output is not."""
-    if output == "json":
-        click.echo(f'{{"exit_status": {status}}}', err=True)
-    sys.exit(status)
-
-
-def _say_no_more() -> None:
-    """What is still in stdout's buffer goes nowhere, or Python would complain of it when it exits."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _fail(message: str, hint: str, code: int) -> None:
-    line = " ".join(message.split())
-    line = line[:1].lower() + line[1:]
-    click.echo(f"nodeagent: {line.rstrip('.')}" + (f" ({hint})" if hint else ""), err=True)
-    sys.exit(code)
 
 
 def _config(path: str | None, overrides: Sequence[str]) -> Config:
@@ -281,9 +287,3 @@ def _config(path: str | None, overrides: Sequence[str]) -> Config:
     given = click.get_current_context().meta
     named = {HOST_ROOT: given[HOST_ROOT]} if HOST_ROOT in given else {}
     return load(path, env=os.environ, overrides={**dict(map(parse_override, overrides)), **named})
-
-
-def _progress() -> Callable[[int], None] | None:
-    if not sys.stderr.isatty():
-        return None
-    return lambda ticks: click.echo(f"\r{ticks} ticks", nl=False, err=True)

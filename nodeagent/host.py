@@ -8,11 +8,12 @@ from __future__ import annotations
 import select
 import time
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
-from nodeagent.keep import Keeper
+from nodeagent.core.nic import readings, rule_of
 from nodeagent.kernel.foreign import ForeignFiles
 from nodeagent.kernel.knobs import Knobs
-from nodeagent.kernel.mounts import find_hierarchies, under
+from nodeagent.kernel.mounts import Hierarchies, find_hierarchies, under
 from nodeagent.kernel.page_mover import PageMover
 from nodeagent.kernel.reader import NodeReader, boot_id
 from nodeagent.kernel.targets import CLASS_DIRECTORIES, limited
@@ -21,16 +22,20 @@ from nodeagent.kernel.triggers import Triggers
 from nodeagent.kernel.watch import CgroupWatch
 from nodeagent.model.foreign import Foreign
 from nodeagent.model.glob import glob_regex
+from nodeagent.model.nic import NicsSeen
 from nodeagent.model.pages import PageMove
 from nodeagent.model.plan import Change, Held, Kind, Knob, KnobReading, Outcome
 from nodeagent.model.pod import CgroupDir, Member, PodRule, Qos
 from nodeagent.model.policy import Policy
-from nodeagent.model.settings import AgentSettings
+from nodeagent.model.settings import Actuator, AgentSettings
 from nodeagent.model.snapshot import Pod, Snapshot
 from nodeagent.pods.claims import read_claims
 from nodeagent.pods.recognise import recognise, tiers
 from nodeagent.units.bus import reachable
 from nodeagent.units.names import is_unit
+
+if TYPE_CHECKING:
+    from nodeagent.kernel.nic.network import Network
 
 WALKS_PER_TICK = 4  # where cgroups come without end, the next tick goes on
 
@@ -50,8 +55,8 @@ class Host:
         self.knobs = Knobs(self.hierarchies)
         if reachable(settings.host_root):
             self.knobs.gives = is_unit
-        self.keeper: Keeper | None = None  # where the agent writes: has systemd keep what it wrote
         cpuset = self.hierarchies.roots.get("cpuset", self.hierarchies.walk)
+        self.network = _network(settings, self.hierarchies)
         self._mover = PageMover(under(settings.host_root, "/proc"), cpuset.root)
         self._foreign = ForeignFiles(self.hierarchies, settings.host_root, settings.kubelet_dir)
         self._watch = CgroupWatch()
@@ -77,6 +82,7 @@ class Host:
             self._scanned_at = None
         knobs = self.knobs.read((*self._targets, *self._bursts(seen.pods), *self._holding_up), held)
         self._holding_up = self._bursts_of_batch(knobs)
+        nics = None if self.network is None else self.network.read(self._members, self._tiers, at)
         return Snapshot(
             seq=seq,
             at=at,
@@ -86,7 +92,8 @@ class Host:
             node=seen.node,
             pods=seen.pods,
             tiers=self._tiers,
-            knobs=knobs,
+            knobs=(*knobs, *self._nic_knobs(nics)),
+            nics=nics,
             moving=self._mover.progress(),
             misses=_added(seen.misses, self.knobs.misses),
             woken_by=woken_by,
@@ -142,8 +149,9 @@ class Host:
 
     def close(self) -> None:
         """Close every descriptor."""
-        for part in (self._mover, self._reader, self.knobs, self._watch, self._triggers):
-            part.close()
+        for part in (self._mover, self._reader, self.knobs, self._watch, self._triggers, self.network):
+            if part is not None:
+                part.close()
 
     def _scan(self, at: float) -> None:
         """Walk until what was seen is what is watched: a cgroup that came in between would wake nobody."""
@@ -202,9 +210,24 @@ class Host:
         )
         return tuple(Knob(Kind.CPU_BURST, target) for target in found if target in batch)
 
+    def _nic_knobs(self, seen: NicsSeen | None) -> tuple[KnobReading, ...]:
+        if seen is None or self.network is None:
+            return ()
+        rules = self.policy.nics
+        names = {n.name for n in seen.links if rule_of(n.name, rules, default_route=n.default_route)}
+        return tuple(readings(seen, names, self.network.written))
+
     def _pressed(self, members: tuple[Member, ...]) -> tuple[str, ...]:
         """The cgroups whose CPU pressure shall wake us: the LS pods."""
         return tuple(m.spec.cgroup for m in members if m.spec.qos is Qos.LS)
+
+
+def _network(settings: AgentSettings, places: Hierarchies) -> Network | None:
+    if Actuator.NIC not in settings.enforce:
+        return None
+    from nodeagent.kernel.nic.network import Network  # here: few nodes need it
+
+    return Network(places, settings.host_root)
 
 
 def _watched(dirs: tuple[CgroupDir, ...], members: tuple[Member, ...]) -> tuple[CgroupDir, ...]:

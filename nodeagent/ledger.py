@@ -9,7 +9,7 @@ from typing import TypeGuard
 
 from nodeagent.model.plan import Held, Kept, Kind, Knob, Value, sound
 
-_KINDS = frozenset(kind.value for kind in Kind)
+_KINDS = frozenset(kind.value for kind in Kind if not kind.of_nic)
 
 
 def fields(knob: Knob, held: Held | None) -> list[object]:

@@ -9,28 +9,25 @@ from __future__ import annotations
 import select
 import time
 from collections.abc import Callable, Collection, Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from msgspec.structs import replace
 
-from nodeagent.core import tidied
+from nodeagent.core import nic, tidied
 from nodeagent.core.decide import decide
 from nodeagent.core.diff import diff, left_alone
+from nodeagent.hands import Hands
 from nodeagent.host import Host
-from nodeagent.keep import Keeper
 from nodeagent.model.decision import Memory, Tick
 from nodeagent.model.errors import AgentError, Failed
-from nodeagent.model.pages import PageMove
+from nodeagent.model.nic import KnownNic, Shaping
 from nodeagent.model.placement import Tidied
-from nodeagent.model.plan import Change, Knob, KnobReading, Outcome, Plan
+from nodeagent.model.plan import Knob, KnobReading, Plan
 from nodeagent.model.pod import PodRule
 from nodeagent.model.policy import Policy
 from nodeagent.originals import Originals
 
 EARLY_GAP_S = 0.1  # early ticks come at most this often
-
-Write = Callable[[Sequence[Change]], tuple[Outcome, ...]]
-Move = Callable[[Sequence[PageMove], int], None]  # pages, and at most so many bytes per second
 
 
 class Wish(Protocol):
@@ -50,40 +47,6 @@ class Listener(Protocol):
 
     def skipped(self, error: AgentError) -> None:
         """The node could not be read; nothing was decided."""
-
-
-class Writer:
-    """Writes changes so that a crash at any instant can be undone: remember, write, confirm."""
-
-    def __init__(self, host: Host, originals: Originals, keeper: Keeper) -> None:
-        self._host = host
-        self._originals = originals
-        self._keeper = keeper
-
-    def __call__(self, changes: Sequence[Change]) -> tuple[Outcome, ...]:
-        """An original that cannot be made durable keeps its knob from being written; the others go on."""
-        refused: tuple[Outcome, ...] = ()
-        try:
-            noted = self._originals.intend(changes, self._host.inode)
-        except Failed as failed:
-            held = self._originals.held
-            refused = tuple(Outcome(c, None, str(failed)) for c in changes if c.knob not in held)
-            noted = self._originals.intend([c for c in changes if c.knob in held], self._host.inode)
-        self._keeper.begin(noted)
-        self._keeper.release(dict.fromkeys(change.knob for change in noted if change.gives_back))
-        outcomes = self._host.apply(noted)
-        self._originals.confirm(outcomes)
-        return outcomes + refused
-
-
-class Hands(NamedTuple):
-    """What acts on a decision: the writer of knobs, and the mover of pages."""
-
-    write: Write
-    move: Move
-
-
-IDLE = Hands(lambda _changes: (), lambda _moves, _bytes_per_s: None)  # mode observe: the same loop
 
 
 class Loop:
@@ -108,6 +71,8 @@ class Loop:
         self._listener = listener
         self._wishes = wishes
         self._seq = 0
+        self._shaping: Shaping | None = None  # as of the last tick or beat
+        self._nics: dict[str, KnownNic] = {}
 
     def tick(self, woken_by: str) -> Tick | None:
         """One turn. None when the node could not be read: then nothing was decided and nothing written."""
@@ -119,9 +84,11 @@ class Loop:
             told = error if isinstance(error, AgentError) else Failed(f"cannot read the node: {error}")
             self._listener.skipped(told)
             return None
-        self._originals.recognise(snapshot.knobs, self._host.inode)
-        if self._host.keeper is not None:
-            self._host.keeper.look(snapshot.knobs)
+        of_cgroups = snapshot.knobs
+        if snapshot.nics is not None:  # of theirs nothing is remembered
+            of_cgroups = tuple(r for r in of_cgroups if not r.knob.kind.of_nic)
+        self._originals.recognise(of_cgroups, self._host.inode)
+        self._hands.look(of_cgroups)
         self._seq += 1
         before = self.memory
         wishes = self._wishes()
@@ -130,16 +97,31 @@ class Loop:
         decision, self.memory = decide(snapshot, self.policy, before)
         plan = {s.knob: s for s in decision.plan}
         changes = diff(plan, snapshot.knobs, decision.yielded)
-        tick = Tick(snapshot, decision, changes, self._hands.write(changes) if changes else ())
+        tick = Tick(snapshot, decision, changes, self._hands.write(changes, decision))
+        self._shaping, self._nics = decision.shaping, self.memory.nics
         self._hands.move(decision.moves, self.policy.numa.migrate_bytes_per_s)
-        self._forget_others(snapshot.knobs, plan, decision.yielded)
-        if self._host.keeper is not None:
-            self._host.keeper.follow(tick.outcomes)
+        self._forget_others(of_cgroups, plan, decision.yielded)
+        self._hands.follow(tick.outcomes)
         self._listener.ticked(tick, self.policy, before, time.monotonic() - began)
         came = {dry_run: self._came_of(dry_run, tick, before) for dry_run in {w.dry_run for w in wishes}}
         for wish in wishes:
             wish.answer(came[wish.dry_run])
         return tick
+
+    @property
+    def beats(self) -> bool:
+        """True where NICs are shaped, which asks for looks at them between the ticks."""
+        return self._shaping is not None and any(plan.tree is not None for plan in self._shaping.nics)
+
+    def beat(self) -> None:
+        """Between ticks: Batch's ceilings after one more look at the NICs."""
+        network, shaping = self._host.network, self._shaping
+        if network is None or shaping is None:
+            return
+        sample = network.sample(time.monotonic())
+        shaping, self._nics = nic.beaten(sample, shaping, self.policy, self._nics, network.support)
+        self._hands.shape(shaping)
+        self._shaping = shaping
 
     def wait(self, until: float, signals: int) -> str:
         """Sleep until the monotonic time `until`, or until something calls for an early tick; says what.
@@ -170,7 +152,7 @@ class Loop:
         if dry_run:
             return done
         errors = tuple(outcome.error for outcome in tick.outcomes if outcome.error)
-        return replace(done, errors=errors, written=self._hands is not IDLE)
+        return replace(done, errors=errors, written=self._hands.writes)
 
     def _forget_others(
         self, readings: tuple[KnobReading, ...], plan: Plan, yielded: Collection[Knob]
@@ -181,6 +163,5 @@ class Loop:
         missing = {knob: held for knob, held in self._originals.held.items() if knob not in read}
         ends = {**dict.fromkeys(self._host.vanished(missing) if missing else ()), **theirs}
         if ends:
-            keeper = self._host.keeper
-            kept = keeper.release(ends) if keeper is not None else ()
+            kept = self._hands.release(ends)
             self._originals.forget(knob for knob in ends if knob not in kept)

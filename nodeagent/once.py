@@ -17,6 +17,7 @@ from nodeagent.model.capacity import Amount, Term
 from nodeagent.model.decision import Memory, Tick
 from nodeagent.model.plan import Change, Kind, shown
 from nodeagent.model.units import format_bytes
+from nodeagent.report.nic_lines import nic_lines
 
 
 class Look(msgspec.Struct, frozen=True):
@@ -52,7 +53,17 @@ def as_json(seen: Look) -> str:
 def as_text(seen: Look) -> str:
     """Node, pods, offer with its terms, and the writes with their reasons."""
     tick = seen.tick
-    lines = [*_node(tick), "", *_pods(seen.rates), "", *_offer(tick), "", *_places(tick), *_writes(tick)]
+    lines = [
+        *_node(tick),
+        "",
+        *_pods(seen.rates),
+        "",
+        *_offer(tick),
+        "",
+        *_places(tick),
+        *_nics(tick),
+        *_writes(tick),
+    ]
     return "\n".join(lines)
 
 
@@ -124,6 +135,11 @@ def _places(tick: Tick) -> list[str]:
     return [*unknown, *lines, ""]
 
 
+def _nics(tick: Tick) -> list[str]:
+    told = nic_lines(tick)
+    return [*(f"nic      {line}" for line in told), ""] if told else []
+
+
 def _writes(tick: Tick) -> list[str]:
     decision = tick.decision
     if decision.batch_limit_cores is None:
@@ -137,8 +153,10 @@ def _writes(tick: Tick) -> list[str]:
 
 
 def _change(change: Change) -> str:
-    unit = " cores" if change.knob.kind in {Kind.CPU_QUOTA, Kind.CPU_BURST} else ""
-    return f"  {change.knob}: {shown(change.old)} -> {shown(change.new)}{unit}  [{change.by}: {change.why}]"
+    kind = change.knob.kind
+    unit = " cores" if kind in {Kind.CPU_QUOTA, Kind.CPU_BURST} else ""
+    step = f"{shown(change.old, kind)} -> {shown(change.new, kind)}{unit}"
+    return f"  {change.knob}: {step}  [{change.by}: {change.why}]"
 
 
 def _number(value: float | None, form: str) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from nodeagent.core.diff import diff, left_alone
 from nodeagent.keep import Keeper
@@ -19,7 +20,7 @@ from nodeagent.kernel.mounts import find_hierarchies
 from nodeagent.kernel.reader import boot_id
 from nodeagent.kernel.targets import around
 from nodeagent.lock import Lock
-from nodeagent.model.errors import Failed
+from nodeagent.model.errors import AgentError, Failed
 from nodeagent.model.plan import Held, Knob, KnobReading, Outcome, shown
 from nodeagent.originals import Originals
 
@@ -30,7 +31,7 @@ class Restored(Struct, frozen=True):
     """What became of every knob in the ledger, and the ledger's own warnings.
 
     `left` holds a value of another writer; `gone` went with its cgroup; `failed` are still in the ledger,
-    with the reason.
+    with the reason. `nics` tells what was removed of what shaped traffic, one line each.
     """
 
     put_back: tuple[Outcome, ...]
@@ -38,6 +39,8 @@ class Restored(Struct, frozen=True):
     gone: tuple[Knob, ...]
     failed: tuple[tuple[Knob, str], ...]
     warnings: tuple[str, ...]
+    nics: tuple[str, ...] = ()
+    nics_failed: tuple[str, ...] = ()
 
 
 def restore(state_dir: str, host_root: str = "/") -> Restored:
@@ -51,10 +54,21 @@ def restore(state_dir: str, host_root: str = "/") -> Restored:
         keeper = Keeper(host_root, hierarchies.versions, originals)
         knobs.gives = keeper.gives
         try:
-            return give_back(originals, knobs, keeper)
+            return _with_nics(give_back(originals, knobs, keeper))
         finally:
             knobs.close()
             originals.close()
+
+
+def _with_nics(done: Restored) -> Restored:
+    """What shapes traffic is in no ledger: the kernel tells what is ours."""
+    from nodeagent.kernel.nic.network import remove_all  # here: the agent itself does without
+
+    try:
+        left = remove_all()
+    except AgentError as error:
+        return replace(done, nics_failed=(f"NICs: {error}",))
+    return replace(done, nics=left.removed, nics_failed=left.failed)
 
 
 def give_back(originals: Originals, knobs: Knobs, keeper: Keeper | None = None) -> Restored:
@@ -116,6 +130,9 @@ def as_text(done: Restored) -> str:
     lines += [f"left      {r.knob}: somebody else wrote {shown(r.actual)} since" for r in done.left]
     lines += [f"gone      {knob}" for knob in done.gone]
     lines += [f"failed    {knob}: {why}" for knob, why in done.failed]
+    lines += [f"removed   {line}" for line in done.nics]
+    lines += [f"failed    {line}" for line in done.nics_failed]
     lines += [f"warning   {line}" for line in done.warnings]
-    counts = (len(done.put_back), len(done.left), len(done.gone), len(done.failed))
+    failed = len(done.failed) + len(done.nics_failed)
+    counts = (len(done.put_back), len(done.left), len(done.gone), failed)
     return "\n".join([*lines, "{} restored, {} left, {} gone, {} failed".format(*counts)])

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import os
+import sys
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import click
 
@@ -86,3 +88,30 @@ def cores_in(text: str) -> float:
         if 0.0 < (cores := float(text)) <= MAX_CORES:
             return cores
     raise ValueError(f"{text[:40]!r} is not a number of cores above 0, such as 0.5 or 4")
+
+
+def progress() -> Callable[[int], None] | None:
+    """Counts ticks on standard error, None where nobody sees it."""
+    if not sys.stderr.isatty():
+        return None
+    return lambda ticks: click.echo(f"\r{ticks} ticks", nl=False, err=True)
+
+
+def say_no_more() -> None:
+    """What is still in stdout's buffer goes nowhere, or Python would complain of it when it exits."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def leave(status: int, output: str) -> NoReturn:
+    """Exit as a command did; as JSON it is said too, where its own output is not."""
+    if output == "json":
+        click.echo(f'{{"exit_status": {status}}}', err=True)
+    sys.exit(status)
+
+
+def fail(message: str, hint: str, code: int) -> NoReturn:
+    """One line on standard error, and what to do about it."""
+    line = " ".join(message.split())
+    line = line[:1].lower() + line[1:]
+    click.echo(f"nodeagent: {line.rstrip('.')}" + (f" ({hint})" if hint else ""), err=True)
+    sys.exit(code)

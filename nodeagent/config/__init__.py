@@ -6,7 +6,6 @@ Later sources win: default < systemd's directories < file < NODEAGENT__SECTION__
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Iterable, Mapping
 
 import msgspec
@@ -14,7 +13,7 @@ from msgspec import Struct
 
 from nodeagent.config.fitted import fit_defaults
 from nodeagent.config.limits import check_together
-from nodeagent.config.schema import POD, leaves
+from nodeagent.config.schema import LISTS, NIC, POD, leaves, list_of
 from nodeagent.config.sources import Entry, from_env, from_file, from_overrides, from_systemd
 from nodeagent.model.errors import Misconfigured
 from nodeagent.model.pod import PodRule
@@ -39,14 +38,14 @@ class Config(Struct, frozen=True):
 def load(path: str | None, *, env: Mapping[str, str], overrides: Mapping[str, str] | None = None) -> Config:
     """The effective configuration; Misconfigured with one clear line for the first thing that is wrong."""
     values: dict[str, object] = {
-        leaf.key: leaf.default for leaf in leaves().values() if not _of_pod(leaf.key)
+        leaf.key: leaf.default for leaf in leaves().values() if not list_of(leaf.key)
     }
     origins = dict.fromkeys(values, DEFAULT)
     in_file = from_file(path) if path is not None else ()
     single = (from_env(env), from_overrides(overrides or {}))
     for entry in itertools.chain(from_systemd(env), in_file, *single):
-        if entry.is_text and _of_pod(entry.key):
-            raise Misconfigured(f"{entry.origin}: {POD} can only be set in the file")
+        if entry.is_text and list_of(entry.key):
+            raise Misconfigured(f"{entry.origin}: {list_of(entry.key)} can only be set in the file")
         values[entry.key] = entry.value
         origins[entry.key] = entry.origin
     if origins["grpc.address"] == DEFAULT:
@@ -66,12 +65,15 @@ def parse_override(text: str) -> tuple[str, str]:
 
 
 def _config(values: Mapping[str, object], origins: Mapping[str, str], path: str | None) -> Config:
-    tree = _tree((key, value) for key, value in values.items() if not _of_pod(key))
-    rules = _tree((key, value) for key, value in values.items() if _of_pod(key))
+    tree = _tree((key, value) for key, value in values.items() if not list_of(key))
+    lists = {
+        name: tuple(_tree((k, v) for k, v in values.items() if list_of(k) == name).values()) for name in LISTS
+    }
+    policy = {NIC: lists[NIC]} | {k: v for k, v in tree.items() if k not in _SETTINGS}
     return Config(
         settings=msgspec.convert({k: v for k, v in tree.items() if k in _SETTINGS}, Settings),
-        policy=msgspec.convert({k: v for k, v in tree.items() if k not in _SETTINGS}, Policy),
-        rules=msgspec.convert(tuple(rules.values()), tuple[PodRule, ...]),
+        policy=msgspec.convert(policy, Policy),
+        rules=msgspec.convert(lists[POD], tuple[PodRule, ...]),
         origins=origins,
         path=path,
     )
@@ -88,10 +90,6 @@ def _tree(values: Iterable[tuple[str, object]]) -> dict[str, object]:
         assert isinstance(branch, dict)
         branch[name] = value
     return tree
-
-
-def _of_pod(key: str) -> bool:
-    return re.match(rf"{POD}\b", key) is not None
 
 
 __all__ = ["DEFAULT", "DEFAULT_PATH", "Config", "Entry", "load", "parse_override"]

@@ -8,9 +8,10 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterator, Mapping
 
-from nodeagent.config.schema import POD
+from nodeagent.config.schema import NIC, POD
 from nodeagent.model.errors import Misconfigured
 from nodeagent.model.glob import glob_regex
+from nodeagent.model.nic_policy import NicRule
 from nodeagent.model.pod import NumaWish, PodRule, Qos, is_device_name
 from nodeagent.model.policy import Policy
 from nodeagent.model.settings import Settings
@@ -31,6 +32,7 @@ def check_together(
         *_addresses(settings),
         *_globs(policy, rules),
         *_bindings(rules),
+        *_shares(policy.nics),
     ):
         raise Misconfigured(f"{origins[key]}: {key} {wrong}")
 
@@ -133,6 +135,29 @@ def _bindings(rules: tuple[PodRule, ...]) -> Iterator[Complaint]:
             yield f"{key}.near", 'says where to bind, which numa = "bind" or "exclusive" asks for'
         elif rule.near and not is_device_name(rule.near):
             yield f"{key}.near", f'takes the name of a NIC or a PCI address, found "{rule.near}"'
+
+
+def _shares(rules: tuple[NicRule, ...]) -> Iterator[Complaint]:
+    for number, rule in enumerate(rules):
+        key = f"{NIC}[{number}]"
+        named = (
+            ("ls_ratio", rule.ls_ratio),
+            ("mid_ratio", rule.mid_ratio),
+            ("batch_ratio", rule.batch_ratio),
+        )
+        given = {name: share for name, share in named if share is not None}
+        if sum(given.values()) > 1.0 + 1e-9:
+            yield (
+                f"{key}.{next(iter(given))}",
+                f"and the other guarantees are {sum(given.values()):g}, above 1",
+            )
+        if rule.batch_pressed_ratio > rule.batch_ceiling_ratio:
+            pressed, idle = rule.batch_pressed_ratio, rule.batch_ceiling_ratio
+            # which of the two was given is not known here; `match` always is
+            yield (
+                f"{key}.match",
+                f"has batch_pressed_ratio = {pressed:g} above batch_ceiling_ratio = {idle:g}",
+            )
 
 
 def _globs(policy: Policy, rules: tuple[PodRule, ...]) -> Iterator[Complaint]:

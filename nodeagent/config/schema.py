@@ -1,4 +1,4 @@
-"""What may be set: one Leaf per key, read from the annotations of Settings, Policy and PodRule alone.
+"""What may be set: one Leaf per key, read from the annotations of Settings, Policy and the rules alone.
 
 Invariant: `Leaf.accept` gives a value that the Struct takes, or a ValueError whose text names the right ones.
 """
@@ -15,12 +15,17 @@ from typing import Any
 import msgspec.inspect as inspection
 from msgspec import NODEFAULT, Struct
 
+from nodeagent.model.nic_policy import NicRule
 from nodeagent.model.pod import PodRule
 from nodeagent.model.policy import Policy
 from nodeagent.model.settings import Settings
 from nodeagent.model.units import MAX_BYTES, format_bytes, parse_bytes
 
-POD = "pods"  # the keys of one [[pods]] entry are "pods.match", "pods.qos" ...
+POD, NIC = "pods", "nics"
+LISTS: dict[str, type[Struct]] = {
+    POD: PodRule,
+    NIC: NicRule,
+}  # the keys of one [[pods]] entry are "pods.match", "pods.qos" ...
 MAX_LIST = 256
 _UNITS = {  # by the end of the key's name; the first that fits
     "_per_s": "per second",
@@ -122,24 +127,30 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
 
 @functools.cache
 def leaves() -> Mapping[str, Leaf]:
-    """All keys in the order in which they are shown, those of [[pods]] as "pods.KEY" at the end."""
-    found = (*_leaves("", Settings), *_leaves("", Policy), *_leaves(f"{POD}.", PodRule))
+    """All keys in the order in which they are shown, those of [[pods]] as "pods.KEY" and such at the end."""
+    found = [*_leaves("", Settings), *_leaves("", Policy)]
+    for name, struct in LISTS.items():
+        found += _leaves(f"{name}.", struct)
     return {leaf.key: leaf for leaf in found}
 
 
+def list_of(key: str) -> str:
+    """The list of sections that a key is in ("pods" for "pods.match" and "pods[0].match"), or ""."""
+    name = key.partition(".")[0].partition("[")[0]
+    return name if name in LISTS else ""
+
+
 def sections() -> tuple[str, ...]:
-    """Names of the TOML sections, without [[pods]]."""
-    return tuple(dict.fromkeys(key.partition(".")[0] for key in leaves() if "." in key and not _of_pod(key)))
-
-
-def _of_pod(key: str) -> bool:
-    return key.startswith(f"{POD}.")
+    """Names of the TOML sections, without the lists."""
+    return tuple(dict.fromkeys(key.partition(".")[0] for key in leaves() if "." in key and not list_of(key)))
 
 
 def _leaves(prefix: str, struct: type[Struct]) -> Iterator[Leaf]:
     described = inspection.type_info(struct)
     assert isinstance(described, inspection.StructType)
     for field in described.fields:
+        if field.name in LISTS:
+            continue
         if isinstance(field.type, inspection.StructType):
             yield from _leaves(f"{prefix}{field.name}.", field.type.cls)
         else:

@@ -9,15 +9,17 @@ import os
 import re
 import stat
 import tomllib
+from collections import Counter
 from collections.abc import Iterator, Mapping
 
 from msgspec import Struct
+from msgspec.structs import fields
 
-from nodeagent.config.schema import POD, Leaf, leaves, nearest, sections, shown
+from nodeagent.config.schema import LISTS, Leaf, leaves, list_of, nearest, sections, shown
 from nodeagent.model.errors import Misconfigured
 
 MAX_FILE_BYTES = 1 << 20
-MAX_PODS = 1024
+MAX_RULES = 1024
 ENV_PREFIX = "NODEAGENT__"
 _HEADER = re.compile(r"\s*(\[\[?)\s*([\w.-]+)\s*\]")
 _KEY = re.compile(r"\s*([\w.-]+)\s*=")
@@ -35,7 +37,7 @@ class Entry(Struct, frozen=True):
     def leaf(self) -> Leaf:
         """What the schema says of the key; Misconfigured, naming the nearest one, when it knows none."""
         known = leaves()
-        plain = re.sub(rf"^{POD}\[\d+\]", POD, self.key)
+        plain = _plain(self.key)
         if plain not in known:
             raise unknown(self.origin, plain, self.key)
         return known[plain]
@@ -53,8 +55,8 @@ class Entry(Struct, frozen=True):
 def unknown(origin: str, plain: str, key: str) -> Misconfigured:
     """The error for a key that is not in the schema."""
     guess = nearest(plain, leaves())
-    if guess and key.startswith(f"{POD}["):
-        guess = key.partition(".")[0] + guess.removeprefix(POD)
+    if guess and list_of(guess) and list_of(guess) == list_of(key):
+        guess = key.partition(".")[0] + guess.removeprefix(list_of(key))
     meant = f"; did you mean {guess}?" if guess else ""
     return Misconfigured(
         f"{origin}: unknown key {_safe(key)}{meant}",
@@ -140,36 +142,34 @@ def _flat(
 ) -> Iterator[tuple[str, object]]:
     for name, value in document.items():
         origin = f"{path}:{lines[name]}" if name in lines else path
-        if name == POD:
-            yield from _pods(value, origin)
+        if name in LISTS:
+            yield from _rules(name, value, origin)
         elif name in sections():
             if not isinstance(value, Mapping):
                 raise Misconfigured(f"{origin}: {name} is a section ([{name}]), found {shown(value)}")
             yield from ((f"{name}.{_bare(key, name, origin)}", raw) for key, raw in value.items())
         elif isinstance(value, Mapping):
-            guess = nearest(name, (*sections(), POD))
-            meant = (
-                f"; did you mean [{guess}]?"
-                if guess
-                else f"; there are {', '.join(sections())} and [[{POD}]]"
-            )
+            guess = nearest(name, (*sections(), *LISTS))
+            lists = " and ".join(f"[[{each}]]" for each in LISTS)
+            meant = f"; did you mean [{guess}]?" if guess else f"; there are {', '.join(sections())}, {lists}"
             raise Misconfigured(f"{origin}: unknown section [{_safe(name)}]{meant}")
         else:
             yield _bare(name, "", origin), value
 
 
-def _pods(value: object, origin: str) -> Iterator[tuple[str, object]]:
+def _rules(kind: str, value: object, origin: str) -> Iterator[tuple[str, object]]:
     if not isinstance(value, list) or not all(isinstance(entry, Mapping) for entry in value):
-        raise Misconfigured(f"{origin}: {POD} is a list of sections: begin each one with [[{POD}]]")
-    if len(value) > MAX_PODS:
-        raise Misconfigured(f"{origin}: more than {MAX_PODS} [[{POD}]] rules")
+        raise Misconfigured(f"{origin}: {kind} is a list of sections: begin each one with [[{kind}]]")
+    if len(value) > MAX_RULES:
+        raise Misconfigured(f"{origin}: more than {MAX_RULES} [[{kind}]] rules")
     for number, rule in enumerate(value):
-        name = f"{POD}[{number}]"
+        name = f"{kind}[{number}]"
         for key, raw in rule.items():
             yield f"{name}.{_bare(key, name, origin)}", raw
-        for key in ("match", "qos"):
-            if key not in rule:
-                raise Misconfigured(f"{origin}: {name} has no {key}", hint=leaves()[f"{POD}.{key}"].about)
+        for field in fields(LISTS[kind]):
+            if field.required and field.name not in rule:
+                hint = leaves()[f"{kind}.{field.name}"].about
+                raise Misconfigured(f"{origin}: {name} has no {field.name}", hint=hint)
 
 
 def _bare(key: str, section: str, origin: str) -> str:
@@ -182,18 +182,25 @@ def _bare(key: str, section: str, origin: str) -> str:
 def _lines(text: str) -> dict[str, int]:
     """Line of each key and section, as far as a look at single lines can tell."""
     found: dict[str, int] = {}
-    prefix, rules = "", 0
+    prefix, rules = "", Counter[str]()
     for number, line in enumerate(text.split("\n"), 1):
         if header := _HEADER.match(line):
             name = header[2]
             found.setdefault(name, number)
             if header[1] == "[[":
-                name, rules = f"{name}[{rules}]", rules + 1
+                rules[name] += 1
+                name = f"{name}[{rules[name] - 1}]"
             prefix = f"{name}."
             found.setdefault(name, number)
         elif key := _KEY.match(line):
             found.setdefault(prefix + key[1], number)
     return found
+
+
+def _plain(key: str) -> str:
+    """The key without the number of its rule."""
+    kind = list_of(key)
+    return re.sub(r"^\w+\[\d+\]", kind, key) if kind else key
 
 
 def _safe(text: str) -> str:

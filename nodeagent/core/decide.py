@@ -11,6 +11,7 @@ from nodeagent.core import (
     dwell,
     foreign,
     limit,
+    nic,
     pages,
     rates,
     reach,
@@ -43,7 +44,7 @@ def decide(snapshot: Snapshot, policy: Policy, memory: Memory) -> tuple[Decision
     offered = capacity.assess(view, use, policy.capacity, memory, batch, within)
     scene = burst.bursting(_scene(view, signals, policy, batch, why), use, policy, memory.bursts)
     drifts, yielded = _drifting(snapshot, policy, memory)
-    scene, memory = _placed(scene, policy, memory, batch, yielded)
+    scene, memory = _arranged(scene, policy, memory, batch, yielded)
     decision = Decision(
         seq=snapshot.seq,
         signals=signals,
@@ -55,6 +56,7 @@ def decide(snapshot: Snapshot, policy: Policy, memory: Memory) -> tuple[Decision
         limit_why=why,
         placement=scene.placement,
         moves=scene.moves,
+        shaping=scene.shaping,
     )
     return decision, replace(
         memory,
@@ -134,12 +136,14 @@ def _drifting(
     return drifts, drift.yielded(snapshot.at, drifts, policy.drift)
 
 
-def _placed(
+def _arranged(
     scene: Scene, policy: Policy, memory: Memory, batch: BatchLimit, yielded: tuple[Knob, ...]
 ) -> tuple[Scene, Memory]:
-    """Where everything shall run, and which pages have to get there first."""
+    """Where everything shall run, which pages have to get there first, and how its traffic is shaped."""
     scene, memory = seats.seated(scene, policy.numa, memory, batch.cores)
-    return pages.settled(scene, yielded), memory
+    shaping, nics = nic.shaped(scene.view.snapshot, policy, memory.nics)
+    scene = replace(pages.settled(scene, yielded), shaping=shaping, nics=nics)
+    return scene, replace(memory, nics=nics)
 
 
 def _plan(scene: Scene, policy: Policy) -> tuple[Setting, ...]:

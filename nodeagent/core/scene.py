@@ -8,6 +8,7 @@ from nodeagent.core.homes import Home
 from nodeagent.core.rates import View
 from nodeagent.core.share import Shares
 from nodeagent.model.decision import Burst, Signal, Wait
+from nodeagent.model.nic import KnownNic, Shaping
 from nodeagent.model.pages import PageMove
 from nodeagent.model.placement import Placement
 from nodeagent.model.plan import Knob, KnobReading
@@ -26,6 +27,7 @@ class Scene(Struct, frozen=True, gc=False):
     `scope` holds the cgroups that may be written; `shares` is None while the limit is not known. The sets of
     the cgroups in `left_alone` are not ours to write, whatever the scope. `bursts` are by uid; `homes` are
     the sets of each pod and tier by the placement, `moves` the pods whose pages are not there yet.
+    `shaping` is None where no traffic is shaped, `nics` what is known of each NIC, by name.
     """
 
     view: View
@@ -39,3 +41,5 @@ class Scene(Struct, frozen=True, gc=False):
     left_alone: frozenset[str] = frozenset()
     homes: dict[str, Home] = {}
     moves: tuple[PageMove, ...] = ()
+    shaping: Shaping | None = None
+    nics: dict[str, KnownNic] = {}

@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from nodeagent.model.capacity import Capacity, Lent
 from nodeagent.model.foreign import Foreign
-from nodeagent.model.nic import NicLaw, Shaping
+from nodeagent.model.nic import KnownNic, Shaping
 from nodeagent.model.pages import PageMove
 from nodeagent.model.placement import Placement
 from nodeagent.model.plan import Change, Knob, Outcome, Setting, Value
@@ -157,7 +157,7 @@ class Memory(Struct, frozen=True, gc=False):
     placement: Placement | None = None
     foreign: Foreign = Foreign(None, None, None)  # as last known
     lent: Lent = Lent()
-    nics: dict[str, NicLaw] = {}  # by name
+    nics: dict[str, KnownNic] = {}  # by name
 
 
 class Checkpoint(Struct, frozen=True, gc=False):

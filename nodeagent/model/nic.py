@@ -206,16 +206,26 @@ class Shaping(Struct, frozen=True, gc=False):
 class NicLaw(Struct, frozen=True, array_like=True, gc=False):
     """What the law of Batch's ceiling remembers of one NIC, between two samples.
 
-    `ceiling_bps` is in force; `calm` counts the samples since online traffic last needed more room. `bytes`
-    are those of LS, MID and BATCH at the time `at` (monotonic seconds), `rates_bps` what they sent since the
-    one before. `peaks_bps` are LS's highest rates of the last seconds, newest last: its guarantee follows.
+    `ceiling_bps` is in force, `guarantee_bps` is LS's; `calm` counts the samples since online traffic last
+    needed more room, `queued` those in a row in which LS had to wait. `bytes` are those of LS, MID and BATCH
+    at the time `at` (monotonic seconds), `peaks_bps` what LS sent in the last samples, newest last.
     """
 
     ceiling_bps: float
     guarantee_bps: float
-    calm: int = 0
-    at: float | None = None
-    bytes: tuple[int, int, int] = (0, 0, 0)
-    rates_bps: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    peaks_bps: tuple[float, ...] = ()
     why: str = ""
+    calm: int = 0
+    queued: int = 0
+    at: float | None = None
+    bytes: tuple[int, ...] = ()
+    peaks_bps: tuple[float, ...] = ()
+
+
+class KnownNic(Struct, frozen=True, array_like=True, gc=False):
+    """What outlives a tick of one NIC: a name to find its rule by, its last known speed, and the two laws."""
+
+    index: int
+    rule_name: str
+    link_bps: float | None
+    egress: NicLaw | None = None
+    ingress: NicLaw | None = None

@@ -85,5 +85,5 @@ class NicRule(Struct, frozen=True, forbid_unknown_fields=True):
     ] = 0.05
     ingress_ratio: Annotated[
         float,
-        Meta(ge=0.0, le=1.0, description="most that pods may receive together; 0 = incoming is not shaped"),
+        Meta(ge=0.0, le=1.0, description="most that Batch may receive; 0 = incoming traffic is not shaped"),
     ] = 0.0

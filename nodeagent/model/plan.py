@@ -11,6 +11,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from nodeagent.model.cpuset import canonical, union
+from nodeagent.model.units import format_bps
 
 
 class Kind(enum.StrEnum):
@@ -19,18 +20,22 @@ class Kind(enum.StrEnum):
     CPU_WEIGHT = "cpu.weight"  # 1.0 = the kernel's default weight; 0.0 = idle (SCHED_IDLE, cpu.idle=1)
     CPUS = "cpuset.cpus"  # a set: CPUs that tasks may run on
     MEMS = "cpuset.mems"  # a set: NUMA nodes that memory may come from
-    NIC_RATE = (
-        "nic.rate"  # bits/s that a class of a NIC is guaranteed; 0 = nothing (not a cgroup: "eth0/batch")
-    )
-    NIC_CEIL = "nic.ceil"  # bits/s that it never exceeds; inf = no limit
     MIGRATE = "cpuset.memory_migrate"  # v1: 1.0 = a change of MEMS moves the pages too (v2 always does)
+    NIC_RATE = "nic.rate"  # bits/s that a class of a NIC ("eth0/batch") is guaranteed; 0 = nothing
+    NIC_CEIL = "nic.ceil"  # bits/s that it never exceeds; inf = no limit
 
     @property
     def is_set(self) -> bool:
         return self in _SETS
 
+    @property
+    def of_nic(self) -> bool:
+        """Of no cgroup, and nothing to remember: the kernel tells what is ours, and before there was none."""
+        return self in _NIC
+
 
 _SETS = frozenset({Kind.CPUS, Kind.MEMS})
+_NIC = frozenset({Kind.NIC_RATE, Kind.NIC_CEIL})
 DEFAULT_WEIGHT = 1.0
 BURST = "burst"  # the enforcer by which an LS pod has more quota than its own
 
@@ -211,10 +216,12 @@ def sound(kind: Kind, value: object) -> bool:
     return isinstance(value, float) and value >= 0.0  # nan is not
 
 
-def shown(value: Value) -> str:
-    """For people: "no limit", "0.5", "0-3,8", "(empty)"."""
+def shown(value: Value, kind: Kind | None = None) -> str:
+    """For people: "no limit", "0.5", "0-3,8", "(empty)"; of a NIC `kind` "950 Mbit/s"."""
     if isinstance(value, str):
         return value or "(empty)"
+    if kind is not None and kind.of_nic:
+        return format_bps(value)
     return "no limit" if math.isinf(value) else f"{value:g}"
 
 

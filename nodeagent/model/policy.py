@@ -1,7 +1,7 @@
 """The operator's wishes, already checked. Each field carries its bounds and the words that `check` prints.
 
 TOML sections have the names of the fields of `Policy`: [capacity], [cpu], [burst], [weight], [pressure],
-[numa], [drift].
+[numa], [drift], [nic]; `nics` are the [[nics]] entries.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import enum
 from typing import Annotated
 
 from msgspec import Meta, Struct
+
+from nodeagent.model.nic_policy import NicPolicy, NicRule
 
 
 class OnDrift(enum.StrEnum):
@@ -212,3 +214,5 @@ class Policy(Struct, frozen=True, forbid_unknown_fields=True):
     pressure: PressurePolicy = PressurePolicy()
     numa: NumaPolicy = NumaPolicy()
     drift: DriftPolicy = DriftPolicy()
+    nic: NicPolicy = NicPolicy()
+    nics: tuple[NicRule, ...] = ()

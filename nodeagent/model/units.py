@@ -1,7 +1,11 @@
-"""Sizes as people write them: "64 MiB" = 64 * 1024^2 bytes, "512M" = 512 * 1000^2 bytes, as in Kubernetes."""
+"""Sizes as people write them: "64 MiB" = 64 * 1024^2 bytes, "512M" = 512 * 1000^2 bytes, as in Kubernetes.
+
+Rates are in bits and powers of 1000, as on a NIC's label: "2.5 Gbit/s".
+"""
 
 from __future__ import annotations
 
+import math
 import re
 
 MAX_BYTES = (1 << 63) - 1
@@ -29,3 +33,15 @@ def format_bytes(size: float) -> str:
     power = next((p for p in range(5, 0, -1) if abs(size) >= 1024**p), 0)
     number = f"{size / 1024**power:.1f}".removesuffix(".0")
     return f"{number} {('B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB')[power]}"
+
+
+def format_bps(rate_bps: float) -> str:
+    """Bits per second in a power of 1000 with at most three digits: "2.5 Gbit/s", "no limit" for inf."""
+    if math.isinf(rate_bps):
+        return "no limit"
+    # 999.5 is what three digits can no longer hold
+    power = next((p for p in range(4, 0, -1) if abs(rate_bps) >= 999.5 * 1000 ** (p - 1)), 0)
+    size = rate_bps / 1000**power
+    digits = 0 if abs(size) >= 99.95 or not power else 1 if abs(size) >= 9.995 else 2
+    number = f"{size:.{digits}f}"
+    return f"{number.rstrip('0').rstrip('.') if digits else number} {('', 'k', 'M', 'G', 'T')[power]}bit/s"

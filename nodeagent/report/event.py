@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 Value = str | int | float | bool
@@ -13,3 +14,8 @@ class Event(NamedTuple):
     level: str
     name: str
     keys: dict[str, Value]
+
+
+def gist(why: str) -> str:
+    """A reason without its figures: free memory, rates and numbers of rules change all the time."""
+    return re.sub(r"\d[\d.]*( [KMGT]iB)?", "#", why)

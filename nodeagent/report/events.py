@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 from nodeagent.model.decision import Tick
 from nodeagent.model.plan import BURST, Kind, Setting
-from nodeagent.report.event import Event, Value
+from nodeagent.report.event import Event, Value, gist
+from nodeagent.report.nic_events import nic_events
 from nodeagent.report.pages import page_events
 
 NOTABLE_FALL = 0.8  # a limit that falls below this share of the last one is worth a line
@@ -18,11 +18,13 @@ UNITS = {
     Kind.CPUS: "cpus",
     Kind.MEMS: "mems",
     Kind.MIGRATE: "switch",
+    Kind.NIC_RATE: "bps",
+    Kind.NIC_CEIL: "bps",
 }
 
 
 def events(before: Tick | None, now: Tick) -> Iterator[Event]:
-    """Pods, signals, the Batch limit, places, pages, failed writes, drift, a withdrawn or restored offer."""
+    """Pods, signals, the Batch limit, places, pages, NICs, failed writes, drift, the offer gone and back."""
     yield from _pods(before, now)
     yield from _signals(before, now)
     yield from _limit(before, now)
@@ -30,6 +32,7 @@ def events(before: Tick | None, now: Tick) -> Iterator[Event]:
     yield from _others(before, now)
     yield from _bursts(before, now)
     yield from page_events(before, now)
+    yield from nic_events(before, now)
     yield from _writes(before, now)
     yield from _drifts(before, now)
     yield from _offer(before, now)
@@ -71,20 +74,15 @@ def _places(before: Tick | None, now: Tick) -> Iterator[Event]:
     """Who got CPUs of its own or other ones, and who asks for them in vain."""
     old = before.decision.placement if before else None
     new = now.decision.placement
-    told, sat = ({u: _gist(w) for u, w in old.unplaced}, set(old.bound)) if old else ({}, set())
+    told, sat = ({u: gist(w) for u, w in old.unplaced}, set(old.bound)) if old else ({}, set())
     names = {p.spec.uid: p.spec.name for p in now.snapshot.pods}
     for uid, why in new.unplaced if new else ():
-        if told.get(uid) != _gist(why):
+        if told.get(uid) != gist(why):
             yield Event("warning", "pod.unplaced", {"pod": names.get(uid, uid), "why": why})
     for placed in new.bound if new else ():
         if placed not in sat:
             pod = names.get(placed.uid, placed.uid)
             yield Event("info", "pod.bound", {"pod": pod, "cpus": placed.cpus, "mems": placed.mems})
-
-
-def _gist(why: str) -> str:
-    """A reason without its figures: free memory changes all the time."""
-    return re.sub(r"\d[\d.]*( [KMGT]iB)?", "#", why)
 
 
 def _others(before: Tick | None, now: Tick) -> Iterator[Event]:

@@ -13,6 +13,7 @@ from nodeagent.model.placement import Placement
 from nodeagent.model.plan import BURST, Kind
 from nodeagent.model.pod import Qos
 from nodeagent.model.snapshot import Pod, Snapshot
+from nodeagent.report.nics import nic_text
 from nodeagent.report.pages import left_bytes
 from nodeagent.report.text import Label, family
 
@@ -31,6 +32,7 @@ def node_text(tick: Tick) -> str:
         *_batch(decision),
         _gauge("bursting_pods", "LS pods with more than their CPU quota for now", {None: _bursting(tick)}),
         *_placement(decision.placement),
+        nic_text(tick),
         _gauge("pods", "Pods by QoS class", {("qos", qos.value): pods[qos] for qos in Qos}),
         _gauge(
             "last_tick_timestamp_seconds", "When the inputs of the last tick were read", {None: seen.unix}

@@ -19,6 +19,7 @@ from nodeagent.model.snapshot import Pod, Stall
 from nodeagent.model.units import format_bytes
 from nodeagent.report.event import Event
 from nodeagent.report.events import events
+from nodeagent.report.nic_lines import nic_lines
 
 ACTIONS = 8
 COLOUR = {Qos.LS: "green", Qos.MID: "cyan", Qos.BATCH: "yellow"}
@@ -42,6 +43,7 @@ class Screen:
         parts: tuple[RenderableType, ...] = (
             _node_line(self._title, tick, duration_s),
             _pods(self._before, tick),
+            *map(Text, nic_lines(tick)),
             *self._actions,
         )
         self._live.update(Group(*parts), refresh=True)

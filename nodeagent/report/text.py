@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from math import isinf, isnan
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -17,7 +17,12 @@ def header(name: str, kind: str, text: str) -> str:
 
 def family(name: str, kind: str, text: str, samples: Mapping[Label | None, float]) -> str:
     """A family whose samples have at most one label each; empty when there are none."""
-    lines = [f"{name}{_braced(label)} {number(value)}\n" for label, value in samples.items()]
+    return table(name, kind, text, ((() if label is None else (label,), v) for label, v in samples.items()))
+
+
+def table(name: str, kind: str, text: str, samples: Iterable[tuple[tuple[Label, ...], float]]) -> str:
+    """The same for any number of labels."""
+    lines = [f"{name}{_braced(labels)} {number(value)}\n" for labels, value in samples]
     return "".join([header(name, kind, text), *lines]) if lines else ""
 
 
@@ -40,5 +45,5 @@ def number(value: float) -> str:
     return f"{int(value)}" if value == int(value) else repr(value)
 
 
-def _braced(label: Label | None) -> str:
-    return f'{{{label[0]}="{escape(label[1])}"}}' if label else ""
+def _braced(labels: tuple[Label, ...]) -> str:
+    return "{" + ",".join(f'{name}="{escape(value)}"' for name, value in labels) + "}" if labels else ""

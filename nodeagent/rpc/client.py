@@ -8,9 +8,12 @@ import socket
 import grpc
 
 from nodeagent.model.errors import AgentError, Failed, Refused
+from nodeagent.model.nic_told import NetTold
 from nodeagent.model.placement import Move, Tidied
+from nodeagent.rpc.address import Unix, parse
+from nodeagent.rpc.nics import told_by
 from nodeagent.v1 import nodeagent_pb2 as pb
-from nodeagent.v1.nodeagent_pb2_grpc import ControlStub
+from nodeagent.v1.nodeagent_pb2_grpc import ControlStub, NodeAgentStub
 
 IS_IT_RUNNING = "is `nodeagent run` running, with a grpc.address, and with this agent.run_dir?"
 
@@ -36,6 +39,27 @@ def defragment(address: str, *, dry_run: bool, timeout_s: float) -> Tidied:
     )
 
 
+def network(address: str, *, timeout_s: float) -> NetTold | None:
+    """How the agent at `address` (as grpc.address) shapes traffic, None when it shapes none.
+
+    Failed or Refused with what to do about it.
+    """
+    where = parse(address)
+    if isinstance(where, Unix):
+        _reachable(where.path)
+        address = f"unix:{where.path}"
+    size = [("grpc.max_receive_message_length", -1)]  # the server's own limit is the one that counts
+    with contextlib.closing(grpc.insecure_channel(address, options=size)) as channel:
+        try:
+            answer = NodeAgentStub(channel).GetNodeReport(pb.GetNodeReportRequest(), timeout=timeout_s)
+        except grpc.RpcError as error:
+            raise _told(error, timeout_s) from None
+    try:
+        return told_by(answer.report.network) if answer.report.HasField("network") else None
+    except KeyError:
+        raise Failed("the agent is newer than this command", hint="use the agent's own nodeagent") from None
+
+
 def _reachable(path: str) -> None:
     """As connect(2) tells it, which gRPC does not."""
     with socket.socket(socket.AF_UNIX) as probe:
@@ -43,7 +67,7 @@ def _reachable(path: str) -> None:
         try:
             probe.connect(path)
         except PermissionError:
-            raise Refused(f"{path} is for root alone", hint="run as root") from None
+            raise Refused(f"{path} may not be opened by this user", hint="run as root") from None
         except OSError as error:
             raise Failed(
                 f"no agent answers at {path}: {error.strerror or error}", hint=IS_IT_RUNNING

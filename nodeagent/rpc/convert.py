@@ -10,6 +10,7 @@ from math import isinf
 from nodeagent.model.capacity import Amount, Capacity, Term
 from nodeagent.model.decision import Decision, Drift, Signal, Tick
 from nodeagent.model.plan import Change, Kind, Knob, Outcome, Setting, Value
+from nodeagent.rpc.nics import add_network
 from nodeagent.rpc.placed import add_placement
 from nodeagent.rpc.scalars import I64, U32, U64, text, timestamp, whole
 from nodeagent.rpc.seen import node_message, pod_message
@@ -22,6 +23,8 @@ KIND = {
     Kind.CPUS: pb.KNOB_KIND_CPUS,
     Kind.MEMS: pb.KNOB_KIND_MEMS,
     Kind.MIGRATE: pb.KNOB_KIND_MEMORY_MIGRATE,
+    Kind.NIC_RATE: pb.KNOB_KIND_NIC_RATE,
+    Kind.NIC_CEIL: pb.KNOB_KIND_NIC_CEIL,
 }
 
 
@@ -62,6 +65,7 @@ def report_message(tick: Tick, hostname: str, version: str = "") -> pb.NodeRepor
     report.node.agent_version = version
     _decide(report, decision, seen.at)
     add_placement(report, tick)
+    add_network(report, tick)
     return report
 
 
@@ -131,6 +135,8 @@ def _value(kind: Kind, value: Value) -> pb.KnobValue:
         return pb.KnobValue(unlimited=True)
     if kind is Kind.MIGRATE:
         return pb.KnobValue(on=value != 0.0)
+    if kind.of_nic:
+        return pb.KnobValue(bps=value)
     return pb.KnobValue(weight_ratio=value) if kind is Kind.CPU_WEIGHT else pb.KnobValue(cores=value)
 
 

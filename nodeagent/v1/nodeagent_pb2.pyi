@@ -17,6 +17,38 @@ class UpdateReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     UPDATE_REASON_CHANGE: _ClassVar[UpdateReason]
     UPDATE_REASON_HEARTBEAT: _ClassVar[UpdateReason]
 
+class NicRole(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    NIC_ROLE_UNSPECIFIED: _ClassVar[NicRole]
+    NIC_ROLE_SHARED: _ClassVar[NicRole]
+    NIC_ROLE_ONLINE: _ClassVar[NicRole]
+    NIC_ROLE_BULK: _ClassVar[NicRole]
+
+class NicScheduler(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    NIC_SCHEDULER_UNSPECIFIED: _ClassVar[NicScheduler]
+    NIC_SCHEDULER_HTB: _ClassVar[NicScheduler]
+    NIC_SCHEDULER_EDT: _ClassVar[NicScheduler]
+    NIC_SCHEDULER_VETH: _ClassVar[NicScheduler]
+    NIC_SCHEDULER_OBSERVE: _ClassVar[NicScheduler]
+
+class Classifier(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    CLASSIFIER_UNSPECIFIED: _ClassVar[Classifier]
+    CLASSIFIER_NFT: _ClassVar[Classifier]
+    CLASSIFIER_BPF: _ClassVar[Classifier]
+    CLASSIFIER_NET_CLS: _ClassVar[Classifier]
+    CLASSIFIER_U32: _ClassVar[Classifier]
+    CLASSIFIER_NONE: _ClassVar[Classifier]
+
+class TrafficWay(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    TRAFFIC_WAY_UNSPECIFIED: _ClassVar[TrafficWay]
+    TRAFFIC_WAY_CGROUP: _ClassVar[TrafficWay]
+    TRAFFIC_WAY_ADDRESS: _ClassVar[TrafficWay]
+    TRAFFIC_WAY_DEFAULT: _ClassVar[TrafficWay]
+    TRAFFIC_WAY_UNCLASSIFIED: _ClassVar[TrafficWay]
+
 class Pool(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     POOL_UNSPECIFIED: _ClassVar[Pool]
@@ -55,10 +87,32 @@ class KnobKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     KNOB_KIND_MEMS: _ClassVar[KnobKind]
     KNOB_KIND_MEMORY_MIGRATE: _ClassVar[KnobKind]
     KNOB_KIND_CPU_BURST: _ClassVar[KnobKind]
+    KNOB_KIND_NIC_RATE: _ClassVar[KnobKind]
+    KNOB_KIND_NIC_CEIL: _ClassVar[KnobKind]
 UPDATE_REASON_UNSPECIFIED: UpdateReason
 UPDATE_REASON_SNAPSHOT: UpdateReason
 UPDATE_REASON_CHANGE: UpdateReason
 UPDATE_REASON_HEARTBEAT: UpdateReason
+NIC_ROLE_UNSPECIFIED: NicRole
+NIC_ROLE_SHARED: NicRole
+NIC_ROLE_ONLINE: NicRole
+NIC_ROLE_BULK: NicRole
+NIC_SCHEDULER_UNSPECIFIED: NicScheduler
+NIC_SCHEDULER_HTB: NicScheduler
+NIC_SCHEDULER_EDT: NicScheduler
+NIC_SCHEDULER_VETH: NicScheduler
+NIC_SCHEDULER_OBSERVE: NicScheduler
+CLASSIFIER_UNSPECIFIED: Classifier
+CLASSIFIER_NFT: Classifier
+CLASSIFIER_BPF: Classifier
+CLASSIFIER_NET_CLS: Classifier
+CLASSIFIER_U32: Classifier
+CLASSIFIER_NONE: Classifier
+TRAFFIC_WAY_UNSPECIFIED: TrafficWay
+TRAFFIC_WAY_CGROUP: TrafficWay
+TRAFFIC_WAY_ADDRESS: TrafficWay
+TRAFFIC_WAY_DEFAULT: TrafficWay
+TRAFFIC_WAY_UNCLASSIFIED: TrafficWay
 POOL_UNSPECIFIED: Pool
 POOL_BOUND: Pool
 POOL_SHARED: Pool
@@ -83,6 +137,8 @@ KNOB_KIND_CPUS: KnobKind
 KNOB_KIND_MEMS: KnobKind
 KNOB_KIND_MEMORY_MIGRATE: KnobKind
 KNOB_KIND_CPU_BURST: KnobKind
+KNOB_KIND_NIC_RATE: KnobKind
+KNOB_KIND_NIC_CEIL: KnobKind
 
 class DefragmentRequest(_message.Message):
     __slots__ = ("dry_run",)
@@ -247,7 +303,7 @@ class Lent(_message.Message):
     def __init__(self, used_core_s: _Optional[float] = ..., offered_core_s: _Optional[float] = ...) -> None: ...
 
 class NodeReport(_message.Message):
-    __slots__ = ("seq", "observed_at", "woken_by", "node", "pods", "capacity", "batch_limit_cores", "batch_limit_why", "signals", "plan", "yielded", "changes", "outcomes", "drifts", "misses", "placement", "owners_unknown")
+    __slots__ = ("seq", "observed_at", "woken_by", "node", "pods", "capacity", "batch_limit_cores", "batch_limit_why", "signals", "plan", "yielded", "changes", "outcomes", "drifts", "misses", "placement", "owners_unknown", "network")
     class MissesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -272,6 +328,7 @@ class NodeReport(_message.Message):
     MISSES_FIELD_NUMBER: _ClassVar[int]
     PLACEMENT_FIELD_NUMBER: _ClassVar[int]
     OWNERS_UNKNOWN_FIELD_NUMBER: _ClassVar[int]
+    NETWORK_FIELD_NUMBER: _ClassVar[int]
     seq: int
     observed_at: _timestamp_pb2.Timestamp
     woken_by: str
@@ -289,7 +346,98 @@ class NodeReport(_message.Message):
     misses: _containers.ScalarMap[str, int]
     placement: Placement
     owners_unknown: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, seq: _Optional[int] = ..., observed_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., woken_by: _Optional[str] = ..., node: _Optional[_Union[Node, _Mapping]] = ..., pods: _Optional[_Iterable[_Union[Pod, _Mapping]]] = ..., capacity: _Optional[_Union[Capacity, _Mapping]] = ..., batch_limit_cores: _Optional[float] = ..., batch_limit_why: _Optional[str] = ..., signals: _Optional[_Iterable[_Union[Signal, _Mapping]]] = ..., plan: _Optional[_Iterable[_Union[Setting, _Mapping]]] = ..., yielded: _Optional[_Iterable[_Union[Knob, _Mapping]]] = ..., changes: _Optional[_Iterable[_Union[Change, _Mapping]]] = ..., outcomes: _Optional[_Iterable[_Union[Outcome, _Mapping]]] = ..., drifts: _Optional[_Iterable[_Union[Drift, _Mapping]]] = ..., misses: _Optional[_Mapping[str, int]] = ..., placement: _Optional[_Union[Placement, _Mapping]] = ..., owners_unknown: _Optional[_Iterable[str]] = ...) -> None: ...
+    network: Network
+    def __init__(self, seq: _Optional[int] = ..., observed_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., woken_by: _Optional[str] = ..., node: _Optional[_Union[Node, _Mapping]] = ..., pods: _Optional[_Iterable[_Union[Pod, _Mapping]]] = ..., capacity: _Optional[_Union[Capacity, _Mapping]] = ..., batch_limit_cores: _Optional[float] = ..., batch_limit_why: _Optional[str] = ..., signals: _Optional[_Iterable[_Union[Signal, _Mapping]]] = ..., plan: _Optional[_Iterable[_Union[Setting, _Mapping]]] = ..., yielded: _Optional[_Iterable[_Union[Knob, _Mapping]]] = ..., changes: _Optional[_Iterable[_Union[Change, _Mapping]]] = ..., outcomes: _Optional[_Iterable[_Union[Outcome, _Mapping]]] = ..., drifts: _Optional[_Iterable[_Union[Drift, _Mapping]]] = ..., misses: _Optional[_Mapping[str, int]] = ..., placement: _Optional[_Union[Placement, _Mapping]] = ..., owners_unknown: _Optional[_Iterable[str]] = ..., network: _Optional[_Union[Network, _Mapping]] = ...) -> None: ...
+
+class Network(_message.Message):
+    __slots__ = ("nics", "classifier", "classifier_why", "cgroup_count", "address_count", "unclassified", "failed")
+    NICS_FIELD_NUMBER: _ClassVar[int]
+    CLASSIFIER_FIELD_NUMBER: _ClassVar[int]
+    CLASSIFIER_WHY_FIELD_NUMBER: _ClassVar[int]
+    CGROUP_COUNT_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_COUNT_FIELD_NUMBER: _ClassVar[int]
+    UNCLASSIFIED_FIELD_NUMBER: _ClassVar[int]
+    FAILED_FIELD_NUMBER: _ClassVar[int]
+    nics: _containers.RepeatedCompositeFieldContainer[Nic]
+    classifier: Classifier
+    classifier_why: str
+    cgroup_count: int
+    address_count: int
+    unclassified: _containers.RepeatedCompositeFieldContainer[Unclassified]
+    failed: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, nics: _Optional[_Iterable[_Union[Nic, _Mapping]]] = ..., classifier: _Optional[_Union[Classifier, str]] = ..., classifier_why: _Optional[str] = ..., cgroup_count: _Optional[int] = ..., address_count: _Optional[int] = ..., unclassified: _Optional[_Iterable[_Union[Unclassified, _Mapping]]] = ..., failed: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class Unclassified(_message.Message):
+    __slots__ = ("pod_uid", "pod_name", "why")
+    POD_UID_FIELD_NUMBER: _ClassVar[int]
+    POD_NAME_FIELD_NUMBER: _ClassVar[int]
+    WHY_FIELD_NUMBER: _ClassVar[int]
+    pod_uid: str
+    pod_name: str
+    why: str
+    def __init__(self, pod_uid: _Optional[str] = ..., pod_name: _Optional[str] = ..., why: _Optional[str] = ...) -> None: ...
+
+class Nic(_message.Message):
+    __slots__ = ("name", "role", "scheduler", "why", "up", "link_bps", "egress", "ingress")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    ROLE_FIELD_NUMBER: _ClassVar[int]
+    SCHEDULER_FIELD_NUMBER: _ClassVar[int]
+    WHY_FIELD_NUMBER: _ClassVar[int]
+    UP_FIELD_NUMBER: _ClassVar[int]
+    LINK_BPS_FIELD_NUMBER: _ClassVar[int]
+    EGRESS_FIELD_NUMBER: _ClassVar[int]
+    INGRESS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    role: NicRole
+    scheduler: NicScheduler
+    why: str
+    up: bool
+    link_bps: float
+    egress: NicTree
+    ingress: NicTree
+    def __init__(self, name: _Optional[str] = ..., role: _Optional[_Union[NicRole, str]] = ..., scheduler: _Optional[_Union[NicScheduler, str]] = ..., why: _Optional[str] = ..., up: _Optional[bool] = ..., link_bps: _Optional[float] = ..., egress: _Optional[_Union[NicTree, _Mapping]] = ..., ingress: _Optional[_Union[NicTree, _Mapping]] = ...) -> None: ...
+
+class NicTree(_message.Message):
+    __slots__ = ("top_bps", "classes")
+    TOP_BPS_FIELD_NUMBER: _ClassVar[int]
+    CLASSES_FIELD_NUMBER: _ClassVar[int]
+    top_bps: float
+    classes: _containers.RepeatedCompositeFieldContainer[NicClass]
+    def __init__(self, top_bps: _Optional[float] = ..., classes: _Optional[_Iterable[_Union[NicClass, _Mapping]]] = ...) -> None: ...
+
+class NicClass(_message.Message):
+    __slots__ = ("qos", "guarantee_bps", "ceiling_bps", "unlimited", "rate_bps", "bytes", "packets", "drops", "overlimits", "backlog_bytes", "why")
+    QOS_FIELD_NUMBER: _ClassVar[int]
+    GUARANTEE_BPS_FIELD_NUMBER: _ClassVar[int]
+    CEILING_BPS_FIELD_NUMBER: _ClassVar[int]
+    UNLIMITED_FIELD_NUMBER: _ClassVar[int]
+    RATE_BPS_FIELD_NUMBER: _ClassVar[int]
+    BYTES_FIELD_NUMBER: _ClassVar[int]
+    PACKETS_FIELD_NUMBER: _ClassVar[int]
+    DROPS_FIELD_NUMBER: _ClassVar[int]
+    OVERLIMITS_FIELD_NUMBER: _ClassVar[int]
+    BACKLOG_BYTES_FIELD_NUMBER: _ClassVar[int]
+    WHY_FIELD_NUMBER: _ClassVar[int]
+    qos: Qos
+    guarantee_bps: float
+    ceiling_bps: float
+    unlimited: bool
+    rate_bps: float
+    bytes: int
+    packets: int
+    drops: int
+    overlimits: int
+    backlog_bytes: int
+    why: str
+    def __init__(self, qos: _Optional[_Union[Qos, str]] = ..., guarantee_bps: _Optional[float] = ..., ceiling_bps: _Optional[float] = ..., unlimited: _Optional[bool] = ..., rate_bps: _Optional[float] = ..., bytes: _Optional[int] = ..., packets: _Optional[int] = ..., drops: _Optional[int] = ..., overlimits: _Optional[int] = ..., backlog_bytes: _Optional[int] = ..., why: _Optional[str] = ...) -> None: ...
+
+class PodTraffic(_message.Message):
+    __slots__ = ("way", "why")
+    WAY_FIELD_NUMBER: _ClassVar[int]
+    WHY_FIELD_NUMBER: _ClassVar[int]
+    way: TrafficWay
+    why: str
+    def __init__(self, way: _Optional[_Union[TrafficWay, str]] = ..., why: _Optional[str] = ...) -> None: ...
 
 class Placement(_message.Message):
     __slots__ = ("shared_cpus", "mid_cpus", "batch_cpus", "shared_mems", "batch_mems", "hands_off_cpus", "owned")
@@ -458,7 +606,7 @@ class Load(_message.Message):
     def __init__(self, load1: _Optional[float] = ..., load5: _Optional[float] = ..., load15: _Optional[float] = ..., runnable: _Optional[int] = ..., tasks: _Optional[int] = ...) -> None: ...
 
 class Pod(_message.Message):
-    __slots__ = ("uid", "name", "cgroup", "inode", "qos", "priority", "source", "tier", "cpu_request_cores", "memory_request_bytes", "reading", "containers", "unsupported", "numa_bind", "exclusive", "near", "hands_off", "placement")
+    __slots__ = ("uid", "name", "cgroup", "inode", "qos", "priority", "source", "tier", "cpu_request_cores", "memory_request_bytes", "reading", "containers", "unsupported", "numa_bind", "exclusive", "near", "hands_off", "placement", "traffic")
     UID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     CGROUP_FIELD_NUMBER: _ClassVar[int]
@@ -477,6 +625,7 @@ class Pod(_message.Message):
     NEAR_FIELD_NUMBER: _ClassVar[int]
     HANDS_OFF_FIELD_NUMBER: _ClassVar[int]
     PLACEMENT_FIELD_NUMBER: _ClassVar[int]
+    TRAFFIC_FIELD_NUMBER: _ClassVar[int]
     uid: str
     name: str
     cgroup: str
@@ -495,7 +644,8 @@ class Pod(_message.Message):
     near: str
     hands_off: bool
     placement: PodPlacement
-    def __init__(self, uid: _Optional[str] = ..., name: _Optional[str] = ..., cgroup: _Optional[str] = ..., inode: _Optional[int] = ..., qos: _Optional[_Union[Qos, str]] = ..., priority: _Optional[_Union[Priority, str]] = ..., source: _Optional[str] = ..., tier: _Optional[str] = ..., cpu_request_cores: _Optional[float] = ..., memory_request_bytes: _Optional[int] = ..., reading: _Optional[_Union[Reading, _Mapping]] = ..., containers: _Optional[_Iterable[_Union[Container, _Mapping]]] = ..., unsupported: _Optional[_Iterable[str]] = ..., numa_bind: _Optional[bool] = ..., exclusive: _Optional[bool] = ..., near: _Optional[str] = ..., hands_off: _Optional[bool] = ..., placement: _Optional[_Union[PodPlacement, _Mapping]] = ...) -> None: ...
+    traffic: PodTraffic
+    def __init__(self, uid: _Optional[str] = ..., name: _Optional[str] = ..., cgroup: _Optional[str] = ..., inode: _Optional[int] = ..., qos: _Optional[_Union[Qos, str]] = ..., priority: _Optional[_Union[Priority, str]] = ..., source: _Optional[str] = ..., tier: _Optional[str] = ..., cpu_request_cores: _Optional[float] = ..., memory_request_bytes: _Optional[int] = ..., reading: _Optional[_Union[Reading, _Mapping]] = ..., containers: _Optional[_Iterable[_Union[Container, _Mapping]]] = ..., unsupported: _Optional[_Iterable[str]] = ..., numa_bind: _Optional[bool] = ..., exclusive: _Optional[bool] = ..., near: _Optional[str] = ..., hands_off: _Optional[bool] = ..., placement: _Optional[_Union[PodPlacement, _Mapping]] = ..., traffic: _Optional[_Union[PodTraffic, _Mapping]] = ...) -> None: ...
 
 class Container(_message.Message):
     __slots__ = ("name", "cgroup", "inode", "reading")
@@ -592,20 +742,22 @@ class Knob(_message.Message):
     def __init__(self, kind: _Optional[_Union[KnobKind, str]] = ..., target: _Optional[str] = ...) -> None: ...
 
 class KnobValue(_message.Message):
-    __slots__ = ("cores", "weight_ratio", "unlimited", "cpus", "mems", "on")
+    __slots__ = ("cores", "weight_ratio", "unlimited", "cpus", "mems", "on", "bps")
     CORES_FIELD_NUMBER: _ClassVar[int]
     WEIGHT_RATIO_FIELD_NUMBER: _ClassVar[int]
     UNLIMITED_FIELD_NUMBER: _ClassVar[int]
     CPUS_FIELD_NUMBER: _ClassVar[int]
     MEMS_FIELD_NUMBER: _ClassVar[int]
     ON_FIELD_NUMBER: _ClassVar[int]
+    BPS_FIELD_NUMBER: _ClassVar[int]
     cores: float
     weight_ratio: float
     unlimited: bool
     cpus: str
     mems: str
     on: bool
-    def __init__(self, cores: _Optional[float] = ..., weight_ratio: _Optional[float] = ..., unlimited: _Optional[bool] = ..., cpus: _Optional[str] = ..., mems: _Optional[str] = ..., on: _Optional[bool] = ...) -> None: ...
+    bps: float
+    def __init__(self, cores: _Optional[float] = ..., weight_ratio: _Optional[float] = ..., unlimited: _Optional[bool] = ..., cpus: _Optional[str] = ..., mems: _Optional[str] = ..., on: _Optional[bool] = ..., bps: _Optional[float] = ...) -> None: ...
 
 class Setting(_message.Message):
     __slots__ = ("knob", "value", "by", "why")

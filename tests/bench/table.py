@@ -10,16 +10,25 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Figure:
-    """One row: what was measured, in its unit; `most` is the target that must not be exceeded, if any."""
+    """One row: what was measured, in its unit; `most` and `least` are its targets, if any."""
 
     name: str
     value: float
     unit: str
     most: float | None = None
+    least: float | None = None
 
     @property
     def held(self) -> bool:
-        return self.most is None or self.value <= self.most
+        return (self.most is None or self.value <= self.most) and (
+            self.least is None or self.value >= self.least
+        )
+
+    @property
+    def target(self) -> str:
+        """The targets in words, "" without any."""
+        limits = (("<=", self.most), (">=", self.least))
+        return ", ".join(f"{sign} {limit:g}" for sign, limit in limits if limit is not None)
 
 
 def show(title: str, figures: list[Figure]) -> bool:
@@ -27,8 +36,8 @@ def show(title: str, figures: list[Figure]) -> bool:
     print(f"\n{title}")
     width = max(len(figure.name) for figure in figures)
     for figure in figures:
-        target = "" if figure.most is None else f"   target <= {figure.most:g}"
-        verdict = "" if figure.most is None else ("   ok" if figure.held else "   MISSED")
+        target = f"   target {figure.target}" if figure.target else ""
+        verdict = "" if not figure.target else ("   ok" if figure.held else "   MISSED")
         print(f"  {figure.name:<{width}}  {figure.value:10.3f} {figure.unit:<10}{target}{verdict}")
     return all(figure.held for figure in figures)
 

@@ -15,9 +15,10 @@ _CLONE_NEWNET = 0x40000000
 
 
 @contextmanager
-def own_netns() -> Iterator[None]:
+def own_netns(loopback: bool = True) -> Iterator[None]:
     """In a new network namespace; what is started inside has it too. Skips where there can be none.
 
+    Without `loopback` nothing is up in it: it has not one route.
     /proc/self/ns/net of a main thread is this one. Nothing outside can see it, and it has no name to leak.
     """
     for tool in ("ip", "unshare", "nsenter"):
@@ -29,7 +30,8 @@ def own_netns() -> Iterator[None]:
         if libc.unshare(_CLONE_NEWNET) < 0:
             pytest.skip(f"no network namespace: {os.strerror(ctypes.get_errno())}")
         try:
-            ip("link set lo up")
+            if loopback:
+                ip("link set lo up")
             yield
         finally:
             assert libc.setns(before, _CLONE_NEWNET) == 0

@@ -15,11 +15,13 @@ from typing import Any, cast
 import jeepney
 
 from nodeagent.core.diff import diff
+from nodeagent.hands import Acting
 from nodeagent.host import Host
 from nodeagent.keep import Keeper
 from nodeagent.kernel.knobs import Knobs
 from nodeagent.kernel.mounts import Hierarchies, Hierarchy
-from nodeagent.loop import Loop, Writer
+from nodeagent.loop import Loop
+from nodeagent.model.decision import Decision
 from nodeagent.model.plan import Change, Knob, Outcome, Setting, Value
 from nodeagent.originals import Originals
 
@@ -142,7 +144,7 @@ class Systemd:
 
 
 class Agent:
-    """Reads, writes and tells of the knobs at these paths, by the loop's own Writer and Keeper."""
+    """Reads, writes and tells of the knobs at these paths, by the agent's own hands."""
 
     def __init__(self, root: Path, knobs: Collection[Knob]) -> None:
         hierarchy = Hierarchy(2, str(root / "cg"), frozenset({"cpu"}))
@@ -154,11 +156,12 @@ class Agent:
         host = SimpleNamespace(
             inode=self.knobs.inode,
             apply=self.knobs.apply,
-            keeper=self.keeper,
             vanished=self.knobs.vanished,
+            move=None,
+            network=None,
         )
         self._host = cast(Host, host)
-        self._write = Writer(self._host, self.originals, self.keeper)
+        self._hands = Acting(self._host, self.originals, self.keeper)
 
     def tick(
         self, wanted: Mapping[Knob, Value], yielded: Collection[Knob] = ()
@@ -168,8 +171,8 @@ class Agent:
         self.keeper.look(readings)
         plan = {knob: Setting(knob, value, "test", "") for knob, value in wanted.items()}
         changes = diff(plan, readings, yielded)
-        outcomes = self._write(changes) if changes else ()
-        loop = cast(Loop, SimpleNamespace(_originals=self.originals, _host=self._host))
+        outcomes = self._hands.write(changes, cast(Decision, SimpleNamespace(shaping=None)))
+        loop = cast(Loop, SimpleNamespace(_originals=self.originals, _host=self._host, _hands=self._hands))
         Loop._forget_others(loop, readings, plan, yielded)
         self.keeper.follow(outcomes)
         return changes, outcomes

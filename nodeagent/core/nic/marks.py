@@ -1,0 +1,78 @@
+"""Whose packets are in which class: by cgroup for what runs in the host's network, by address for the others.
+
+A tier's directory stands for all Batch pods in it, so that one which starts there is in its class from its
+first packet on. LS needs no entry: it is the default class.
+
+Invariant: an address of this host is never mapped, nor one that two pods of different classes have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from nodeagent.model.nic import Classifier, Marks, NicsSeen, PodNet
+from nodeagent.model.pod import PodSpec, Qos
+
+_BY_CGROUP = frozenset({Classifier.NFT, Classifier.BPF, Classifier.NET_CLS})
+
+
+def marks(seen: NicsSeen, specs: Iterable[PodSpec], by: Classifier, why: str) -> Marks:
+    """The entries for these pods, and the pods for which there can be none."""
+    if by is Classifier.NONE:
+        return Marks(by, why, unclassified=tuple(sorted((s.uid, why) for s in specs if s.qos is not Qos.LS)))
+    nets = {net.uid: net for net in seen.pods}
+    here = [(spec, nets[spec.uid]) for spec in specs if spec.uid in nets]
+    cgroups = {(tier.level, tier.cgroup_id, Qos.BATCH) for tier in seen.tiers if tier.cgroup_id is not None}
+    cgroups |= {
+        (net.level, net.cgroup_id, spec.qos)
+        for spec, net in here
+        if net.host_network and net.cgroup_id is not None and spec.tier is None and _marked(spec, here)
+    }
+    owners = _owners(here, frozenset(seen.own_addresses))
+    return Marks(
+        classifier=by,
+        why=why,
+        cgroups=tuple(sorted(cgroups)) if by in (Classifier.NFT, Classifier.BPF) else (),
+        addresses=tuple(sorted((a, q) for a, q in owners.items() if q is not None and q is not Qos.LS)),
+        unclassified=tuple(sorted(_unclassified(here, by, owners))),
+    )
+
+
+def _marked(spec: PodSpec, here: list[tuple[PodSpec, PodNet]]) -> bool:
+    """Pods of the default class need no entry, unless one around them has another class."""
+    if spec.qos is not Qos.LS:
+        return True
+    return any(spec.cgroup.startswith(f"{other.cgroup}/") for other, _ in here if other.qos is not Qos.LS)
+
+
+def _owners(here: list[tuple[PodSpec, PodNet]], own: frozenset[str]) -> dict[str, Qos | None]:
+    """The class of each pod's address; None where pods disagree."""
+    owners: dict[str, Qos | None] = {}
+    for spec, net in here:
+        for address in () if net.host_network else net.addresses:
+            if address not in own:
+                owners[address] = spec.qos if owners.get(address, spec.qos) is spec.qos else None
+    return owners
+
+
+def _unclassified(
+    here: list[tuple[PodSpec, PodNet]], by: Classifier, owners: Mapping[str, Qos | None]
+) -> Iterator[tuple[str, str]]:
+    for spec, net in here:
+        if spec.qos is not Qos.LS and (why := _obstacle(net, by, owners)):
+            yield spec.uid, why
+
+
+def _obstacle(net: PodNet, by: Classifier, owners: Mapping[str, Qos | None]) -> str:
+    if net.why:
+        return net.why
+    if net.host_network:
+        if by not in _BY_CGROUP:
+            return f"in the host's network, which {by} cannot tell apart"
+        if by is not Classifier.NET_CLS and net.cgroup_id is None:
+            return "in the host's network, and in no cgroup of its own in the v2 hierarchy"
+        return ""
+    if not net.addresses:
+        return "has no address yet"
+    lost = [address for address in net.addresses if owners.get(address) is None]
+    return f"{lost[0]} is another pod's too, or the host's" if lost else ""

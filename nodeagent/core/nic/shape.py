@@ -1,0 +1,177 @@
+"""Everything about the network in one tick: a plan for each NIC that has a rule, and whose traffic is whose.
+
+A NIC is found again under another index, and under another name as long as its index is the same.
+
+Invariant: the ceilings of a tick are those of the beats before it and of its own sample, so replays
+have them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from msgspec.structs import replace
+
+from nodeagent.core.nic import ceiling
+from nodeagent.core.nic.ladder import choose, classifier, rule_of
+from nodeagent.core.nic.marks import marks
+from nodeagent.core.nic.tree import tree, whole
+from nodeagent.model.nic import (
+    ClassSeen,
+    KnownNic,
+    Link,
+    NicLaw,
+    NicPlan,
+    NicSample,
+    NicsSeen,
+    NicSupport,
+    Scheduler,
+    Shaping,
+)
+from nodeagent.model.nic_policy import NicRule
+from nodeagent.model.policy import Policy
+from nodeagent.model.snapshot import Snapshot
+
+NO_SPEED = "its speed is not known: set link_bps in [[nics]]"
+
+
+class Matched(NamedTuple):
+    """A NIC with its rule and the name by which it has it: a renamed one keeps its own."""
+
+    link: Link
+    rule: NicRule
+    rule_name: str
+
+
+def shaped(
+    snapshot: Snapshot, policy: Policy, known: Mapping[str, KnownNic]
+) -> tuple[Shaping | None, dict[str, KnownNic]]:
+    """The network as it shall be, and what to remember of it; None where no traffic is shaped."""
+    seen = snapshot.nics
+    if seen is None:
+        return None, {}
+    found = matched(seen, policy.nics, known)
+    links = {each.link.name: each.link for each in found}
+    plans, after = [], {}
+    for each in found:
+        memory = _known(each, known)
+        step, why = choose(each.link, seen.support, each.rule, links)
+        if step is not Scheduler.OBSERVE and memory.link_bps is None:
+            step, why = Scheduler.OBSERVE, NO_SPEED
+        plan = NicPlan(
+            name=each.link.name, index=each.link.index, role=each.rule.role, scheduler=step, why=why
+        )
+        if step is not Scheduler.OBSERVE:
+            memory = _after(memory, plan.name, seen.samples, snapshot.at, each.rule, policy)
+            plan = _with_trees(plan, memory, each.rule, policy, seen.support)
+        plans.append(plan)
+        after[plan.name] = memory
+    by, why = classifier(policy.nic.classify, seen.support)
+    return Shaping(tuple(plans), marks(seen, [pod.spec for pod in snapshot.pods], by, why)), after
+
+
+def beaten(
+    sample: NicSample, shaping: Shaping, policy: Policy, known: Mapping[str, KnownNic], support: NicSupport
+) -> tuple[Shaping, dict[str, KnownNic]]:
+    """Between two ticks: the same plans, with the ceilings after one more sample."""
+    after, plans = dict(known), []
+    for plan in shaping.nics:
+        memory = known.get(plan.name)
+        rule = _rule_named(memory.rule_name, policy.nics) if memory is not None else None
+        if plan.tree is not None and memory is not None and rule is not None:
+            after[plan.name] = memory = _after(memory, plan.name, (sample,), sample.at, rule, policy)
+            plan = _with_trees(plan, memory, rule, policy, support)  # noqa: PLW2901
+        plans.append(plan)
+    return replace(shaping, nics=tuple(plans)), after
+
+
+def matched(seen: NicsSeen, rules: tuple[NicRule, ...], known: Mapping[str, KnownNic]) -> list[Matched]:
+    """Every NIC that has a rule, by its own name or by the one that it had before."""
+    names = {memory.index: memory.rule_name for memory in known.values()}
+    found = []
+    for link in seen.links:
+        if (rule := rule_of(link.name, rules, default_route=link.default_route)) is not None:
+            found.append(Matched(link, rule, link.name))
+        elif link.index in names and (rule := _rule_named(names[link.index], rules)) is not None:
+            found.append(Matched(link, rule, names[link.index]))
+    return found
+
+
+def _rule_named(name: str, rules: tuple[NicRule, ...]) -> NicRule | None:
+    return rule_of(name, rules, default_route=True)
+
+
+def _known(each: Matched, known: Mapping[str, KnownNic]) -> KnownNic:
+    link, rule = each.link, each.rule
+    before = known.get(link.name) or next((k for k in known.values() if k.index == link.index), None)
+    told = float(rule.link_bps) or link.link_bps
+    if before is None:
+        return KnownNic(link.index, each.rule_name, told)
+    speed = told or before.link_bps  # one that is down does not tell
+    if before.index != link.index or speed != before.link_bps:
+        return KnownNic(link.index, each.rule_name, speed)
+    return replace(before, rule_name=each.rule_name)
+
+
+def _after(
+    memory: KnownNic, name: str, samples: Iterable[NicSample], now: float, rule: NicRule, policy: Policy
+) -> KnownNic:
+    """Both laws after these samples, as of the monotonic time `now`."""
+    top = _top_bps(memory, policy)
+    egress, ingress = memory.egress, memory.ingress
+    for sample in samples:
+        seen = next((tree for tree in sample.trees if tree.name == name), None)
+        if seen is not None:
+            egress = _law(egress, sample.at, seen.classes, rule, policy, top)
+            if rule.ingress_ratio and seen.ingress:
+                ingress = _law(ingress, sample.at, seen.ingress, _incoming(rule), policy, top)
+    egress = egress or ceiling.begun(rule, top, ())
+    return replace(
+        memory,
+        egress=_aged(egress, rule, policy, top, now),
+        ingress=_aged(ingress or ceiling.begun(_incoming(rule), top, ()), _incoming(rule), policy, top, now)
+        if rule.ingress_ratio
+        else None,
+    )
+
+
+def _law(
+    law: NicLaw | None, at: float, seen: tuple[ClassSeen, ...], rule: NicRule, policy: Policy, top_bps: float
+) -> NicLaw:
+    law = law or ceiling.begun(rule, top_bps, seen)
+    return ceiling.followed(law, at, seen, rule, policy.nic, top_bps)
+
+
+def _aged(law: NicLaw, rule: NicRule, policy: Policy, top_bps: float, now: float) -> NicLaw:
+    stale = law.at is not None and now - law.at > policy.nic.stale_s
+    return ceiling.blind(law, rule, top_bps, now - (law.at or 0.0)) if stale else law
+
+
+def _incoming(rule: NicRule) -> NicRule:
+    """The same rule for incoming traffic, where the queue is at the other end of the wire."""
+    return replace(
+        rule,
+        batch_ceiling_ratio=rule.ingress_ratio,
+        batch_pressed_ratio=min(rule.batch_pressed_ratio, rule.ingress_ratio),
+    )
+
+
+def _with_trees(
+    plan: NicPlan, memory: KnownNic, rule: NicRule, policy: Policy, support: NicSupport
+) -> NicPlan:
+    top, egress, ingress = _top_bps(memory, policy), memory.egress, memory.ingress
+    assert egress is not None
+    own_queue = support.fq_codel
+    incoming = None
+    if ingress is not None and not support.ingress:
+        incoming = tree(_incoming(rule), top, ingress.ceiling_bps, ingress.guarantee_bps, own_queue=own_queue)
+    return replace(
+        plan,
+        tree=tree(rule, top, egress.ceiling_bps, egress.guarantee_bps, own_queue=own_queue),
+        ingress=incoming,
+    )
+
+
+def _top_bps(memory: KnownNic, policy: Policy) -> float:
+    return whole((memory.link_bps or 0.0) * policy.nic.usable_ratio)

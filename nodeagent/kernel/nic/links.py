@@ -1,0 +1,257 @@
+"""Every network interface of this namespace: what it is, what it is made of, and what is at its root.
+
+    RTM_GETLINK   name, state, kind, master, lower, device     RTM_GETADDR    our own addresses
+    RTM_GETQDISC  root, leaves, clsact                         RTM_GETROUTE   default routes (main table)
+    ethtool       speed                                        /sys/bus       NUMA node, virtual function
+
+Invariant: all is read anew at the first reading after the watch told of a change, at most each `_REST_S`,
+and after `_SLOW_S` in any case; between that nothing is.
+"""
+
+from __future__ import annotations
+
+import math
+import socket
+import struct
+from collections.abc import Collection, Mapping
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from nodeagent.kernel.nic import devices
+from nodeagent.kernel.nic.link_watch import LinkWatch
+from nodeagent.kernel.nic.rt_dump import dump, number, text
+from nodeagent.kernel.nic.rtnetlink import attribute, attributes
+from nodeagent.model.nic import Link, Qdisc
+
+_REST_S = 0.2
+_SLOW_S = 10.0
+_GETLINK, _GETADDR, _GETROUTE, _GETQDISC = 18, 22, 26, 38
+_UP, _LOOPBACK, _LOWER_UP = 0x1, 0x8, 0x10000
+_IFNAME, _MTU, _LINK, _QDISC, _MASTER, _INFO, _EXT_MASK, _QUEUES = 3, 4, 5, 6, 10, 18, 29, 31
+_NETNSID, _PARENT_DEV, _PARENT_BUS = 37, 56, 57
+_SKIP_STATS = 8
+_ROOT, _INGRESS = 0xFFFFFFFF, 0xFFFFFFF1
+_MAIN, _UNICAST = 254, 1
+_OIF, _MULTIPATH = 4, 9
+_IFINFO = struct.Struct("=BxHiII")  # struct ifinfomsg
+_TC = struct.Struct("=BxxxiIII")  # struct tcmsg
+_OWN_IFB = "na-ifb"
+# Made of nothing that has a speed: drivers/net/veth.c and tun.c tell 10 Gbit/s or 10 Mbit/s of any.
+_NO_SPEED = frozenset({"veth", "tun", "ifb", "dummy"})
+
+
+class Peer(Struct, frozen=True, array_like=True, gc=False):
+    """A veth of ours whose other end is in another network namespace; `bridge` is its master, or ""."""
+
+    name: str
+    bridge: str
+
+
+class _Known(Struct, gc=False):
+    """One link as the kernel told it, in bytes, and what is in them; `lower` and `master` are indices."""
+
+    raw: bytes
+    flags: int
+    link: Link
+    master: int
+    lower: int
+    netns_id: int
+
+
+class Links:
+    """The interfaces of the network namespace that this was made in. `host_root` is where /sys is."""
+
+    def __init__(self, host_root: str = "/") -> None:
+        self.watch = LinkWatch()
+        self._sys = f"{host_root.rstrip('/')}/sys"
+        self._known: dict[int, _Known] = {}
+        self._links: tuple[Link, ...] = ()
+        self._peers: Mapping[int, tuple[Peer, ...]] = {}
+        self._addresses: tuple[str, ...] = ()
+        self._read_at = -math.inf
+        self._changed = True
+
+    def read(self, at: float, without: Collection[str] = ()) -> tuple[Link, ...]:
+        """All but loopback, our own IFBs and `without` (the pods' veths), by name; AgentError.
+
+        `at` is the monotonic time in seconds.
+        """
+        self._refresh(at)
+        if not without:
+            return self._links
+        return tuple(link for link in self._links if link.name not in without)
+
+    def peers(self, at: float) -> Mapping[int, tuple[Peer, ...]]:
+        """Our veths into other network namespaces, by the number that the namespace has here; AgentError.
+
+        It is the same object as long as nothing was read anew.
+        """
+        self._refresh(at)
+        return self._peers
+
+    def own_addresses(self, at: float) -> tuple[str, ...]:
+        """IPv4 and IPv6 addresses of this namespace that others can send to, sorted; AgentError."""
+        self._refresh(at)
+        return self._addresses
+
+    def close(self) -> None:
+        """Give the watch's socket back."""
+        self.watch.close()
+
+    def _refresh(self, at: float) -> None:
+        self._changed = self.watch.drain() or self._changed
+        age_s = at - self._read_at
+        if not (self._changed and age_s >= _REST_S) and age_s < _SLOW_S:
+            return
+        self._known = self._links_now()
+        ends = {index: known.link for index, known in self._known.items() if not known.flags & _LOOPBACK}
+        self._peers = self._peers_now()
+        self._addresses = _addresses_now()
+        self._links = _joined(ends, self._known, _queues_now(ends), _default_routes())
+        self._read_at, self._changed = at, False
+
+    def _links_now(self) -> dict[int, _Known]:
+        body = _IFINFO.pack(0, 0, 0, 0, 0) + attribute(_EXT_MASK, struct.pack("=I", _SKIP_STATS))
+        found: dict[int, _Known] = {}
+        for raw in dump(_GETLINK, body):
+            _, _, index, flags, _ = _IFINFO.unpack_from(raw)
+            before = self._known.get(index)
+            found[index] = before if before and before.raw == raw else self._parsed(raw, index, flags)
+        return found
+
+    def _parsed(self, raw: bytes, index: int, flags: int) -> _Known:
+        told = attributes(raw, _IFINFO.size)
+        kind = text(attributes(told.get(_INFO, b""), 0).get(1))
+        name = text(told.get(_IFNAME))
+        device = devices.at(self._sys, text(told.get(_PARENT_BUS)), text(told.get(_PARENT_DEV)), name, index)
+        link = Link(
+            name=name,
+            index=index,
+            up=flags & (_UP | _LOWER_UP) == _UP | _LOWER_UP,
+            root=Qdisc(text(told.get(_QDISC)), 0),
+            kind=kind,
+            mtu_bytes=number(told.get(_MTU)),
+            tx_queues=number(told.get(_QUEUES), 1),
+            numa_node=device.numa_node,
+            virtual_function=device.virtual_function,
+        )
+        elsewhere = _NETNSID in told
+        lower = 0 if elsewhere or kind == "veth" else number(told.get(_LINK))
+        netns_id = number(told[_NETNSID]) if elsewhere and kind == "veth" else -1
+        return _Known(raw, flags, link, number(told.get(_MASTER)), 0 if lower == index else lower, netns_id)
+
+    def _peers_now(self) -> Mapping[int, tuple[Peer, ...]]:
+        found: dict[int, tuple[Peer, ...]] = {}
+        for known in self._known.values():
+            if known.netns_id >= 0:
+                master = self._known.get(known.master)
+                peer = Peer(
+                    known.link.name, master.link.name if master and master.link.kind == "bridge" else ""
+                )
+                found[known.netns_id] = (*found.get(known.netns_id, ()), peer)
+        return found
+
+
+def _joined(
+    ends: Mapping[int, Link],
+    known: Mapping[int, _Known],
+    queues: Mapping[int, tuple[Qdisc | None, tuple[str, ...], bool]],
+    routed: Collection[int],
+) -> tuple[Link, ...]:
+    """The links with what other questions answered, and with names for indices."""
+    lowers = {index: _lower(index, known) for index in ends}
+    found = []
+    for index, link in ends.items():
+        if link.name.startswith(_OWN_IFB):
+            continue
+        root, leaves, clsact = queues.get(index, (None, (), False))
+        master = known.get(known[index].master)
+        found.append(
+            replace(
+                link,
+                root=root or link.root,
+                leaves=leaves,
+                clsact=clsact,
+                link_bps=None if _without_speed(index, ends, lowers) else devices.link_bps(link.name),
+                master=master.link.name if master else "",
+                lower=tuple(sorted(ends[each].name for each in lowers[index])),
+                default_route=index in routed,
+            )
+        )
+    return tuple(sorted(found, key=lambda link: link.name))
+
+
+def _lower(index: int, known: Mapping[int, _Known]) -> tuple[int, ...]:
+    """Indices of what a link is made of: a VLAN's device, a bond's slaves; not the ports of a bridge."""
+    under = known[index].lower
+    if under in known:
+        return (under,)
+    if known[index].link.kind in ("bond", "team"):
+        return tuple(each for each, other in known.items() if other.master == index)
+    return ()
+
+
+def _without_speed(index: int, ends: Mapping[int, Link], lowers: Mapping[int, tuple[int, ...]]) -> bool:
+    """True where what ethtool answers means nothing.
+
+    Of the others, a VLAN answers for its device, and a bond for those of its slaves that may send
+    (bond_ethtool_get_link_ksettings in drivers/net/bonding/bond_main.c).
+    """
+    if ends[index].kind in _NO_SPEED or ends[index].kind == "bridge":
+        return True
+    return any(ends[each].kind in _NO_SPEED for each in lowers.get(index, ()) if each in ends)
+
+
+def _queues_now(ends: Mapping[int, Link]) -> dict[int, tuple[Qdisc | None, tuple[str, ...], bool]]:
+    """Root, kinds below it, and whether there is a clsact, by link."""
+    told: dict[int, list[tuple[int, Qdisc]]] = {}
+    for raw in dump(_GETQDISC, _TC.pack(0, 0, 0, 0, 0)):
+        _, index, handle, parent, _ = _TC.unpack_from(raw)
+        if index in ends:
+            kind = text(attributes(raw, _TC.size).get(1))
+            told.setdefault(index, []).append((parent, Qdisc(kind, handle)))
+    return {index: _queue(found) for index, found in told.items()}
+
+
+def _queue(found: list[tuple[int, Qdisc]]) -> tuple[Qdisc | None, tuple[str, ...], bool]:
+    root = next((qdisc for parent, qdisc in found if parent == _ROOT), None)
+    major = root.handle >> 16 if root else 0
+    leaves = tuple(
+        qdisc.kind for parent, qdisc in found if parent not in (_ROOT, _INGRESS) and parent >> 16 == major
+    )
+    return root, leaves, any(parent == _INGRESS and qdisc.kind == "clsact" for parent, qdisc in found)
+
+
+def _default_routes() -> frozenset[int]:
+    """Links that packets to everywhere may leave by, those of all next hops."""
+    found: set[int] = set()
+    for family in (socket.AF_INET, socket.AF_INET6):
+        for raw in dump(_GETROUTE, struct.pack("=BBBBBBBBI", family, 0, 0, 0, _MAIN, 0, 0, 0, 0)):
+            if raw[1] == 0 and raw[4] == _MAIN and raw[7] == _UNICAST:  # prefix length, table, type
+                told = attributes(raw, 12)
+                found.add(number(told.get(_OIF)))
+                found.update(_hops(told.get(_MULTIPATH, b"")))
+    return frozenset(found)
+
+
+def _hops(told: bytes) -> list[int]:
+    """Links in an RTA_MULTIPATH: a sequence of struct rtnexthop, each with attributes."""
+    found = []
+    at = 0
+    while at + 8 <= len(told):
+        length, _, _, index = struct.unpack_from("=HBBi", told, at)
+        found.append(index)
+        at += max(8, length + 3 & ~3)
+    return found
+
+
+def _addresses_now() -> tuple[str, ...]:
+    found: set[str] = set()
+    for raw in dump(_GETADDR, bytes(8)):
+        family, scope = raw[0], raw[3]  # struct ifaddrmsg
+        told = attributes(raw, 8)
+        value = told.get(2, told.get(1))  # IFA_LOCAL, IFA_ADDRESS: of a point-to-point link, the other end's
+        if scope == 0 and value is not None:
+            found.add(socket.inet_ntop(family, value))
+    return tuple(sorted(found))

@@ -1,0 +1,205 @@
+"""The network of this node as one thing: what is there, what goes through it, and making it as it shall be.
+
+A NIC gets its tree before packets are marked for it, and keeps it until none is marked any more. Nothing here
+is remembered on disk: what is ours is recognised, so the next run adopts it and `leave` removes it all.
+
+Invariant: what fails for one NIC is one line in `failed`, and does not keep the others from being done.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+from collections.abc import Collection, Iterator
+from typing import NamedTuple
+
+from nodeagent.kernel.mounts import Hierarchies
+from nodeagent.kernel.nic.links import Links
+from nodeagent.kernel.nic.marking import Marking
+from nodeagent.kernel.nic.pod_net import PodNets
+from nodeagent.kernel.nic.probe import probe
+from nodeagent.kernel.nic.schedulers import Pods, Schedulers
+from nodeagent.model.errors import AgentError, Gone
+from nodeagent.model.nic import Link, Marks, NicPlan, NicSample, NicsSeen, Scheduler, Shaping, TreeSeen
+from nodeagent.model.plan import Change, Kind, Knob, Outcome, Value
+from nodeagent.model.pod import Member
+
+MAX_PENDING = 64  # samples since the last tick: more of them are of no use
+PROBE_LIMIT_S = 10.0
+
+
+class Left(NamedTuple):
+    """What was removed, and what could not be, one line each."""
+
+    removed: tuple[str, ...]
+    failed: tuple[str, ...]
+
+
+def remove_all() -> Left:
+    """Remove all that any run has left in this network namespace. AgentError when it cannot be looked at."""
+    links = Links()
+    try:
+        schedulers = Schedulers(links.read(time.monotonic()))
+    finally:
+        links.close()
+    marking = Marking()
+    try:
+        return _leave(schedulers, marking)
+    finally:
+        marking.close()
+        schedulers.close()
+
+
+def _leave(schedulers: Schedulers, marking: Marking) -> Left:
+    """What marks packets goes first, and trees last: a packet that is marked has a class to go to."""
+    removed, failed = [], []
+    try:
+        removed += ["what marked packets"] if marking.remove(schedulers.trees()) else []
+    except AgentError as error:
+        failed.append(f"what marks packets: {error}")
+    for index in schedulers.left():
+        name = f"interface {index}"
+        with contextlib.suppress(OSError):
+            name = socket.if_indextoname(index)
+        try:
+            removed += [f"what shaped {name}"] if schedulers.remove(index) else []
+        except AgentError as error:
+            failed.append(f"what shapes {name}: {error}")
+    return Left(tuple(removed), tuple(failed))
+
+
+class Network:
+    """The NICs of the network namespace of this process, and whose traffic is whose; `close` it.
+
+    `written` is what each knob of a NIC was last set to. `failed` tells, one line each, what could not be
+    read or done since the last look. Raises AgentError where rtnetlink cannot be talked to.
+    """
+
+    def __init__(self, places: Hierarchies, host_root: str) -> None:
+        self.written: dict[Knob, Value] = {}
+        self.failed: dict[str, str] = {}
+        self.support = probe(PROBE_LIMIT_S)
+        self._links = Links(host_root)
+        self._pod_nets = PodNets(places, host_root)
+        self._schedulers = Schedulers(self._links.read(time.monotonic()))
+        self._marking = Marking()
+        self._pending: list[NicSample] = []
+        self._now: dict[str, Link] = {}
+        self._veths: Pods = []
+        self._shaping: Shaping | None = None
+        self._yielded: set[str] = set()
+
+    def read(self, members: tuple[Member, ...], tiers: tuple[str, ...], at: float) -> NicsSeen:
+        """All of it, with the samples since the last reading; AgentError when the links cannot be read."""
+        nets = self._pod_nets.read(members, self._links.peers(at), at)
+        classes = {member.spec.uid: member.spec.qos for member in members}
+        self._veths = [(veth, classes[net.uid], net.addresses) for net in nets for veth in net.veths]
+        links = self._links.read(at, {veth for veth, _, _ in self._veths})
+        self._now = {link.name: link for link in links}
+        self.sample(at)
+        samples, self._pending = tuple(self._pending), []
+        return NicsSeen(
+            support=self.support,
+            links=links,
+            pods=nets,
+            tiers=self._pod_nets.tiers(tiers),
+            own_addresses=self._links.own_addresses(at),
+            samples=samples,
+            failed=tuple(f"{what}: {why}" for what, why in sorted(self.failed.items())),
+        )
+
+    def sample(self, at: float) -> NicSample:
+        """What went through each class until now (monotonic seconds), kept for the next reading."""
+        trees = (self._tree(link) for link in self._now.values() if link.index in self._schedulers.steps)
+        taken = NicSample(at, tuple(tree for tree in trees if tree is not None))
+        self._pending = [*self._pending[1 - MAX_PENDING :], taken]
+        return taken
+
+    def set(self, shaping: Shaping, yielded: Collection[Knob] = ()) -> None:
+        """Have it all as it shall be, but for the NICs of `yielded` knobs; writes differences only.
+
+        What fails is told in `failed`, and tried again with the next call.
+        """
+        self.failed.clear()
+        self._yielded = {knob.target.rpartition("/")[0] for knob in yielded if knob.kind.of_nic}
+        shaped = [plan for plan in shaping.nics if plan.tree is not None]
+        wanted = {plan.index for plan in shaped}
+        if not wanted:
+            self._unmark()
+        for plan in shaped:
+            self._shape(plan, shaping.marks)
+        if wanted:
+            self._mark(shaping.marks, shaped)
+        for index in set(self._schedulers.left()) - wanted:
+            with self._noting(f"interface {index}"):
+                self._schedulers.remove(index)
+        self._shaping = shaping
+
+    def follow(self, shaping: Shaping) -> None:
+        """Between two ticks: the NICs whose plans have changed since, and nothing else."""
+        before = () if self._shaping is None else self._shaping.nics
+        for plan in shaping.nics:
+            if plan.tree is not None and plan not in before:
+                self._shape(plan, shaping.marks)
+        self._shaping = shaping
+
+    def outcome(self, change: Change) -> Outcome:
+        """How a change of a NIC's knob came out, after `set`."""
+        name, _, qos = change.knob.target.rpartition("/")
+        tree = next((t for link in self._now.values() if link.name == name and (t := self._tree(link))), None)
+        found = next((c for c in tree.classes if c.qos == qos), None) if tree is not None else None
+        error = self.failed.get(name, "")
+        if found is None:
+            return Outcome(change, change.new if change.gives_back and not error else None, error)
+        return Outcome(change, found.rate_bps if change.knob.kind is Kind.NIC_RATE else found.ceil_bps, error)
+
+    def leave(self) -> Left:
+        """Remove all that is ours, also of an earlier run."""
+        self.written.clear()
+        self._shaping = None
+        return _leave(self._schedulers, self._marking)
+
+    def close(self) -> None:
+        for part in (self._links, self._pod_nets, self._schedulers, self._marking):
+            part.close()
+
+    def _shape(self, plan: NicPlan, marks: Marks) -> None:
+        if plan.name in self._yielded:
+            return
+        with self._noting(plan.name):
+            self._schedulers.set(plan, self._veths, marks.addresses)
+            for each in plan.tree.classes if plan.tree is not None else ():
+                self.written[Knob(Kind.NIC_RATE, f"{plan.name}/{each.qos}")] = each.rate_bps
+                self.written[Knob(Kind.NIC_CEIL, f"{plan.name}/{each.qos}")] = each.ceil_bps
+
+    def _mark(self, marks: Marks, shaped: list[NicPlan]) -> None:
+        bridges = {link.name for link in self._now.values() if link.kind == "bridge"}
+        bridged = any(self._now[plan.name].master in bridges for plan in shaped if plan.name in self._now)
+        with self._noting(f"classifier {marks.classifier}"):
+            self._marking.set(
+                marks,
+                [plan.index for plan in shaped if plan.scheduler is not Scheduler.VETH],
+                [plan.index for plan in shaped if plan.scheduler is Scheduler.HTB],
+                bridged=bridged,
+            )
+
+    def _unmark(self) -> None:
+        with self._noting("classifier"):
+            self._marking.remove(self._schedulers.trees())
+
+    def _tree(self, link: Link) -> TreeSeen | None:
+        found: list[TreeSeen | None] = []
+        with self._noting(link.name):
+            found.append(self._schedulers.read(link.index, link.name))
+        return found[0] if found else None
+
+    @contextlib.contextmanager
+    def _noting(self, what: str) -> Iterator[None]:
+        """A failure is noted; that something vanished meanwhile is none."""
+        try:
+            yield
+        except Gone:
+            return
+        except AgentError as error:
+            self.failed[what] = f"{error} ({error.hint})" if error.hint else str(error)
