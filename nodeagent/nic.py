@@ -154,6 +154,8 @@ def _tree(direction: str, tree: TreeTold) -> Iterator[Line]:
         limits = (format_bps(each.guarantee_bps), format_bps(each.ceiling_bps))
         name = f"{SHOWN[each.qos]:<6} {_bar(each, tree.top_bps)}"
         yield Line(_row(name, (rate(each), *limits, backlog, _count(each.drops))), each.qos)
+        if each.qos is Qos.BATCH and each.why:
+            yield from _wrapped(f"ceiling: {each.why}", "         ")
     if all(each.bytes is None for each in tree.classes):
         yield Line("  planned only: the kernel does not have it (yet, or the agent only observes)")
 

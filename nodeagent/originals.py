@@ -124,6 +124,7 @@ class Originals:
             r.knob: found
             for r in readings
             if r.held
+            and r.knob in self._held  # the kernel holds those of NICs
             and (found := _begun_anew(self._held[r.knob], r, inode_of) or _clipped(self._held[r.knob], r))
         }
         if ours:

@@ -44,9 +44,7 @@ def decide(snapshot: Snapshot, policy: Policy, memory: Memory) -> tuple[Decision
     offered = capacity.assess(view, use, policy.capacity, memory, batch, within)
     scene = burst.bursting(_scene(view, signals, policy, batch, why), use, policy, memory.bursts)
     drifts, yielded = _drifting(snapshot, policy, memory)
-    scene, memory = _placed(scene, policy, memory, batch, yielded)
-    shaping, nics = nic.shaped(snapshot, policy, memory.nics)
-    scene = replace(scene, shaping=shaping, nics=nics)
+    scene, memory = _arranged(scene, policy, memory, batch, yielded)
     decision = Decision(
         seq=snapshot.seq,
         signals=signals,
@@ -58,7 +56,7 @@ def decide(snapshot: Snapshot, policy: Policy, memory: Memory) -> tuple[Decision
         limit_why=why,
         placement=scene.placement,
         moves=scene.moves,
-        shaping=shaping,
+        shaping=scene.shaping,
     )
     return decision, replace(
         memory,
@@ -72,9 +70,7 @@ def decide(snapshot: Snapshot, policy: Policy, memory: Memory) -> tuple[Decision
         online_cores=window,
         offer=offered.offer,
         batch=batch,
-        bursts=scene.bursts,
         lent=offered.capacity.lent,
-        nics=nics,
     )
 
 
@@ -139,12 +135,14 @@ def _drifting(
     return drifts, drift.yielded(snapshot.at, drifts, policy.drift)
 
 
-def _placed(
+def _arranged(
     scene: Scene, policy: Policy, memory: Memory, batch: BatchLimit, yielded: tuple[Knob, ...]
 ) -> tuple[Scene, Memory]:
-    """Where everything shall run, and which pages have to get there first."""
+    """Where everything shall run, which pages have to get there first, and how its traffic is shaped."""
     scene, memory = seats.seated(scene, policy.numa, memory, batch.cores)
-    return pages.settled(scene, yielded), memory
+    shaping, nics = nic.shaped(scene.view.snapshot, policy, memory.nics)
+    scene = replace(pages.settled(scene, yielded), shaping=shaping, nics=nics)
+    return scene, replace(memory, bursts=scene.bursts, nics=nics)
 
 
 def _plan(scene: Scene, policy: Policy) -> tuple[Setting, ...]:

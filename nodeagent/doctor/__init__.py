@@ -15,6 +15,7 @@ from nodeagent.doctor.cgroups import CGROUPS
 from nodeagent.doctor.finding import Check, Finding, Host, Status
 from nodeagent.doctor.foreign import FOREIGN
 from nodeagent.doctor.machine import MACHINE
+from nodeagent.doctor.nics import NICS
 from nodeagent.doctor.process import PROCESS
 from nodeagent.doctor.units import UNITS
 from nodeagent.kernel.mounts import Hierarchies, find_hierarchies
@@ -22,7 +23,7 @@ from nodeagent.model.errors import AgentError
 
 __all__ = ["CHECKS", "Finding", "Status", "as_json", "as_text", "examine", "failed"]
 
-CHECKS: tuple[Check, ...] = (*MACHINE, *CGROUPS, *UNITS, *PROCESS, *ACTORS, *FOREIGN)
+CHECKS: tuple[Check, ...] = (*MACHINE, *NICS, *CGROUPS, *UNITS, *PROCESS, *ACTORS, *FOREIGN)
 
 
 def examine(config: Config, checks: tuple[Check, ...] = CHECKS) -> tuple[Finding, ...]:

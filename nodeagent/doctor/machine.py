@@ -1,4 +1,4 @@
-"""The machine: kernel, topology, performance counters, cache control, network interfaces."""
+"""The machine: kernel, topology, performance counters, cache control."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from nodeagent.doctor.finding import Check, Finding, Host, Status, judged
 from nodeagent.kernel import probe
 from nodeagent.model.cpuset import CpuSet
-
-MODULES = (("sch_htb", "CONFIG_NET_SCH_HTB", "egress classes"), ("ifb", "CONFIG_IFB", "ingress shaping"))
 
 
 def kernel(host: Host) -> Iterator[Finding]:
@@ -62,19 +60,6 @@ def cache_control(host: Host) -> Iterator[Finding]:
     yield Finding("resctrl", Status.OK if mounted else Status.INFO, found, "" if mounted else fix)
 
 
-def network(host: Host) -> Iterator[Finding]:
-    """Interfaces with speed and root qdisc, and the modules that shaping needs."""
-    for link in probe.links(host.root):
-        if link.up:
-            speed = f"{link.speed_mbps} Mbit/s" if link.speed_mbps else "speed not told"
-            yield Finding(f"link {link.name}", Status.INFO, f"{speed}, qdisc {link.qdisc}")
-    for name, option, use in MODULES:
-        there = probe.module(host.root, name, option)
-        found = {True: "available", False: "not available", None: "not known"}[there]
-        fix = f"kernel with {option}; {use} do not work without"
-        yield judged(f"module {name}", bool(there), f"{found} ({use})", fix, Status.INFO)
-
-
 def _count(host: Host, path: str) -> int | None:
     try:
         return len(CpuSet.parse(probe.text(host.root, path) or "")) or None
@@ -82,4 +67,4 @@ def _count(host: Host, path: str) -> int | None:
         return None
 
 
-MACHINE: tuple[Check, ...] = (kernel, topology, counters, cache_control, network)
+MACHINE: tuple[Check, ...] = (kernel, topology, counters, cache_control)

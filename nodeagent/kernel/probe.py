@@ -6,7 +6,6 @@ Invariant: nothing is changed (a PSI trigger is opened and closed again), and a 
 from __future__ import annotations
 
 import ctypes
-import gzip
 import os
 import resource
 import struct
@@ -27,15 +26,6 @@ CAPABILITIES = {  # include/uapi/linux/capability.h
     38: "PERFMON",
 }
 _PERF_EVENT_OPEN = {"x86_64": 298, "aarch64": 241, "riscv64": 241, "ppc64le": 319, "s390x": 331}
-
-
-class Link(Struct, frozen=True):
-    """A network interface other than loopback, with the kind of its root qdisc."""
-
-    name: str
-    up: bool
-    qdisc: str
-    speed_mbps: int | None
 
 
 class Process(Struct, frozen=True):
@@ -124,48 +114,6 @@ def pmu_error() -> str | None:
         return os.strerror(ctypes.get_errno())
     os.close(fd)
     return None
-
-
-def module(host_root: str, name: str, option: str) -> bool | None:
-    """True when the module is loaded, built in or can be loaded; False when not; None when nothing tells."""
-    if os.path.isdir(under(host_root, f"/sys/module/{name}")):
-        return True
-    release = os.uname().release
-    lists = [text(host_root, f"/lib/modules/{release}/modules.{kind}") for kind in ("builtin", "dep")]
-    if any(f"/{name}.ko" in (entries or "") for entries in lists):
-        return True
-    options = _kernel_options(host_root)
-    if options is not None:
-        return f"\n{option}=y" in options or (f"\n{option}=m" in options and lists[1] is not None)
-    return False if lists[0] is not None else None
-
-
-def _kernel_options(host_root: str) -> str | None:
-    try:
-        with gzip.open(under(host_root, "/proc/config.gz")) as file:
-            return "\n" + file.read(MAX_BYTES).decode(errors="replace")
-    except (OSError, EOFError):
-        return text(host_root, f"/boot/config-{os.uname().release}")
-
-
-def links(host_root: str) -> tuple[Link, ...]:
-    """All network interfaces of this process' network namespace except loopback; OSError if refused."""
-    from pyroute2 import IPRoute
-
-    with IPRoute() as netlink:
-        found = [
-            (link.get("IFLA_IFNAME"), link["flags"], link.get("IFLA_QDISC")) for link in netlink.get_links()
-        ]
-    return tuple(
-        Link(str(name), bool(flags & 1), str(qdisc), _speed(host_root, str(name)))
-        for name, flags, qdisc in found
-        if not flags & 8  # IFF_LOOPBACK; 1 is IFF_UP
-    )
-
-
-def _speed(host_root: str, name: str) -> int | None:
-    speed = number(host_root, f"/sys/class/net/{name}/speed")
-    return speed if speed is not None and speed > 0 else None
 
 
 def processes(host_root: str, names: frozenset[str]) -> tuple[Process, ...] | None:

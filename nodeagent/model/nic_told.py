@@ -25,6 +25,7 @@ from nodeagent.model.nic import (
     Tree,
     TreeSeen,
 )
+from nodeagent.model.plan import Kind
 from nodeagent.model.pod import PodSpec, Qos
 
 
@@ -40,7 +41,8 @@ class Way(enum.StrEnum):
 class ClassTold(Struct, frozen=True, gc=False, kw_only=True):
     """One class: its limits as the kernel has them, or as planned where it has no such class.
 
-    Counters are None then; `rate_bps` too where there are no two samples to tell it from.
+    Counters are None then; `rate_bps` too where there are no two samples to tell it from. `why` is that of
+    the ceiling, where it was decided in this tick.
     """
 
     qos: Qos
@@ -52,6 +54,7 @@ class ClassTold(Struct, frozen=True, gc=False, kw_only=True):
     drops: int | None = None
     overlimits: int | None = None
     backlog_bytes: int | None = None
+    why: str = ""
 
 
 class TreeTold(Struct, frozen=True, gc=False):
@@ -100,8 +103,9 @@ def told(tick: Tick) -> NetTold | None:
     if shaping is None:
         return None
     marks, names = shaping.marks, {pod.spec.uid: pod.spec.name for pod in tick.snapshot.pods}
+    whys = {s.knob.target: s.why for s in tick.decision.plan if s.knob.kind is Kind.NIC_CEIL}
     return NetTold(
-        nics=tuple(_nic(plan, seen) for plan in shaping.nics),
+        nics=tuple(_nic(plan, seen, whys) for plan in shaping.nics),
         classifier=marks.classifier,
         why=marks.why,
         cgroups=len(marks.cgroups),
@@ -147,10 +151,11 @@ class _Marked:
         return self._all_cgroups or number in self._cgroups or f"{cgroup}/".startswith(self._tiers)
 
 
-def _nic(plan: NicPlan, seen: NicsSeen) -> NicTold:
+def _nic(plan: NicPlan, seen: NicsSeen, whys: Mapping[str, str]) -> NicTold:
     link = next((link for link in seen.links if link.name == plan.name), None)
     last = _tree(seen.samples[-1], plan.name) if seen.samples else None
     sent, received = _rates(seen.samples, plan.name)
+    said = {qos: whys.get(f"{plan.name}/{qos.value}", "") for qos in Qos}
     return NicTold(
         name=plan.name,
         role=plan.role,
@@ -158,33 +163,38 @@ def _nic(plan: NicPlan, seen: NicsSeen) -> NicTold:
         why=plan.why,
         up=None if link is None else link.up,
         link_bps=None if link is None else link.link_bps,
-        egress=_told(plan.tree, last.classes if last else (), sent),
-        ingress=_told(plan.ingress, last.ingress if last else (), received),
+        egress=_told(plan.tree, last.classes if last else (), sent, said),
+        ingress=_told(plan.ingress, last.ingress if last else (), received, {}),
     )
 
 
-def _told(plan: Tree | None, found: tuple[ClassSeen, ...], rates: Mapping[Qos, float]) -> TreeTold | None:
+def _told(
+    plan: Tree | None, found: tuple[ClassSeen, ...], rates: Mapping[Qos, float], said: Mapping[Qos, str]
+) -> TreeTold | None:
     if plan is None:
         return None
     there = {each.qos: each for each in found}
-    return TreeTold(
-        plan.top_bps, tuple(_class(wanted, there.get(wanted.qos), rates) for wanted in plan.classes)
+    classes = (
+        _class(each, there.get(each.qos), rates.get(each.qos), said.get(each.qos, ""))
+        for each in plan.classes
     )
+    return TreeTold(plan.top_bps, tuple(classes))
 
 
-def _class(wanted: HtbClass, now: ClassSeen | None, rates: Mapping[Qos, float]) -> ClassTold:
+def _class(wanted: HtbClass, now: ClassSeen | None, rate_bps: float | None, why: str) -> ClassTold:
     if now is None:
-        return ClassTold(qos=wanted.qos, guarantee_bps=wanted.rate_bps, ceiling_bps=wanted.ceil_bps)
+        return ClassTold(qos=wanted.qos, guarantee_bps=wanted.rate_bps, ceiling_bps=wanted.ceil_bps, why=why)
     return ClassTold(
         qos=now.qos,
         guarantee_bps=now.rate_bps,
         ceiling_bps=now.ceil_bps,
-        rate_bps=rates.get(now.qos),
+        rate_bps=rate_bps,
         bytes=now.bytes,
         packets=now.packets,
         drops=now.drops,
         overlimits=now.overlimits,
         backlog_bytes=now.backlog_bytes,
+        why=why,
     )
 
 

@@ -44,10 +44,11 @@ def _parts(value: object) -> dict[str, object] | None:
 
 
 def _items(values: Sequence[object]) -> dict[str, object]:
-    """By knob where each item has one of its own, else by position."""
-    knobs = [str(getattr(item, "knob", "")) for item in values]
-    if all(knobs) and len(set(knobs)) == len(values):
-        return {f"[{knob}]": item for knob, item in zip(knobs, values, strict=True)}
+    """By knob, name or class where each item has one of its own, else by position."""
+    for key in ("knob", "name", "qos"):
+        keys = [str(getattr(item, key, "")) for item in values]
+        if all(keys) and len(set(keys)) == len(values):
+            return {f"[{found}]": item for found, item in zip(keys, values, strict=True)}
     return {f"[{index}]": item for index, item in enumerate(values)}
 
 

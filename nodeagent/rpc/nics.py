@@ -51,7 +51,10 @@ def add_network(report: pb.NodeReport, tick: Tick) -> None:
     how = ways(tick)
     for pod, message in zip(tick.snapshot.pods, report.pods, strict=True):
         way, why = how[pod.spec.uid]
-        message.traffic.CopyFrom(pb.PodTraffic(way=WAY[way], why=text(why)))
+        traffic = message.traffic
+        traffic.way = WAY[way]
+        if why:
+            traffic.why = text(why)
 
 
 def told_by(message: pb.Network) -> NetTold:
@@ -109,6 +112,7 @@ def _class(found: ClassTold) -> pb.NicClass:
         drops=counter(found.drops),
         overlimits=counter(found.overlimits),
         backlog_bytes=counter(found.backlog_bytes),
+        why=text(found.why),
     )
     if isinf(found.ceiling_bps):
         message.unlimited = True
@@ -140,5 +144,6 @@ def _class_of(message: pb.NicClass) -> ClassTold:
         qos=_QOS[message.qos],
         guarantee_bps=message.guarantee_bps,
         ceiling_bps=inf if message.unlimited else message.ceiling_bps,
+        why=message.why,
         **known,
     )

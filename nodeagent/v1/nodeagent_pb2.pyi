@@ -406,7 +406,7 @@ class NicTree(_message.Message):
     def __init__(self, top_bps: _Optional[float] = ..., classes: _Optional[_Iterable[_Union[NicClass, _Mapping]]] = ...) -> None: ...
 
 class NicClass(_message.Message):
-    __slots__ = ("qos", "guarantee_bps", "ceiling_bps", "unlimited", "rate_bps", "bytes", "packets", "drops", "overlimits", "backlog_bytes")
+    __slots__ = ("qos", "guarantee_bps", "ceiling_bps", "unlimited", "rate_bps", "bytes", "packets", "drops", "overlimits", "backlog_bytes", "why")
     QOS_FIELD_NUMBER: _ClassVar[int]
     GUARANTEE_BPS_FIELD_NUMBER: _ClassVar[int]
     CEILING_BPS_FIELD_NUMBER: _ClassVar[int]
@@ -417,6 +417,7 @@ class NicClass(_message.Message):
     DROPS_FIELD_NUMBER: _ClassVar[int]
     OVERLIMITS_FIELD_NUMBER: _ClassVar[int]
     BACKLOG_BYTES_FIELD_NUMBER: _ClassVar[int]
+    WHY_FIELD_NUMBER: _ClassVar[int]
     qos: Qos
     guarantee_bps: float
     ceiling_bps: float
@@ -427,7 +428,8 @@ class NicClass(_message.Message):
     drops: int
     overlimits: int
     backlog_bytes: int
-    def __init__(self, qos: _Optional[_Union[Qos, str]] = ..., guarantee_bps: _Optional[float] = ..., ceiling_bps: _Optional[float] = ..., unlimited: _Optional[bool] = ..., rate_bps: _Optional[float] = ..., bytes: _Optional[int] = ..., packets: _Optional[int] = ..., drops: _Optional[int] = ..., overlimits: _Optional[int] = ..., backlog_bytes: _Optional[int] = ...) -> None: ...
+    why: str
+    def __init__(self, qos: _Optional[_Union[Qos, str]] = ..., guarantee_bps: _Optional[float] = ..., ceiling_bps: _Optional[float] = ..., unlimited: _Optional[bool] = ..., rate_bps: _Optional[float] = ..., bytes: _Optional[int] = ..., packets: _Optional[int] = ..., drops: _Optional[int] = ..., overlimits: _Optional[int] = ..., backlog_bytes: _Optional[int] = ..., why: _Optional[str] = ...) -> None: ...
 
 class PodTraffic(_message.Message):
     __slots__ = ("way", "why")

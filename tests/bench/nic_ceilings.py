@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.bench.nic_ends import SWALLOW
 from tests.bench.table import Figure, show
-from tests.live.nic_agent import BATCH, Meter, configured, shaping, until_classified
+from tests.live.nic_agent import BATCH, Meter, configured, shaping, until_classified, until_open
 from tests.live.nic_lab import Lab, lab
 from tests.live.nic_loads import Place, load
 
@@ -44,6 +44,7 @@ def _kept(made: Lab, home: Path, ceiling_bps: float, seconds: float) -> float:
         load(batch, "send", made.service().v4, SWALLOW, 4, 0),
     ):
         until_classified(made, BATCH)
+        until_open(made, ceiling_bps)
         time.sleep(SETTLE_S)
         meter = Meter(made)
         time.sleep(seconds)

@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.bench.nic_ends import HOST, SETTLE_S, Ends, Seen, ends, greedy
+from tests.bench.nic_ends import HOST, SETTLE_S, TOP_BPS, Ends, Seen, ends, greedy
 from tests.bench.table import Figure, show
-from tests.live.nic_agent import BATCH, ONLINE, Rule, configured, shaping, until_classified
+from tests.live.nic_agent import BATCH, ONLINE, Rule, configured, shaping, until_classified, until_open
 from tests.live.nic_loads import mbit_per_s
 
 STATIC: Rule = {"batch_pressed_ratio": 1.0}  # under pressure, too, Batch may take all
@@ -53,7 +53,8 @@ def _ratio(of: Callable[[str, Callable[[Seen], float]], float], what: Callable[[
 def _on_and_off(both: Ends, times: int) -> Seen:
     """LS goes on and off `times` times; its latencies, and Batch's rate over all of it."""
     both.asking.tell("pause")
-    time.sleep(2 * SETTLE_S)
+    until_open(both.made, TOP_BPS)
+    time.sleep(SETTLE_S)
     both.asking.tell()
     before = both.swallowing.tell()
     for _ in range(times):

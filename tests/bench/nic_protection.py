@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tests.bench.nic_ends import GOODPUT, HOST, SETTLE_S, TOP_BPS, Ends, Seen, ends, greedy, measured
 from tests.bench.table import Figure, show
-from tests.live.nic_agent import BATCH, ONLINE, Meter, configured, shaping, until_classified
+from tests.live.nic_agent import BATCH, ONLINE, Meter, configured, shaping, until_classified, until_open
 from tests.live.nic_lab import GIGABIT, Way
 
 CASES = ("alone", "unshaped", "shaped", "shaped both ways")
@@ -45,6 +45,7 @@ def _case(case: str, both: Ends, measured_s: float) -> Seen:
             stack.enter_context(greedy(both))
         if case.startswith("shaped"):
             until_classified(both.made, BATCH)
+            until_open(both.made, TOP_BPS)
         return measured(both, measured_s)
 
 
@@ -53,7 +54,8 @@ def _idle(both: Ends, seconds: float) -> float:
     both.asking.tell("pause")
     with shaping(both.made, both.home), greedy(both):
         until_classified(both.made, BATCH)
-        time.sleep(4 * SETTLE_S)
+        until_open(both.made, TOP_BPS)
+        time.sleep(SETTLE_S)
         meter = Meter(both.made)
         time.sleep(seconds)
         share = meter.bps(BATCH) / TOP_BPS

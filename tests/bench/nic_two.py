@@ -13,7 +13,17 @@ from typing import NamedTuple
 
 from tests.bench.nic_ends import SETTLE_S, SWALLOW, TOP_BPS, Ends, ends, greedy, measured
 from tests.bench.table import Figure, show
-from tests.live.nic_agent import BATCH, BULK, MID, ONLINE, Meter, configured, shaping, until_classified
+from tests.live.nic_agent import (
+    BATCH,
+    BULK,
+    MID,
+    ONLINE,
+    Meter,
+    configured,
+    shaping,
+    until_classified,
+    until_open,
+)
 from tests.live.nic_lab import Lab, Way
 from tests.live.nic_loads import Load, Place, load, mbit_per_s
 
@@ -65,6 +75,7 @@ def _case(case: str, online: Ends, bulk: Bulk, config: Path) -> Iterator[None]:
         if case == "shaped":
             for name, nic in ((BATCH, "nic0"), (BATCH, "nic1"), (MID, "nic1")):
                 until_classified(online.made, name, nic)
+            until_open(online.made, TOP_BPS)
         yield
 
 

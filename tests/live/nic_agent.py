@@ -38,7 +38,9 @@ def _toml(value: object) -> str:
 def shaping(made: Lab, home: Path, config: Path | None = None, **values: object) -> Iterator[RunningAgent]:
     """An agent in the lab's host whose tree is there; stopped on leaving."""
     with running(home, config or configured(home), inside(made.host), **{**SETTINGS, **values}) as agent:
-        until(lambda: BATCH in classes(made), f"a tree: {agent.log_path.read_text()}")
+        with contextlib.suppress(AssertionError):
+            until(lambda: BATCH in classes(made) or agent.process.poll() is not None, "a tree")
+        assert BATCH in classes(made), agent.log_path.read_text()
         yield agent
 
 
@@ -46,6 +48,11 @@ def until_classified(made: Lab, name: str, nic: str = "nic0", *, packets: int = 
     """Wait until more of the traffic that runs now is in this class."""
     begin = classes(made, nic)[name].packets
     until(lambda: classes(made, nic)[name].packets >= begin + packets, f"traffic in {name} of {nic}")
+
+
+def until_open(made: Lab, bps: float, nic: str = "nic0") -> None:
+    """Wait until Batch may take so much: its ceiling goes up in steps from where it began."""
+    until(lambda: classes(made, nic)[BATCH].ceil_bps >= 0.98 * bps, f"Batch may send {bps:g} bits/s", 60.0)
 
 
 class Meter:

@@ -279,18 +279,25 @@ def lab(wire_bps: int = GIGABIT, *, nics: int = 1, bridged: bool = False) -> Ite
         made.demolish()
 
 
-_CLASS = re.compile(r"class htb (\S+) .*\n Sent (\d+) bytes (\d+) pkt \(dropped (\d+)")
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}
+_CLASS = re.compile(
+    r"class htb (\S+) .*ceil (\d+)([KMG]?)bit .*\n Sent (\d+) bytes (\d+) pkt \(dropped (\d+)"
+)
 
 
 class Counts(NamedTuple):
-    """What a class has sent."""
+    """What a class has sent, and what it may."""
 
     bytes: int
     packets: int
     drops: int
+    ceil_bps: int
 
 
 def classes(made: Lab, nic: str = "nic0") -> dict[str, Counts]:
     """Counters of the HTB classes of a NIC of the host by class id in hexadecimal ("4e51:30")."""
     found = _CLASS.findall(made.tc(made.host, f"-s class show dev {nic}"))
-    return {name: Counts(*map(int, numbers)) for name, *numbers in found}
+    return {
+        name: Counts(int(sent), int(packets), int(drops), int(ceil) * _UNITS[unit])
+        for name, ceil, unit, sent, packets, drops in found
+    }

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 
 import pytest
@@ -445,7 +445,9 @@ def rates(edt: Edt, place: Place, seconds: float) -> dict[Qos, float]:
     return {qos: (after[qos].bytes - before[qos].bytes) * 8 / took for qos in after}
 
 
-def test_below_fq_batch_has_its_ceiling_and_one_update_moves_it(paced: Place, streams: Streams) -> None:
+def test_below_fq_batch_has_its_ceiling_and_one_update_moves_it(
+    paced: Place, streams: Streams, record_property: Callable[[str, object], None]
+) -> None:
     edt = Edt()
     root = shell("tc qdisc show dev nic0")
     edt.set(paced.nic, tree(2e7))
@@ -455,6 +457,7 @@ def test_below_fq_batch_has_its_ceiling_and_one_update_moves_it(paced: Place, st
     streams.add(Qos.LS, 1)
     rates(edt, paced, 2.0)
     beside = rates(edt, paced, 5.0)
+    record_property("20 Mbit/s", beside)
     assert beside[Qos.BATCH] == pytest.approx(2e7, rel=0.05)
     assert beside[Qos.LS] > 5 * beside[Qos.BATCH]
     ls = seen(edt, paced)[Qos.LS]
@@ -466,6 +469,7 @@ def test_below_fq_batch_has_its_ceiling_and_one_update_moves_it(paced: Place, st
         assert edt.set(paced.nic, tree(1e8)) == 1
         rates(edt, paced, 3.0)
         moved = rates(edt, paced, 5.0)
+        record_property("100 Mbit/s", moved)
         assert moved[Qos.BATCH] == pytest.approx(1e8, rel=0.05)
     finally:
         fast.end()
@@ -475,7 +479,7 @@ def test_below_fq_batch_has_its_ceiling_and_one_update_moves_it(paced: Place, st
 
 
 def test_below_fq_a_routed_pod_is_told_by_one_program_and_bounded_by_the_other(
-    paced: Place, streams: Streams
+    paced: Place, streams: Streams, record_property: Callable[[str, object], None]
 ) -> None:
     marks, edt = BpfMarks(), Edt()
     edt.set(paced.nic, tree(2e7, queue_bytes=1_000_000))
@@ -485,7 +489,9 @@ def test_below_fq_a_routed_pod_is_told_by_one_program_and_bounded_by_the_other(
     shell(f"ip -n {paced.peer} route add 10.78.0.0/24 via 10.77.0.1")
     streams.add(Qos.LS, 4, "ip", "netns", "exec", paced.pod)  # what a pod says of itself is lost
     rates(edt, paced, 4.0)
-    assert rates(edt, paced, 5.0)[Qos.BATCH] == pytest.approx(2e7, rel=0.05)
+    routed = rates(edt, paced, 5.0)
+    record_property("20 Mbit/s", routed)
+    assert routed[Qos.BATCH] == pytest.approx(2e7, rel=0.05)
     assert seen(edt, paced)[Qos.BATCH].backlog_bytes > 0
     for each in (edt, marks):
         each.close()

@@ -11,6 +11,7 @@ from nodeagent.model.pod import Qos
 from nodeagent.model.snapshot import Pod, Reading
 from nodeagent.report.metrics import Metrics, OwnCost
 from tests.unit import samples
+from tests.unit.nic_samples import nic_tick
 
 OWN = OwnCost(1.5, 40 << 20)
 QUOTA = Knob(Kind.CPU_QUOTA, samples.TIER)
@@ -48,7 +49,7 @@ def named(name: str, number: int = 0, reading: Reading | None = None, qos: Qos =
 
 def busy_tick() -> Tick:
     """A tick in which everything that can be shown is there."""
-    tick = samples.tick(2, pods=8)
+    tick = nic_tick(2)
     signal = Signal("ls_hurt", "uid", 0.5, tick.snapshot.at - 1, "waits")
     drift = Drift(QUOTA, 2, tick.snapshot.at, tick.snapshot.at, 1.0)
     failed = Outcome(Change(QUOTA, 1.0, 2.0, "more"), None, "EINVAL")

@@ -14,6 +14,7 @@ import pytest
 
 from nodeagent.config import Config, load
 from nodeagent.doctor import CHECKS, Finding, Status, as_json, as_text, examine, failed
+from nodeagent.doctor.nics import NICS
 from nodeagent.kernel import probe
 from nodeagent.model.errors import Unsupported
 
@@ -174,10 +175,11 @@ def test_the_cycle_counter_is_there_only_with_a_pmu() -> None:
         assert probe.pmu_error()
 
 
-def test_links_are_told_without_loopback() -> None:
-    names = [link.name for link in probe.links("/")]
-    assert "lo" not in names
-    assert set(names) == set(os.listdir("/sys/class/net")) - {"lo", "bonding_masters"}
+def test_links_are_told_without_loopback_and_what_this_kernel_can_do_for_them(tmp_path: Path) -> None:
+    names = by_name(examine(configured(tmp_path), NICS)).keys()
+    told = {name.removeprefix("NIC ") for name in names if name.startswith("NIC ")}
+    assert told <= set(os.listdir("/sys/class/net")) - {"lo", "bonding_masters"}
+    assert {"shaping"} <= names or {"shaping htb", "shaping ingress", "telling nft"} <= names
 
 
 @pytest.mark.live

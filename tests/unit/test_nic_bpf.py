@@ -33,7 +33,7 @@ from nodeagent.kernel.nic.bpf.assemble import (
     store,
 )
 from nodeagent.kernel.nic.bpf.attach import CLASSIFY, EDT, Filter, named, prio_for
-from nodeagent.kernel.nic.bpf.marks import wanted_maps
+from nodeagent.kernel.nic.bpf.marks import too_deep, wanted_maps
 from nodeagent.kernel.nic.bpf.pacing import limit
 from nodeagent.model.errors import Refused
 from nodeagent.model.nic import Classifier, HtbClass, Marks, classid
@@ -142,9 +142,11 @@ def test_marks_become_maps() -> None:
 
 
 @pytest.mark.parametrize("level", [0, 17])
-def test_a_cgroup_where_the_program_does_not_look_is_refused(level: int) -> None:
-    with pytest.raises(Refused, match=f"level {level}"):
-        wanted_maps(Marks(Classifier.BPF, "", cgroups=((level, 77, Qos.BATCH),)))
+def test_a_cgroup_where_the_program_does_not_look_is_told_and_the_others_are_served(level: int) -> None:
+    marks = Marks(Classifier.BPF, "", cgroups=((level, 77, Qos.BATCH), (16, 78, Qos.BATCH)))
+    assert list(wanted_maps(marks)["na_cgroups"]) == [struct.pack("=Q", 78)]
+    assert "1 cgroups" in str(too_deep(marks))
+    assert too_deep(Marks(Classifier.BPF, "", cgroups=marks.cgroups[1:])) is None
 
 
 def htb(qos: Qos, ceil_bps: float, queue_bytes: int = 0) -> HtbClass:

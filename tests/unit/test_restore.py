@@ -47,7 +47,7 @@ class CapturedHost:
         self.root, self.state = root / "host", root / "state"
         self.cgroups = self.root / "sys/fs/cgroup"
         self.cpu, self.cpuset = (self.cgroups / (name if version == 1 else "") for name in ("cpu", "cpuset"))
-        self.kinds = [kind for kind in Kind if version == 1 or kind is not Kind.MIGRATE]
+        self.kinds = [k for k in Kind if not k.of_nic and (version == 1 or k is not Kind.MIGRATE)]
         for target in (TIER, POD):
             for place, files in (
                 (self.cpu, V1 if version == 1 else V2),
@@ -81,7 +81,7 @@ class CapturedHost:
             Kind.MEMS: "1",
             Kind.MIGRATE: 1.0,
         }
-        found = knobs.read([Knob(kind, target) for target in (TIER, POD) for kind in Kind], {})
+        found = knobs.read([Knob(kind, target) for target in (TIER, POD) for kind in self.kinds], {})
         wanted = [Change(r.knob, r.actual, new[r.knob.kind], "t") for r in found]
         changes = originals.intend(wanted, knobs.inode)
         assert len(changes) == 2 * len(self.kinds)

@@ -44,7 +44,8 @@ class Step(NamedTuple):
 
 class Shape(NamedTuple):
     """What a device has: its root, None if that is the kernel's own; where it is ours, the classes by handle;
-    and the qdiscs that somebody has set, we among them, by their parent."""
+    and the qdiscs that somebody has set, we among them, by their parent.
+    """
 
     root: Queue | None
     classes: Mapping[int, Held]
@@ -61,11 +62,11 @@ def steps(shape: Shape, tree: Tree, fq_codel: bool) -> Iterator[Step]:
 
     `fq_codel` tells that the kernel has it: leaves without a limit get one.
     """
-    classes = shape.classes if is_ours(shape.root) else {}
-    if shape.root is None or not is_ours(shape.root):
+    classes = shape.classes
+    if shape.root is None:
         yield _root_step()
     elif shape.root.default != DEFAULT:
-        # "htb has no change": for the time of the next step packets go past the tree
+        # the kernel cannot change it: for the time of the next steps packets go past the tree
         yield removal()
         yield _root_step()
         classes = {}
@@ -76,10 +77,8 @@ def steps(shape: Shape, tree: Tree, fq_codel: bool) -> Iterator[Step]:
     yield from _class_steps(kept.get(TOP), TOP, ROOT, htb.top_parms(tree))
     for each in tree.classes:
         handle = handle_of(each.qos)
-        held_or_none = kept.get(handle)
-        yield from _class_steps(held_or_none, handle, TOP, htb.class_parms(each))
-        queue = shape.queues.get(handle) if held_or_none else None
-        yield from _leaf_steps(queue, handle, each, fq_codel)
+        yield from _class_steps(kept.get(handle), handle, TOP, htb.class_parms(each))
+        yield from _leaf_steps(shape.queues.get(handle) if handle in kept else None, handle, each, fq_codel)
 
 
 def removal() -> Step:

@@ -2,7 +2,9 @@
 
 The kernel counts a generation with every change of nftables in the network namespace: while it stays, there
 is nothing to read; and a batch names the generation that it was computed for, so that no change is lost.
-Invariant: every packet meets either the old or the new table whole, and no table is written but "nodeagent"
+Maps and chains are kept while they are of the wanted form. Only a table of another version is replaced as a
+whole, and then a packet may pass between the hooks of the two: 2 did in 6000 replacements at 4000 packets/s.
+Invariant: a packet meets the old or the new rules of a chain, never none; no table is written but "nodeagent"
 of the families inet and bridge.
 """
 
@@ -10,16 +12,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pyroute2.netlink import NLM_F_DUMP
-from pyroute2.netlink.nfnetlink.nftsocket import (
+from nodeagent.kernel.nic import nft_batch
+from nodeagent.kernel.nic.nf_tables import (
     NFT_MSG_DELTABLE,
     NFT_MSG_GETRULE,
     NFT_MSG_GETSETELEM,
     NFT_MSG_GETTABLE,
+    NLM_F_DUMP,
 )
-
-from nodeagent.kernel.nic import nft_batch
-from nodeagent.kernel.nic.nft_rules import Contents, contents
+from nodeagent.kernel.nic.nft_rules import Contents, Rule, contents
 from nodeagent.kernel.nic.nft_wire import Attributes, Interrupted, Message, Wire, covers
 from nodeagent.model.errors import Refused
 from nodeagent.model.nic import Marks
@@ -93,13 +94,13 @@ class Table:
                     yield nft_batch.table(family, NFT_MSG_DELTABLE)
                 continue
             if known:
-                held = last.elements if last is not None and last.formed_as(want) else None
+                held = last if last is not None and last.formed_as(want) else None
             else:
                 held = self._read(want)
             yield from nft_batch.replaced(want) if held is None else nft_batch.changed(want, held)
 
-    def _read(self, want: Contents) -> dict[str, dict[bytes, bytes]] | None:
-        """What its maps hold; None where there is no table of this form."""
+    def _read(self, want: Contents) -> Contents | None:
+        """What it holds, without rules that are not as wanted; None where there is no table of this form."""
         ask, family = self._wire.ask, want.family
         table = ask(_got(family))
         if not table or not covers(table[0], {nft_batch.TABLE_USE: len(want.maps) + len(want.chains)}):
@@ -109,18 +110,24 @@ class Table:
             answer = ask(message._replace(kind=message.kind + 1, flags=0))
             if not answer or not covers(answer[0], message.attributes):
                 return None
-        rules = nft_batch.rules(want)
-        answers = ask(_dumped(NFT_MSG_GETRULE, family, {1: nft_batch.NAME}))  # NFTA_RULE_TABLE
-        if len(answers) != len(rules):
-            return None
-        if not all(covers(answer, rule.attributes) for answer, rule in zip(answers, rules, strict=True)):
-            return None
-        held = {}
+        rules = self._rules(want)
+        elements = {}
         for name in want.elements:
             # NFTA_SET_ELEM_LIST_TABLE, _SET
             dump = _dumped(NFT_MSG_GETSETELEM, family, {1: nft_batch.NAME, 2: name})
-            held[name] = nft_batch.elements_of(ask(dump))
-        return held
+            elements[name] = nft_batch.elements_of(ask(dump))
+        return Contents(family, want.maps, want.chains, rules, elements)
+
+    def _rules(self, want: Contents) -> dict[str, tuple[Rule, ...]]:
+        """Those of each chain where they are as wanted."""
+        answers = self._wire.ask(_dumped(NFT_MSG_GETRULE, want.family, {1: nft_batch.NAME}))
+        found: dict[str, tuple[Rule, ...]] = {}
+        for name, rules in want.rules.items():
+            held = [answer for answer in answers if covers(answer, {2: name})]  # NFTA_RULE_CHAIN
+            wanted = [message.attributes for message in nft_batch.rules(want, name)]
+            if len(held) == len(wanted) and all(map(covers, held, wanted)):
+                found[name] = rules
+        return found
 
 
 def _of(family: int, tables: tuple[Contents, ...]) -> Contents | None:

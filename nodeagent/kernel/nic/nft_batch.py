@@ -8,11 +8,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator
 
-from pyroute2.netlink import NLM_F_APPEND, NLM_F_CREATE
-from pyroute2.netlink.nfnetlink.nftsocket import (
+from nodeagent.kernel.nic.nf_tables import (
     DATA_TYPE_CLASSID,
     NFPROTO_BRIDGE,
     NFPROTO_INET,
+    NFT_MSG_DELRULE,
     NFT_MSG_DELSETELEM,
     NFT_MSG_DELTABLE,
     NFT_MSG_NEWCHAIN,
@@ -20,8 +20,9 @@ from pyroute2.netlink.nfnetlink.nftsocket import (
     NFT_MSG_NEWSET,
     NFT_MSG_NEWSETELEM,
     NFT_MSG_NEWTABLE,
+    NLM_F_APPEND,
+    NLM_F_CREATE,
 )
-
 from nodeagent.kernel.nic.nft_rules import HOST_ORDER, Chain, Contents, Map, Rule
 from nodeagent.kernel.nic.nft_wire import Attributes, Message, Value, parsed
 
@@ -30,6 +31,7 @@ FAMILIES = {NFPROTO_INET: "inet", NFPROTO_BRIDGE: "bridge"}
 TABLE_USE = 3  # NFTA_TABLE_USE
 
 _COMMENT = b"classes of traffic, kept by nodeagent\0"
+_DELETED = frozenset({NFT_MSG_DELTABLE, NFT_MSG_DELRULE, NFT_MSG_DELSETELEM})
 _ACCEPT = 1  # NF_ACCEPT
 _MAP = 0x8  # NFT_SET_MAP
 _ELEMENTS = 3  # NFTA_SET_ELEM_LIST_ELEMENTS
@@ -52,9 +54,9 @@ def declared(contents: Contents) -> tuple[Message, ...]:
     )
 
 
-def rules(contents: Contents) -> tuple[Message, ...]:
-    """All rules, chain by chain."""
-    return tuple(_rule(contents.family, chain, rule) for chain in contents.chains for rule in chain.rules)
+def rules(contents: Contents, chain: str) -> tuple[Message, ...]:
+    """The rules of a chain."""
+    return tuple(_rule(contents.family, chain, rule) for rule in contents.rules[chain])
 
 
 def replaced(contents: Contents) -> Iterator[Message]:
@@ -69,16 +71,27 @@ def replaced(contents: Contents) -> Iterator[Message]:
             yield _with(message, {10: number})  # NFTA_SET_ID
         else:
             yield message
-    yield from changed(contents, {})
-    yield from rules(contents)
+    empty: dict[str, tuple[Rule, ...]] = dict.fromkeys(contents.rules, ())
+    yield from changed(contents, Contents(family, contents.maps, contents.chains, empty, {}))
 
 
-def changed(contents: Contents, held: dict[str, dict[bytes, bytes]]) -> Iterator[Message]:
-    """What makes maps that hold `held` hold this: first out, then in (an element cannot change)."""
-    for name, wanted in contents.elements.items():
-        there = held.get(name, {})
-        yield from _elements(NFT_MSG_DELSETELEM, contents.family, name, there.items() - wanted.items())
-        yield from _elements(NFT_MSG_NEWSETELEM, contents.family, name, wanted.items() - there.items())
+def changed(contents: Contents, held: Contents) -> Iterator[Message]:
+    """What makes a table of the same form that holds `held` hold this.
+
+    First out, then in: an element cannot change. Maps and chains stay, so that no packet falls between: it
+    walks either the old or the new rules of a chain, and both find what stays in the maps.
+    """
+    for name, wanted in contents.rules.items():
+        if held.rules.get(name) == wanted:
+            continue
+        if held.rules.get(name) != ():
+            # NFTA_RULE_TABLE, _CHAIN: all of them
+            yield _message(NFT_MSG_DELRULE, contents.family, f"rules in chain {name}", {1: NAME, 2: name})
+        yield from rules(contents, name)
+    for name, elements in contents.elements.items():
+        there = held.elements.get(name, {})
+        yield from _elements(NFT_MSG_DELSETELEM, contents.family, name, there.items() - elements.items())
+        yield from _elements(NFT_MSG_NEWSETELEM, contents.family, name, elements.items() - there.items())
 
 
 def elements_of(answers: Iterable[bytes]) -> dict[bytes, bytes]:
@@ -116,10 +129,10 @@ def _chain(family: int, wanted: Chain) -> Message:
     return _message(NFT_MSG_NEWCHAIN, family, f"chain {wanted.name}", attributes)
 
 
-def _rule(family: int, chain: Chain, wanted: Rule) -> Message:
+def _rule(family: int, chain: str, wanted: Rule) -> Message:
     # NFTA_RULE_TABLE, _CHAIN, _EXPRESSIONS
-    attributes: Attributes = {1: NAME, 2: chain.name, 4: [*wanted]}
-    return _message(NFT_MSG_NEWRULE, family, f"rule in chain {chain.name}", attributes)
+    attributes: Attributes = {1: NAME, 2: chain, 4: [*wanted]}
+    return _message(NFT_MSG_NEWRULE, family, f"rule in chain {chain}", attributes)
 
 
 def _elements(kind: int, family: int, name: str, pairs: Iterable[tuple[bytes, bytes]]) -> Iterator[Message]:
@@ -133,7 +146,7 @@ def _elements(kind: int, family: int, name: str, pairs: Iterable[tuple[bytes, by
 
 def _message(kind: int, family: int, what: str, attributes: Attributes) -> Message:
     path = f"table {FAMILIES[family]} {NAME}"
-    flags = NLM_F_CREATE | NLM_F_APPEND if kind not in {NFT_MSG_DELTABLE, NFT_MSG_DELSETELEM} else 0
+    flags = NLM_F_CREATE | NLM_F_APPEND if kind not in _DELETED else 0
     return Message(f"{path}: {what}" if what else path, kind, family, attributes, flags)
 
 

@@ -24,7 +24,8 @@ import socket
 import sys
 
 from msgspec import Struct
-from pyroute2.netlink.nfnetlink.nftsocket import (
+
+from nodeagent.kernel.nic.nf_tables import (
     DATA_TYPE_CGROUPV2,
     DATA_TYPE_IP6ADDR,
     DATA_TYPE_IPADDR,
@@ -32,9 +33,11 @@ from pyroute2.netlink.nfnetlink.nftsocket import (
     NFPROTO_INET,
     NFPROTO_IPV4,
     NFPROTO_IPV6,
-    Meta,
+    NFT_META_CGROUP,
+    NFT_META_NFPROTO,
+    NFT_META_PRIORITY,
+    NFT_META_PROTOCOL,
 )
-
 from nodeagent.kernel.nic.nft_wire import Attributes
 from nodeagent.model.nic import Marks, classid
 from nodeagent.model.pod import Qos
@@ -62,24 +65,27 @@ class Map(Struct, frozen=True):
 
 
 class Chain(Struct, frozen=True):
-    """A base chain; each rule is a row of expressions."""
+    """A base chain."""
 
     name: str
     hook: int
     priority: int
-    rules: tuple[Rule, ...]
 
 
 class Contents(Struct, frozen=True):
-    """The table of one family: its form, and its maps' elements (key to data, as the kernel has them)."""
+    """The table of one family: its form, each chain's rules, and each map's elements.
+
+    A rule is a row of expressions; an element is key and data as the kernel has them.
+    """
 
     family: int
     maps: tuple[Map, ...]
     chains: tuple[Chain, ...]
+    rules: dict[str, tuple[Rule, ...]]
     elements: dict[str, dict[bytes, bytes]]
 
     def formed_as(self, other: Contents) -> bool:
-        """Do they differ in elements at most?"""
+        """Do they differ in rules and elements at most?"""
         return (self.family, self.maps, self.chains) == (other.family, other.maps, other.chains)
 
 
@@ -104,16 +110,15 @@ def contents(marks: Marks, *, bridge: bool = False, net_cls: bool = False) -> tu
     routed = Contents(
         NFPROTO_INET,
         (_CGROUPS, *pods),
-        (
-            Chain("output", _OUTPUT, _MANGLE, output),
-            Chain("postrouting", _POSTROUTING, _MANGLE, tuple(map(_if_routed, _SADDR))),
-        ),
+        (Chain("output", _OUTPUT, _MANGLE), Chain("postrouting", _POSTROUTING, _MANGLE)),
+        {"output": output, "postrouting": tuple(map(_if_routed, _SADDR))},
         cgroups | addresses,
     )
     if not bridge:
         return (routed,)
-    forward = Chain("forward", _FORWARD, _BRIDGE_FILTER, tuple(map(_if_bridged, _SADDR)))
-    return (routed, Contents(NFPROTO_BRIDGE, pods, (forward,), addresses))
+    forward = (Chain("forward", _FORWARD, _BRIDGE_FILTER),)
+    rules = {"forward": tuple(map(_if_bridged, _SADDR))}
+    return (routed, Contents(NFPROTO_BRIDGE, pods, forward, rules, addresses))
 
 
 def _addresses(marks: Marks) -> dict[str, dict[bytes, bytes]]:
@@ -137,7 +142,7 @@ def _class(qos: Qos) -> bytes:
 
 def _by_net_cls(qos: Qos) -> Rule:
     return (
-        _loaded(Meta.NFT_META_CGROUP),
+        _loaded(NFT_META_CGROUP),
         _equal(_class(qos)),
         _expression("immediate", {1: _REGISTER, 2: {1: _class(qos)}}),  # NFTA_IMMEDIATE_DREG, _DATA
         _SET_PRIORITY,
@@ -150,12 +155,12 @@ def _by_cgroup(level: int) -> Rule:
 
 
 def _if_routed(protocol: int) -> Rule:
-    return (_loaded(Meta.NFT_META_NFPROTO), _equal(bytes([protocol])), *_by_saddr(protocol))
+    return (_loaded(NFT_META_NFPROTO), _equal(bytes([protocol])), *_by_saddr(protocol))
 
 
 def _if_bridged(protocol: int) -> Rule:
     ethertype = _ETH_P[protocol].to_bytes(2, "big")
-    return (_loaded(Meta.NFT_META_PROTOCOL), _equal(ethertype), *_by_saddr(protocol))
+    return (_loaded(NFT_META_PROTOCOL), _equal(ethertype), *_by_saddr(protocol))
 
 
 def _by_saddr(protocol: int) -> Rule:
@@ -183,4 +188,4 @@ def _looked_up(found: Map) -> Attributes:
 
 
 # NFTA_META_KEY, _SREG
-_SET_PRIORITY = _expression("meta", {2: int(Meta.NFT_META_PRIORITY), 3: _REGISTER})
+_SET_PRIORITY = _expression("meta", {2: NFT_META_PRIORITY, 3: _REGISTER})

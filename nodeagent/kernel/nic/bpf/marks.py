@@ -53,14 +53,15 @@ class BpfMarks:
     def set(self, marks: Marks, indexes: Collection[int]) -> int:
         """See that packets get these classes on these NICs and no others; how much was written.
 
-        Raises Gone for a NIC that vanished, after all the others are done.
+        Raises Gone for a NIC that vanished, and Refused for a cgroup that is deeper than the program looks,
+        after all the others are done.
         """
         wanted = wanted_maps(marks)
         self._adopt()
         if self._program is None:
             self._load()
         writes = self._write(wanted)
-        failed: AgentError | None = None
+        failed: AgentError | None = too_deep(marks)
         for index in sorted(self._nics | set(indexes)):
             try:
                 writes += self._attach(index) if index in indexes else self._detach(index)
@@ -163,16 +164,25 @@ class BpfMarks:
 
 
 def wanted_maps(marks: Marks) -> dict[str, dict[bytes, bytes]]:
-    """The maps as they shall be. Refused for a cgroup that is deeper than the program looks."""
+    """The maps as they shall be, for all cgroups where the program looks."""
     wanted: dict[str, dict[bytes, bytes]] = {name: {} for name in SHAPES}
     levels = 0
     for level, cgroup_id, qos in marks.cgroups:
-        if level not in LEVELS:
-            raise Refused(f"a cgroup at level {level}: eBPF looks at levels {LEVELS[0]} to {LEVELS[-1]}")
-        levels |= 1 << level
-        wanted["na_cgroups"][struct.pack("=Q", cgroup_id)] = struct.pack("=I", classid(qos))
+        if level in LEVELS:
+            levels |= 1 << level
+            wanted["na_cgroups"][struct.pack("=Q", cgroup_id)] = struct.pack("=I", classid(qos))
     for text, qos in marks.addresses:
         address = ipaddress.ip_address(text)
         wanted[f"na_ipv{address.version}"][address.packed] = struct.pack("=I", classid(qos))
     wanted["na_levels"][struct.pack("=I", 0)] = struct.pack("=I", levels)
     return wanted
+
+
+def too_deep(marks: Marks) -> Refused | None:
+    """What to raise for the cgroups where the program does not look."""
+    levels = [level for level, _, _ in marks.cgroups if level not in LEVELS]
+    if not levels:
+        return None
+    return Refused(
+        f"{len(levels)} cgroups at levels where eBPF does not look ({LEVELS[0]} to {LEVELS[-1]} only)"
+    )
