@@ -76,4 +76,4 @@ def number(value: bytes | None, missing: int = 0) -> int:
 
 def text(value: bytes | None) -> str:
     """A string attribute, "" when missing."""
-    return (value or b"").rstrip(b"\0").decode("utf-8", "surrogateescape")
+    return (value or b"").rstrip(b"\0").decode("utf-8", "replace")
