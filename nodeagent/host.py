@@ -225,7 +225,7 @@ class Host:
 def _network(settings: AgentSettings, places: Hierarchies) -> Network | None:
     if Actuator.NIC not in settings.enforce:
         return None
-    from nodeagent.kernel.nic.network import Network  # here: pyroute2 takes 24 MB
+    from nodeagent.kernel.nic.network import Network  # here: few nodes need it
 
     return Network(places, settings.host_root)
 

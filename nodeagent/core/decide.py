@@ -70,7 +70,6 @@ def decide(snapshot: Snapshot, policy: Policy, memory: Memory) -> tuple[Decision
         online_cores=window,
         offer=offered.offer,
         batch=batch,
-        bursts=scene.bursts,
         lent=offered.capacity.lent,
     )
 
@@ -143,7 +142,7 @@ def _arranged(
     scene, memory = seats.seated(scene, policy.numa, memory, batch.cores)
     shaping, nics = nic.shaped(scene.view.snapshot, policy, memory.nics)
     scene = replace(pages.settled(scene, yielded), shaping=shaping, nics=nics)
-    return scene, replace(memory, nics=nics)
+    return scene, replace(memory, bursts=scene.bursts, nics=nics)
 
 
 def _plan(scene: Scene, policy: Policy) -> tuple[Setting, ...]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import socket
 import sys
 
+import pyroute2.netlink.nfnetlink
 import pytest
+from pyroute2.netlink.nfnetlink import nftsocket
 from pyroute2.netlink.nfnetlink.nftsocket import (
     NFPROTO_BRIDGE,
     NFPROTO_INET,
@@ -17,8 +19,10 @@ from pyroute2.netlink.nfnetlink.nftsocket import (
     NFT_MSG_NEWSET,
     NFT_MSG_NEWSETELEM,
     NFT_MSG_NEWTABLE,
+    Meta,
 )
 
+from nodeagent.kernel.nic import nf_tables
 from nodeagent.kernel.nic.nft_batch import changed, elements_of, replaced, size
 from nodeagent.kernel.nic.nft_rules import Contents, contents
 from nodeagent.kernel.nic.nft_wire import Value, covers, encoded, parsed
@@ -137,3 +141,12 @@ def test_what_is_found_covers_what_is_wanted_whatever_the_kernel_adds_or_its_ord
     assert not covers(encoded({1: "name", 4: {1: 3, 2: -149}, 9: [{1: "meta"}, {1: "cmp"}]}), wanted)
     assert not covers(encoded({1: "name", 4: {1: 3, 2: -150}, 9: [{1: "cmp"}, {1: "meta"}]}), wanted)
     assert not covers(encoded({1: "name", 4: {1: 3, 2: -150}, 9: [{1: "meta"}]}), wanted)
+
+
+def test_the_kernels_numbers_are_those_that_pyroute2_has() -> None:
+    ours = {name: value for name, value in vars(nf_tables).items() if name.isupper()}
+    meta = {name: value for name, value in ours.items() if name.startswith("NFT_META_")}
+    assert meta == {name: int(Meta[name]) for name in meta}
+    places = (pyroute2.netlink, pyroute2.netlink.nfnetlink, nftsocket)
+    for name in ours.keys() - meta.keys():
+        assert ours[name] == next(getattr(place, name) for place in places if hasattr(place, name)), name

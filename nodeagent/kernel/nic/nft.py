@@ -12,15 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pyroute2.netlink import NLM_F_DUMP
-from pyroute2.netlink.nfnetlink.nftsocket import (
+from nodeagent.kernel.nic import nft_batch
+from nodeagent.kernel.nic.nf_tables import (
     NFT_MSG_DELTABLE,
     NFT_MSG_GETRULE,
     NFT_MSG_GETSETELEM,
     NFT_MSG_GETTABLE,
+    NLM_F_DUMP,
 )
-
-from nodeagent.kernel.nic import nft_batch
 from nodeagent.kernel.nic.nft_rules import Contents, Rule, contents
 from nodeagent.kernel.nic.nft_wire import Attributes, Interrupted, Message, Wire, covers
 from nodeagent.model.errors import Refused

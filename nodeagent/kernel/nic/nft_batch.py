@@ -8,8 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator
 
-from pyroute2.netlink import NLM_F_APPEND, NLM_F_CREATE
-from pyroute2.netlink.nfnetlink.nftsocket import (
+from nodeagent.kernel.nic.nf_tables import (
     DATA_TYPE_CLASSID,
     NFPROTO_BRIDGE,
     NFPROTO_INET,
@@ -21,8 +20,9 @@ from pyroute2.netlink.nfnetlink.nftsocket import (
     NFT_MSG_NEWSET,
     NFT_MSG_NEWSETELEM,
     NFT_MSG_NEWTABLE,
+    NLM_F_APPEND,
+    NLM_F_CREATE,
 )
-
 from nodeagent.kernel.nic.nft_rules import HOST_ORDER, Chain, Contents, Map, Rule
 from nodeagent.kernel.nic.nft_wire import Attributes, Message, Value, parsed
 

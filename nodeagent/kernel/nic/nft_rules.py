@@ -24,7 +24,8 @@ import socket
 import sys
 
 from msgspec import Struct
-from pyroute2.netlink.nfnetlink.nftsocket import (
+
+from nodeagent.kernel.nic.nf_tables import (
     DATA_TYPE_CGROUPV2,
     DATA_TYPE_IP6ADDR,
     DATA_TYPE_IPADDR,
@@ -32,9 +33,11 @@ from pyroute2.netlink.nfnetlink.nftsocket import (
     NFPROTO_INET,
     NFPROTO_IPV4,
     NFPROTO_IPV6,
-    Meta,
+    NFT_META_CGROUP,
+    NFT_META_NFPROTO,
+    NFT_META_PRIORITY,
+    NFT_META_PROTOCOL,
 )
-
 from nodeagent.kernel.nic.nft_wire import Attributes
 from nodeagent.model.nic import Marks, classid
 from nodeagent.model.pod import Qos
@@ -139,7 +142,7 @@ def _class(qos: Qos) -> bytes:
 
 def _by_net_cls(qos: Qos) -> Rule:
     return (
-        _loaded(Meta.NFT_META_CGROUP),
+        _loaded(NFT_META_CGROUP),
         _equal(_class(qos)),
         _expression("immediate", {1: _REGISTER, 2: {1: _class(qos)}}),  # NFTA_IMMEDIATE_DREG, _DATA
         _SET_PRIORITY,
@@ -152,12 +155,12 @@ def _by_cgroup(level: int) -> Rule:
 
 
 def _if_routed(protocol: int) -> Rule:
-    return (_loaded(Meta.NFT_META_NFPROTO), _equal(bytes([protocol])), *_by_saddr(protocol))
+    return (_loaded(NFT_META_NFPROTO), _equal(bytes([protocol])), *_by_saddr(protocol))
 
 
 def _if_bridged(protocol: int) -> Rule:
     ethertype = _ETH_P[protocol].to_bytes(2, "big")
-    return (_loaded(Meta.NFT_META_PROTOCOL), _equal(ethertype), *_by_saddr(protocol))
+    return (_loaded(NFT_META_PROTOCOL), _equal(ethertype), *_by_saddr(protocol))
 
 
 def _by_saddr(protocol: int) -> Rule:
@@ -185,4 +188,4 @@ def _looked_up(found: Map) -> Attributes:
 
 
 # NFTA_META_KEY, _SREG
-_SET_PRIORITY = _expression("meta", {2: int(Meta.NFT_META_PRIORITY), 3: _REGISTER})
+_SET_PRIORITY = _expression("meta", {2: NFT_META_PRIORITY, 3: _REGISTER})

@@ -1,6 +1,6 @@
 """nf_tables by netlink: attributes, atomic batches, reading back.
 
-Not through pyroute2's NFTSocket, whose constants these are: what the kernel refuses at BEGIN (EPERM, no
+Not through pyroute2's NFTSocket, which tests decode it with: what the kernel refuses at BEGIN (EPERM, no
 nf_tables) it answers to BEGIN alone (nfnetlink_rcv_batch), and nlm_request_batch waits for the others, for
 ever. It also loses in reading what it has no word for (`socket cgroupv2`), and takes 50 us for each element.
 Invariant: no answer is waited for longer than TIMEOUT_S, and a batch is done as a whole or not at all.
@@ -17,8 +17,10 @@ import struct
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, TypeAlias
 
-from pyroute2.netlink import (
+from nodeagent.kernel.nic.nf_tables import (
     NETLINK_NETFILTER,
+    NFNL_SUBSYS_NFTABLES,
+    NFT_MSG_GETGEN,
     NLM_F_ACK,
     NLM_F_DUMP,
     NLM_F_DUMP_INTR,
@@ -26,9 +28,6 @@ from pyroute2.netlink import (
     NLMSG_DONE,
     NLMSG_ERROR,
 )
-from pyroute2.netlink.nfnetlink import NFNL_SUBSYS_NFTABLES
-from pyroute2.netlink.nfnetlink.nftsocket import NFT_MSG_GETGEN
-
 from nodeagent.model.errors import AgentError, Refused, Unsupported
 
 TIMEOUT_S = 1.0
