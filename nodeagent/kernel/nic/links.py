@@ -132,7 +132,8 @@ class Links:
         told = attributes(raw, _IFINFO.size)
         kind = text(attributes(told.get(_INFO, b""), 0).get(1))
         name = text(told.get(_IFNAME))
-        device = devices.at(self._sys, text(told.get(_PARENT_BUS)), text(told.get(_PARENT_DEV)), name, index)
+        bus, address = text(told.get(_PARENT_BUS)), text(told.get(_PARENT_DEV))
+        device = devices.Device() if kind else devices.at(self._sys, bus, address, name, index)
         link = Link(
             name=name,
             index=index,
