@@ -111,7 +111,7 @@ class Loop:
 
     @property
     def beat_s(self) -> float:
-        """Time until NICs want to be looked at again, though it be between ticks; inf where none is shaped."""
+        """Time until NICs want to be looked at again, also between ticks; inf where none is shaped."""
         return math.inf if self._shaping is None else nic.beat_s(self._shaping, self._nics, self.policy)
 
     def beat(self) -> None:

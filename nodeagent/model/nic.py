@@ -208,8 +208,8 @@ class NicLaw(Struct, frozen=True, array_like=True, gc=False):
 
     `ceiling_bps` is in force, `guarantee_bps` is LS's; `calm` counts the samples since online traffic last
     needed more room, `queued` those in a row in which LS had to wait. `bytes` are those of LS, MID and BATCH
-    at the time `at` (monotonic seconds), `batch_bps` what Batch sent since the sample before, `peaks_bps` what
-    LS sent in the last samples, newest last.
+    at the time `at` (monotonic seconds), `batch_bps` what Batch sent since the sample before, `peaks_bps`
+    what LS sent in the last samples, newest last.
     """
 
     ceiling_bps: float
