@@ -84,7 +84,6 @@ class Acting:
         self._keeper = keeper
         self._cgroups = Actuator.CPU in actuators
         self.look, self.follow, self.release = keeper.look, keeper.follow, keeper.release
-        self.move = host.move
 
     def write(self, changes: Sequence[Change], decision: Decision) -> tuple[Outcome, ...]:
         """NICs first: a change of theirs is written by making the whole network as it shall be."""
@@ -92,6 +91,10 @@ class Acting:
         if not self._cgroups:
             return told
         return (*told, *self._write([change for change in changes if not change.knob.kind.of_nic]))
+
+    def move(self, moves: Sequence[PageMove], bytes_per_s: int) -> None:
+        if self._cgroups:
+            self._host.move(moves, bytes_per_s)
 
     def shape(self, shaping: Shaping) -> None:
         if self._host.network is not None:
