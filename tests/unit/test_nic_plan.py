@@ -145,6 +145,20 @@ def test_guarantees_are_cut_to_fit_and_ls_grows_at_mids_cost() -> None:
     assert guarantees(NicRule(match="*"), 100.0, 99.0) == (95.0, 0.0, 5.0)
 
 
+def test_a_guarantee_that_is_given_is_given_and_the_usual_ones_are_cut_to_the_rest() -> None:
+    ls, mid, batch = guarantees(NicRule(match="*", ls_ratio=0.9), 100.0)
+    assert (ls, mid + batch) == (90.0, pytest.approx(10.0)) and mid == pytest.approx(6 * batch)
+    assert guarantees(NicRule(match="*", ls_ratio=1.0), 100.0) == (100.0, 0.0, 0.0)
+
+
+def test_batch_is_guaranteed_no_more_than_it_may_have() -> None:
+    rule = NicRule(match="*", batch_ceiling_ratio=0.02, batch_pressed_ratio=0.02)
+    assert tree(rule, GBIT, 0.02 * GBIT).classes[2].ceil_bps == 0.02 * GBIT
+    node = NicNode(policy(NicRule(match="eth0", ingress_ratio=0.01)))
+    assert node.shaping is not None and node.shaping.nics[0].ingress is not None
+    assert node.shaping.nics[0].ingress.classes[2].ceil_bps == pytest.approx(0.01 * 0.95 * GBIT, rel=1e-6)
+
+
 def spec(uid: str, qos: Qos, cgroup: str = "", tier: str | None = None) -> PodSpec:
     return PodSpec(uid=uid, name=uid, cgroup=cgroup or uid, inode=1, qos=qos, source="rule", tier=tier)
 
