@@ -15,12 +15,14 @@ from msgspec.structs import replace
 
 from nodeagent.core.nic import ceiling
 from nodeagent.core.nic.ladder import choose, classifier, rule_of
-from nodeagent.core.nic.marks import marks
+from nodeagent.core.nic.marks import NetClasses, marks
 from nodeagent.core.nic.tree import tree, whole
 from nodeagent.model.nic import (
+    Classifier,
     ClassSeen,
     KnownNic,
     Link,
+    Marks,
     NicLaw,
     NicPlan,
     NicSample,
@@ -30,6 +32,7 @@ from nodeagent.model.nic import (
     Shaping,
 )
 from nodeagent.model.nic_policy import NicRule
+from nodeagent.model.plan import Kind
 from nodeagent.model.policy import Policy
 from nodeagent.model.snapshot import Snapshot
 
@@ -67,8 +70,16 @@ def shaped(
             plan = _with_trees(plan, memory, each.rule, policy, seen.support)
         plans.append(plan)
         after[plan.name] = memory
+    return Shaping(tuple(plans), _marked(snapshot, seen, policy)), after
+
+
+def _marked(snapshot: Snapshot, seen: NicsSeen, policy: Policy) -> Marks:
     by, why = classifier(policy.nic.classify, seen.support)
-    return Shaping(tuple(plans), marks(seen, [pod.spec for pod in snapshot.pods], by, why)), after
+    classes = None
+    if by is Classifier.NET_CLS:
+        there = frozenset(r.knob.target for r in snapshot.knobs if r.knob.kind is Kind.NET_CLASS)
+        classes = NetClasses(there, policy.scope)
+    return marks(seen, [pod.spec for pod in snapshot.pods], by, why, classes)
 
 
 def beaten(
