@@ -108,7 +108,7 @@ def give_back(originals: Originals, knobs: Knobs, keeper: Keeper | None = None) 
 
 
 def _take_in(originals: Originals, knobs: Knobs) -> None:
-    """cgroup v1 makes a cgroup with the network class of the one around it: with ours, since the last tick."""
+    """cgroup v1 makes a cgroup with the network class of the one around it: ours, since the last tick."""
     with contextlib.suppress(AgentError):  # what is in the ledger is given back all the same
         fresh = knobs.classes_below(originals.held)
         readings = knobs.read(fresh, originals.held) if fresh else ()
