@@ -40,6 +40,9 @@ def _line(nic: NicTold) -> str:
     head = f"{nic.role}, {state(nic)}, {nic.scheduler}"
     if nic.egress is None:
         return f"{nic.role}, {state(nic)}, not shaped: {nic.why}"
+    if all(each.bytes is None for each in nic.egress.classes):
+        limits = ", ".join(f"{SHOWN[each.qos]} {format_bps(each.ceiling_bps)}" for each in nic.egress.classes)
+        return f"{head}, only planned: at most {limits}"
     sent = ", ".join(f"{SHOWN[each.qos]} {rate(each)}" for each in nic.egress.classes)
     ceiling = next((each.ceiling_bps for each in nic.egress.classes if each.qos is Qos.BATCH), None)
     bound = "" if ceiling is None or nic.scheduler is Scheduler.OBSERVE else f" of {format_bps(ceiling)}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator
 
 import pytest
@@ -13,6 +14,7 @@ from nodeagent.model.nic import PodNet
 from nodeagent.model.pod import Member
 from tests.live.net_pods import NetPods, net_pods
 from tests.live.own_netns import ip, own_netns
+from tests.live.running import until
 
 pytestmark = pytest.mark.live
 
@@ -130,7 +132,7 @@ def test_a_sandbox_that_is_made_anew_in_the_same_cgroup_is_seen_by_its_veth(node
     member = node.pods.member(cgroup)
     node.read(member)
     node.pods.end(first)
-    ip("link del pod5")
+    until(lambda: "pod5" not in dict(socket.if_nameindex()).values(), "the namespace ends, and its veth")
     wire(node.pods.run(cgroup), 6)
     (after,) = node.read(member)
     assert (after.addresses, after.veths) == (("10.1.0.6", "fd00:1::6"), ("pod6",))

@@ -299,6 +299,12 @@ def test_once_and_the_screen_have_a_line_per_nic(capsys: pytest.CaptureFixture[s
     assert "eth0  online, up" in capsys.readouterr().out
 
 
+def test_the_line_of_a_nic_that_the_kernel_does_not_shape_yet_has_no_rates_but_limits() -> None:
+    text = as_text(Look(nic_tick(plans=PLANS[:1], seen=()), ()))
+    planned = "htb, only planned: at most LS 9.5 Gbit/s, MID 9.5 Gbit/s, Batch 5.7 Gbit/s"
+    assert f"nic      eth0  online, up, 10 Gbit/s, {planned}\n" in text
+
+
 def test_the_knobs_of_a_nic_are_told_in_their_unit_everywhere() -> None:
     ceil, rate = Knob(Kind.NIC_CEIL, "eth0/batch"), Knob(Kind.NIC_RATE, "eth0/batch")
     assert (shown(5.7e9, ceil.kind), shown(inf, ceil.kind), shown(0.0, rate.kind)) == (

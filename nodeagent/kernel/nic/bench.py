@@ -30,6 +30,8 @@ FAR = ("192.0.2.9", "2001:db8::9")
 _PATIENCE_S = 0.3  # softirqs may be put off when the machine is busy
 _DISCARD = 9  # the port
 _NODAD = 0x02
+# ENOENT for what is outside of our namespace on a mount with nsdelegate (cgroup_procs_write_permission)
+_DELEGATED = "run the agent in the host's cgroup namespace"
 _BPS = 1e9
 
 
@@ -165,14 +167,14 @@ def in_cgroup(procs: str, send: Callable[[], int]) -> Callable[[], int]:
                 os.write(writer, str(send()).encode())
                 status = 0
             except OSError as error:
-                os.write(writer, str(error).encode())
+                os.write(writer, str(error.strerror).encode())
             finally:
                 os._exit(status)
         os.close(writer)
         with open(reader) as answer:
             text = answer.read()
         if os.waitpid(child, 0)[1] != 0:
-            raise Refused(f"{procs}: {text}")
+            raise Refused(f"{procs}: {text}", hint=_DELEGATED)
         return int(text)
 
     return sent

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import struct
+from collections.abc import Iterable
 
 from nodeagent.kernel.nic.filters import (
     DELQDISC,
@@ -41,7 +42,9 @@ class Clsact:
 
     def seen(self) -> dict[int, bool]:
         """By index of the device: is it ours? A device without any is not in it."""
-        return {qdisc.device: is_ours(qdisc) for qdisc in qdiscs(self._link) if qdisc.parent == _PARENT}
+        # twice: devices that come and go during a dump of all make it skip others (tc_dump_qdisc counts them)
+        looks = [one for _ in range(2) for one in qdiscs(self._link)]
+        return {one.device: is_ours(one) for one in looks if one.parent == _PARENT}
 
     def claim(self, index: int) -> int:
         """Have one, somebody's or ours; 1 if it was added. Gone, Unsupported, Refused."""
@@ -52,17 +55,20 @@ class Clsact:
 
     def release(self, index: int) -> int:
         """Remove it if it is ours and empty; 1 if it was. For after the last filter of ours is gone."""
-        if (
-            not self.seen().get(index)
-            or filters(self._link, index, INGRESS)
-            or filters(self._link, index, EGRESS)
-        ):
-            return 0
-        nothing_there = {errno.ENOENT, errno.EINVAL, errno.ENODEV}
-        return change(self._link, [Wanted(DELQDISC, index, _HANDLE, _PARENT)], nothing_there)
+        return self.sweep([index])
+
+    def sweep(self, indexes: Iterable[int] | None = None) -> int:
+        """The same for many (without `indexes`: all) in one look; how many were removed."""
+        ours = {index for index, mine in self.seen().items() if mine}
+        empty = [
+            Wanted(DELQDISC, index, _HANDLE, _PARENT)
+            for index in (ours if indexes is None else ours.intersection(indexes))
+            if not filters(self._link, index, INGRESS) and not filters(self._link, index, EGRESS)
+        ]
+        return change(self._link, empty, {errno.ENOENT, errno.EINVAL, errno.ENODEV})
 
 
-def is_ours(qdisc: Seen) -> bool:
+def is_ours(seen: Seen) -> bool:
     """Whether a clsact has our mark."""
-    sizes = qdisc.attributes.get(STAB, b"")[4:]
-    return qdisc.kind == "clsact" and len(sizes) >= _SIZES.size and _SIZES.unpack_from(sizes)[3] == MAJOR
+    sizes = seen.attributes.get(STAB, b"")[4:]
+    return seen.kind == "clsact" and len(sizes) >= _SIZES.size and _SIZES.unpack_from(sizes)[3] == MAJOR

@@ -59,7 +59,7 @@ class Ingress:
 
     def remove(self, index: int) -> int:
         """Let it come in as it did, also when the NIC is gone; how many writes it took."""
-        writes = self._redirects.remove(index) + self._redirects.release()
+        writes = self._redirects.remove([index]) + self._redirects.sweep()
         return writes + remove_ifb(self._link, f"{PREFIX}{index}")
 
     def ours(self) -> tuple[int, ...]:
@@ -71,7 +71,7 @@ class Ingress:
         target = self._redirects.target(index)
         if target is None or target == ifb_index(self._link, f"{PREFIX}{index}", up=True):
             return 0
-        return self._redirects.remove(index)
+        return self._redirects.remove([index])
 
 
 def present(index: int) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import errno
 import struct
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from nodeagent.kernel.nic.clsact import INGRESS, Clsact
 from nodeagent.kernel.nic.filters import (
@@ -57,7 +57,7 @@ class Redirects:
         """Have one to `ifb`; how many writes it took. Gone, Unsupported, Refused (filters after ours)."""
         there = filters(self._link, index, INGRESS)
         if any(one.prio > PRIO for one in there):
-            self.remove(index)
+            self.remove([index])
             raise Refused(
                 f"interface {index}: somebody's filters at clsact would be bypassed",
                 hint=f"give them a preference of at most {PRIO - 1}",
@@ -71,16 +71,17 @@ class Redirects:
         stale = [_removal(index)] if targets else []
         return writes + change(self._link, [*stale, _redirect(index, parent, ifb)])
 
-    def release(self) -> int:
-        """Remove every clsact that is ours and empty: what a crash has left; how many there were."""
-        return sum(self._clsact.release(index) for index, ours in self._clsact.seen().items() if ours)
-
-    def remove(self, index: int) -> int:
-        """Remove it, and the clsact if it is ours and empty then; how many writes that took."""
-        if self.target(index) is None:
+    def remove(self, indexes: Collection[int]) -> int:
+        """Remove those, and each clsact that is ours and empty then; how many writes that took."""
+        mine = [_removal(index) for index in indexes if self.target(index) is not None]
+        if not mine:
             return 0
-        gone = change(self._link, [_removal(index)], {errno.ENOENT, errno.EINVAL, errno.ENODEV})
-        return gone + self._clsact.release(index)
+        gone = change(self._link, mine, {errno.ENOENT, errno.EINVAL, errno.ENODEV})
+        return gone + self._clsact.sweep(indexes)
+
+    def sweep(self) -> int:
+        """Remove every clsact that is ours and empty: what a crash has left; how many there were."""
+        return self._clsact.sweep()
 
 
 def is_ours(seen: Seen) -> bool:

@@ -71,7 +71,8 @@ class Rule(NamedTuple):
 
 
 _FAMILIES = (Family(4, IPV4, socket.AF_INET, 12, 16, 4), Family(6, IPV6, socket.AF_INET6, 8, 24, 16))
-_PRIOS = {4, 6, _OTHERS}
+_TABLES = {family.prio for family in _FAMILIES}
+_PRIOS = _TABLES | {_OTHERS}
 
 
 class AddressFilters:
@@ -93,18 +94,20 @@ class AddressFilters:
 
         The tree has to be there. Gone without the device, Garbled for what is no address.
         """
-        there = self._seen(index)
         wanted = _wanted(addresses, source, otherwise)
-        kept = {_rule(one) for one in there if wanted.get(_rule(one)) == _class_of(one)}
-        tables = {one.handle for one in there if _DIVISOR in _options(one)}
-        return change(
-            self._link,
-            [
-                *(_removal(one) for one in there if _SEL in _options(one) and _rule(one) not in kept),
-                *(_table(index, family) for family in _FAMILIES if family.prio << 20 not in tables),
-                *(_addition(index, rule, flow) for rule, flow in wanted.items() if rule not in kept),
-            ],
-        )
+        tables, kept, stale = set(), set(), []
+        for one in self._seen(index):
+            options = attributes(one.attributes.get(OPTIONS, b""))
+            rule = _rule(one, options)
+            if _DIVISOR in options:
+                tables.add(one.handle)
+            elif _SEL in options and wanted.get(rule) == _number(options, _CLASSID):
+                kept.add(rule)
+            elif _SEL in options:
+                stale.append(_removal(one))
+        missing = [_table(index, family) for family in _FAMILIES if family.prio << 20 not in tables]
+        new = [_addition(index, rule, flow) for rule, flow in wanted.items() if rule not in kept]
+        return change(self._link, [*stale, *missing, *new])
 
     def remove(self, index: int) -> int:
         """Remove all of ours there; how many writes it took."""
@@ -183,26 +186,12 @@ def _removal(one: Seen) -> Wanted:
     )
 
 
-def _options(one: Seen) -> dict[int, bytes]:
-    return attributes(one.attributes.get(OPTIONS, b""))
+def _rule(one: Seen, options: dict[int, bytes]) -> Rule:
+    table = _number(options, _HASH) & 0xFFFFF000
+    if table >> 20 not in _TABLES:
+        table = _ROOT
+    return Rule(one.prio, one.protocol, table, options.get(_SEL, b""), _number(options, _LINK))
 
 
-def _number(value: bytes) -> int:
-    return int.from_bytes(value[:4], sys.byteorder)
-
-
-def _class_of(one: Seen) -> int:
-    return _number(_options(one).get(_CLASSID, b""))
-
-
-def _rule(one: Seen) -> Rule:
-    options = _options(one)
-    table = _number(options.get(_HASH, b"")) & 0xFFFFF000
-    own = table >> 20 in {family.prio for family in _FAMILIES}
-    return Rule(
-        one.prio,
-        one.protocol,
-        table if own else _ROOT,
-        options.get(_SEL, b""),
-        _number(options.get(_LINK, b"")),
-    )
+def _number(options: dict[int, bytes], kind: int) -> int:
+    return int.from_bytes(options.get(kind, b"")[:4], sys.byteorder)

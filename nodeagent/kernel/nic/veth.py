@@ -55,7 +55,7 @@ class Veths:
         writes += self._addresses.set(ifb, sorted(addresses.items()), otherwise=Qos.BATCH)
         wanted = {veth for veth in (_index_of(name) for name, _, _ in shaped) if veth is not None}
         stale = [veth for veth, target in redirected.items() if target == ifb and veth not in wanted]
-        writes += sum(self._redirects.remove(veth) for veth in stale)
+        writes += self._redirects.remove(stale)
         return writes + self._redirect([veth for veth in sorted(wanted) if redirected.get(veth) != ifb], ifb)
 
     def remove(self, index: int) -> int:
@@ -63,7 +63,7 @@ class Veths:
         ifb = ifb_index(self._link, f"{PREFIX}{index}")
         gone = 0 if ifb is None else ifb
         mine = [veth for veth, target in self._redirects.seen().items() if target == gone]
-        writes = sum(self._redirects.remove(veth) for veth in mine) + self._redirects.release()
+        writes = self._redirects.remove(mine) + self._redirects.sweep()
         return writes + remove_ifb(self._link, f"{PREFIX}{index}")
 
     def ours(self) -> tuple[int, ...]:
@@ -78,7 +78,7 @@ class Veths:
             [0] if ifb is None or ifb == ifb_index(self._link, f"{PREFIX}{index}", up=True) else [0, ifb]
         )
         stuck = [veth for veth, target in redirected.items() if target in blocked]
-        writes = sum(self._redirects.remove(veth) for veth in stuck)
+        writes = self._redirects.remove(stuck)
         return {veth: target for veth, target in redirected.items() if veth not in stuck}, writes
 
     def _redirect(self, veths: Sequence[int], ifb: int) -> int:
