@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from nodeagent.replay import replay
 from tests.live.net_cls_place import classid, net_cls
 from tests.live.nic_agent import BATCH, LS, MID, configured, shaping, until_classified
 from tests.live.nic_lab import Lab, classes, inside, lab
@@ -56,13 +57,15 @@ def test_the_packets_of_a_pod_are_in_its_class_until_the_agent_stops(
     pod = f"nodeagent/{qos}/{unique('job')}"
     with net_cls(tmp_path) as root, lab() as made, _sending(made, tmp_path, qos):
         assert classid(root, pod) == 0
-        with shaping(made, tmp_path, configured(tmp_path, classify="net_cls")) as agent:
+        config = configured(tmp_path, classify="net_cls")
+        with shaping(made, tmp_path, config, journal__enabled=True) as agent:
             until_classified(made, name)
             _only(made, name)
             assert classid(root, pod) == (0 if qos == "ls" else NUMBERS[name])
             assert agent.named("knob.refused") == []
             assert agent.stop() == 0
         assert classid(root, pod) == 0
+        assert replay(agent.state).ok
 
 
 def test_after_a_crash_classes_are_adopted_as_they_are_and_restored_with_those_that_began_with_them(
