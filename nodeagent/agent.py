@@ -178,8 +178,8 @@ class Agent:
     def _wait(self, due: float, signals: Signals) -> str:
         """Until the next tick, with looks at the NICs in between."""
         while True:
-            beat_s = self._loop.policy.nic.beat_s if self._loop.beats else LATEST_S
-            reason = self._loop.wait(min(due, time.monotonic() + beat_s), signals.fileno())
+            beat_at = time.monotonic() + self._loop.beat_s
+            reason = self._loop.wait(min(due, beat_at), signals.fileno())
             if reason != "timer" or time.monotonic() >= due:
                 return reason
             self._loop.beat()

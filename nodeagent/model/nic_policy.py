@@ -39,7 +39,7 @@ class NicPolicy(Struct, frozen=True, forbid_unknown_fields=True):
     ] = ClassifyBy.AUTO
     beat_s: Annotated[
         float, Meta(ge=0.1, le=0.5, description="time between two looks at what the classes send")
-    ] = 0.25
+    ] = 0.1
     usable_ratio: Annotated[
         float,
         Meta(ge=0.1, le=1.0, description="share of the link that is given out: below the real bottleneck"),

@@ -100,7 +100,7 @@ def test_the_guarantee_of_ls_follows_what_it_sends_and_all_guarantees_fit_below_
     assert ls == pytest.approx(0.6 * TOP, rel=0.01)
     assert batch == pytest.approx(0.05 * TOP, rel=1e-6)
     assert ls + mid + batch <= TOP
-    for _ in range(60):
+    for _ in range(100):
         nic.second()
     assert nic.tree.classes[0].rate_bps == pytest.approx(0.1 * TOP, rel=1e-6)
 

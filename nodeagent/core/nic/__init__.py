@@ -2,6 +2,6 @@
 
 from nodeagent.core.nic.knobs import readings
 from nodeagent.core.nic.ladder import classifier, rule_of
-from nodeagent.core.nic.shape import beaten, shaped
+from nodeagent.core.nic.shape import beat_s, beaten, shaped
 
-__all__ = ["beaten", "classifier", "readings", "rule_of", "shaped"]
+__all__ = ["beat_s", "beaten", "classifier", "readings", "rule_of", "shaped"]

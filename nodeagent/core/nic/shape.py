@@ -8,6 +8,7 @@ have them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
@@ -36,6 +37,7 @@ from nodeagent.model.plan import Kind
 from nodeagent.model.policy import Policy
 from nodeagent.model.snapshot import Snapshot
 
+SLOW_BEAT_S = 0.5
 NO_SPEED = "its speed is not known: set link_bps in [[nics]]"
 
 
@@ -95,6 +97,18 @@ def beaten(
             plan = _with_trees(plan, memory, rule, policy, support)  # noqa: PLW2901
         plans.append(plan)
     return replace(shaping, nics=tuple(plans)), after
+
+
+def beat_s(shaping: Shaping, known: Mapping[str, KnownNic], policy: Policy) -> float:
+    """Time until the next look at the classes: slow while Batch sends next to nothing, inf without any."""
+    tops = {plan.name: plan.tree.top_bps for plan in shaping.nics if plan.tree is not None}
+    if not tops:
+        return math.inf
+    laws = [
+        (law, tops[name]) for name, nic in known.items() if name in tops for law in (nic.egress, nic.ingress)
+    ]
+    calm = all(law is None or ceiling.idle(law, top_bps) for law, top_bps in laws)
+    return max(policy.nic.beat_s, SLOW_BEAT_S) if calm else policy.nic.beat_s
 
 
 def matched(seen: NicsSeen, rules: tuple[NicRule, ...], known: Mapping[str, KnownNic]) -> list[Matched]:
