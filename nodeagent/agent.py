@@ -149,6 +149,8 @@ class Agent:
             state_dir=agent.state_dir,
             held_from_before=len(self._originals.held),
         )
+        if host.no_network is not None:
+            log.warning("nic.off", why=str(host.no_network), hint=host.no_network.hint)
         acts = self._writes and Actuator.CPU in agent.enforce
         if not acts and self._originals.held:
             self._give_back(host)

@@ -20,6 +20,7 @@ from nodeagent.kernel.targets import CLASS_DIRECTORIES, limited
 from nodeagent.kernel.tree import walk
 from nodeagent.kernel.triggers import Triggers
 from nodeagent.kernel.watch import CgroupWatch
+from nodeagent.model.errors import AgentError
 from nodeagent.model.foreign import Foreign
 from nodeagent.model.glob import glob_regex
 from nodeagent.model.nic import NicsSeen
@@ -56,7 +57,7 @@ class Host:
         if reachable(settings.host_root):
             self.knobs.gives = is_unit
         cpuset = self.hierarchies.roots.get("cpuset", self.hierarchies.walk)
-        self.network = _network(settings, self.hierarchies)
+        self.network, self.no_network = _network(settings, self.hierarchies)
         self._mover = PageMover(under(settings.host_root, "/proc"), cpuset.root)
         self._foreign = ForeignFiles(self.hierarchies, settings.host_root, settings.kubelet_dir)
         self._watch = CgroupWatch()
@@ -222,12 +223,16 @@ class Host:
         return tuple(m.spec.cgroup for m in members if m.spec.qos is Qos.LS)
 
 
-def _network(settings: AgentSettings, places: Hierarchies) -> Network | None:
+def _network(settings: AgentSettings, places: Hierarchies) -> tuple[Network | None, AgentError | None]:
+    """Where NICs are to be shaped: they, or why they cannot be looked after; cgroups are, all the same."""
     if Actuator.NIC not in settings.enforce:
-        return None
+        return None, None
     from nodeagent.kernel.nic.network import Network  # here: few nodes need it
 
-    return Network(places, settings.host_root)
+    try:
+        return Network(places, settings.host_root), None
+    except AgentError as error:
+        return None, error
 
 
 def _watched(dirs: tuple[CgroupDir, ...], members: tuple[Member, ...]) -> tuple[CgroupDir, ...]:

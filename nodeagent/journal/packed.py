@@ -16,13 +16,14 @@ from msgspec.structs import replace
 
 from nodeagent.model.cpuset import canonical
 from nodeagent.model.decision import Decision, Memory, Tick
+from nodeagent.model.nic import Classifier, Marks, NicsSeen, Shaping
 from nodeagent.model.plan import Change, KnobReading, Outcome, Setting, sound
 from nodeagent.model.pod import PodSpec
 from nodeagent.model.policy import Policy
 from nodeagent.model.snapshot import Container, Pod, Reading, Snapshot
 from nodeagent.model.topology import Topology
 
-MAGIC = b"najrnl\x00\x01"
+MAGIC = b"najrnl\x00\x02"
 FRAME = struct.Struct("<II")  # length of the payload, crc32 over that length and the payload
 FRAME_LIMIT_BYTES = 64 << 20  # compressed or not: bounds what a garbled or hostile file can allocate
 DIRECTORY = "journal"
@@ -30,7 +31,8 @@ SUFFIX = ".journal"
 
 _NIL = b"\xc0"
 _NOWHERE = Topology()
-_SECTIONS = 5
+_NO_MARKS = Marks(Classifier.NONE, "")
+_SECTIONS = 6
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -57,6 +59,13 @@ class _Who(Struct, frozen=True, array_like=True, gc=False):
     unsupported: tuple[str, ...]
 
 
+class _Net(Struct, frozen=True, array_like=True, gc=False):
+    """Who is in the network and whose packets are told how: all but what was counted and is bounded."""
+
+    seen: NicsSeen
+    marks: Marks | None
+
+
 class _Rest(Struct, frozen=True, array_like=True, gc=False):
     """What is new in every tick; the readings of each pod are its own, then its containers'."""
 
@@ -67,11 +76,12 @@ class _Rest(Struct, frozen=True, array_like=True, gc=False):
     outcomes: tuple[Outcome, ...]
 
 
-_decode_sections = msgspec.msgpack.Decoder(tuple[Raw, Raw, Raw, Raw, Raw]).decode
+_decode_sections = msgspec.msgpack.Decoder(tuple[Raw, Raw, Raw, Raw, Raw, Raw]).decode
 _decode_topology = msgspec.msgpack.Decoder(Topology).decode
 _decode_who = msgspec.msgpack.Decoder(tuple[_Who, ...]).decode
 _decode_knobs = msgspec.msgpack.Decoder(tuple[KnobReading, ...]).decode
 _decode_plan = msgspec.msgpack.Decoder(tuple[Setting, ...]).decode
+_decode_net = msgspec.msgpack.Decoder(_Net | None).decode
 _decode_rest = msgspec.msgpack.Decoder(_Rest).decode
 _decode_head = msgspec.msgpack.Decoder(SegmentHead).decode
 
@@ -94,10 +104,11 @@ class Packer:
     def pack(self, tick: Tick) -> bytes:
         """ValueError or OverflowError when a value has no msgpack form (a lone surrogate, 2**64)."""
         seen, decided = tick.snapshot, tick.decision
+        net, counted, bounded = _split(seen.nics, decided.shaping)
         rest = _Rest(
-            replace(seen, topology=_NOWHERE, pods=(), knobs=()),
+            replace(seen, topology=_NOWHERE, pods=(), knobs=(), nics=counted),
             tuple((pod.reading, *(inner.reading for inner in pod.containers)) for pod in seen.pods),
-            replace(decided, plan=()),
+            replace(decided, plan=(), shaping=bounded),
             tick.changes,
             tick.outcomes,
         )
@@ -105,7 +116,7 @@ class Packer:
             _Who(pod.spec, tuple((c.name, c.cgroup, c.inode) for c in pod.containers), pod.unsupported)
             for pod in seen.pods
         ]
-        sections = [_encode(part) for part in (seen.topology, who, seen.knobs, decided.plan, rest)]
+        sections = [_encode(part) for part in (seen.topology, who, seen.knobs, decided.plan, net, rest)]
         news = [Raw(_NIL if now == last else now) for now, last in zip(sections, self._last, strict=True)]
         self._last = sections
         return _encode(news)
@@ -119,14 +130,16 @@ class Unpacker:
         self._who: tuple[_Who, ...] | None = None
         self._knobs: tuple[KnobReading, ...] | None = None
         self._plan: tuple[Setting, ...] | None = None
+        self._net: _Net | None = None
 
     def unpack(self, data: bytes) -> Tick:
         """ValueError (which msgspec's errors are) for anything but a tick."""
-        topology, who, knobs, plan, rest = (bytes(raw) for raw in _decode_sections(data))
+        topology, who, knobs, plan, net, rest = (bytes(raw) for raw in _decode_sections(data))
         self._topology = self._topology if topology == _NIL else _decode_topology(topology)
         self._who = self._who if who == _NIL else _decode_who(who)
         self._knobs = self._knobs if knobs == _NIL else _decode_knobs(knobs)
         self._plan = self._plan if plan == _NIL else _decode_plan(plan)
+        self._net = self._net if net == _NIL else _decode_net(net)
         if self._topology is None or self._who is None or self._knobs is None or self._plan is None:
             raise ValueError("refers to a tick that is not there")
         if knobs != _NIL and not all(map(_sound, self._knobs)):
@@ -137,12 +150,36 @@ class Unpacker:
             if canonical(owned.cpus) != owned.cpus:
                 raise ValueError("what is somebody else's is no list of CPUs")
         pods = tuple(_pod(each, read) for each, read in zip(self._who, news.readings, strict=True))
+        nics, shaping = _joined(self._net, news)
         return Tick(
-            replace(news.snapshot, topology=self._topology, pods=pods, knobs=self._knobs),
-            replace(news.decision, plan=self._plan),
+            replace(news.snapshot, topology=self._topology, pods=pods, knobs=self._knobs, nics=nics),
+            replace(news.decision, plan=self._plan, shaping=shaping),
             news.changes,
             news.outcomes,
         )
+
+
+def _split(
+    nics: NicsSeen | None, shaping: Shaping | None
+) -> tuple[_Net | None, NicsSeen | None, Shaping | None]:
+    """(what lasts, what was counted, what is bounded); all None where no traffic is looked at."""
+    if nics is None:
+        return None, None, shaping
+    lasting = _Net(replace(nics, samples=(), failed=()), None if shaping is None else shaping.marks)
+    counted = NicsSeen(samples=nics.samples, failed=nics.failed)
+    return lasting, counted, None if shaping is None else replace(shaping, marks=_NO_MARKS)
+
+
+def _joined(net: _Net | None, news: _Rest) -> tuple[NicsSeen | None, Shaping | None]:
+    """The reverse; ValueError when what lasts was never told."""
+    nics, shaping = news.snapshot.nics, news.decision.shaping
+    if nics is None:
+        return None, shaping
+    if net is None or (shaping is not None and net.marks is None):
+        raise ValueError("refers to a network that is not there")
+    if shaping is not None and net.marks is not None:
+        shaping = replace(shaping, marks=net.marks)
+    return replace(net.seen, samples=nics.samples, failed=nics.failed), shaping
 
 
 def _sound(reading: KnobReading) -> bool:

@@ -15,7 +15,8 @@ from tests.live.nic_agent import BATCH, ONLINE, Rule, configured, shaping, until
 from tests.live.nic_loads import mbit_per_s
 
 STATIC: Rule = {"batch_pressed_ratio": 1.0}  # under pressure, too, Batch may take all
-CASES: dict[str, Rule] = {"static, full": STATIC, "dynamic": {}}
+CASES: dict[str, Rule] = {"static, full": STATIC, "dynamic": {}, "dynamic, beat 0.1 s": {}}
+BEATS = {"dynamic, beat 0.1 s": {"beat_s": 0.1}}
 PHASE_S = 2.0
 
 
@@ -27,7 +28,7 @@ def main(rounds: int, measured_s: float) -> bool:
         with ends(HOST, 4, home, per_s=250, answer_bytes=100_000) as both:
             for _ in range(rounds):
                 for case in random.sample(list(CASES), len(CASES)):
-                    config = configured(home, {**ONLINE, **CASES[case]})
+                    config = configured(home, {**ONLINE, **CASES[case]}, **BEATS.get(case, {}))
                     with shaping(both.made, home, config), greedy(both):
                         until_classified(both.made, BATCH)
                         seen[case].append(_on_and_off(both, max(2, round(measured_s / 2))))
@@ -46,7 +47,7 @@ def main(rounds: int, measured_s: float) -> bool:
 
 
 def _ratio(of: Callable[[str, Callable[[Seen], float]], float], what: Callable[[Seen], float]) -> float:
-    static, dynamic = CASES
+    static, dynamic, _ = CASES
     return of(dynamic, what) / of(static, what)
 
 

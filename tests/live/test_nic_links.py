@@ -244,3 +244,23 @@ def test_the_device_of_each_nic_is_the_one_that_sysfs_tells() -> None:
     links.close()
     if not checked:
         pytest.skip("no NIC with a device here")
+
+
+def test_links_that_go_while_all_are_asked_for_hide_no_other(reading: Reading) -> None:
+    """The kernel counts its way through links and qdiscs: those that went shift the ones behind them."""
+    ip(*(f"link add v{i} type veth peer name w{i}" for i in range(200)))
+    ip("link add nic0 type veth peer name nic1", "link set nic0 up", "addr add 10.0.0.1/24 dev nic0")
+    ip("route add default via 10.0.0.2")
+    tc("qdisc add dev nic0 root handle 7: htb default 1")
+    removing = subprocess.Popen(["ip", "-batch", "-"], stdin=subprocess.PIPE)
+    with removing:
+        assert removing.stdin is not None
+        removing.stdin.write("".join(f"link del v{i}\n" for i in range(200)).encode())
+        removing.stdin.close()
+        counts = set()
+        while removing.poll() is None:
+            reading.at += 20.0
+            found = reading.named()
+            counts.add(len(found))
+            assert (found["nic0"].root, found["nic0"].default_route) == (Qdisc("htb", 7 << 16), True)
+    assert len(counts) > 3

@@ -13,12 +13,14 @@ import pytest
 from msgspec.structs import replace
 
 from nodeagent.journal import Journal, SegmentHead, read_segments
+from nodeagent.journal.packed import Packer, Unpacker
 from nodeagent.model.capacity import Lent
 from nodeagent.model.decision import Drift, Memory, Signal, Tick
 from nodeagent.model.plan import Change, Kind, Knob, Outcome
 from nodeagent.model.policy import CpuPolicy, Policy
 from nodeagent.model.snapshot import Container, Pod
 from tests.unit import samples
+from tests.unit.nic_samples import nic_tick
 
 POLICY = Policy()
 KNOB = Knob(Kind.CPU_QUOTA, "nodeagent/batch")
@@ -77,6 +79,14 @@ def test_rare_fields_and_unlimited_values_come_back(tmp_path: Path) -> None:
     tick = Tick(snapshot, decision, (change,), (Outcome(change, None, "refused"),))
     write(tmp_path, [plain, tick, plain])
     assert read(tmp_path)[1] == [plain, tick, plain]
+
+
+def test_who_is_in_the_network_is_written_once_and_comes_back(tmp_path: Path) -> None:
+    ticks = [nic_tick(2), nic_tick(3), nic_tick(4, links=()), samples.tick(5), nic_tick(6)]
+    packer, unpacker = Packer(), Unpacker()
+    packed = [packer.pack(each) for each in ticks]
+    assert [unpacker.unpack(data) for data in packed] == ticks
+    assert b"fd00::7" in packed[0] and b"fd00::7" not in packed[1] and b"fd00::7" in packed[2]
 
 
 def test_a_tick_comes_back_to_the_byte(tmp_path: Path) -> None:

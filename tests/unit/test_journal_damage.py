@@ -124,7 +124,7 @@ def test_a_frame_with_a_right_checksum_and_a_wrong_content_ends_the_segment(
 
 def test_a_tick_that_refers_to_one_before_it_is_not_taken_alone(tmp_path: Path) -> None:
     nil = msgspec.Raw(b"\xc0")
-    put(tmp_path, forged(head(), msgspec.msgpack.encode([nil] * 5)))
+    put(tmp_path, forged(head(), msgspec.msgpack.encode([nil] * 6)))
     assert "refers to a tick that is not there" in read(tmp_path)[1][0]
 
 
@@ -158,7 +158,7 @@ def test_a_finished_stream_is_not_read_on(tmp_path: Path) -> None:
 
 def test_a_segment_of_another_format_version_says_so(tmp_path: Path, whole: bytes) -> None:
     put(tmp_path, MAGIC[:-1] + b"\x09" + whole[len(MAGIC) :])
-    assert read(tmp_path)[1] == [f"{NAME}: format version 9, this agent reads 1; skipped"]
+    assert read(tmp_path)[1] == [f"{NAME}: format version 9, this agent reads 2; skipped"]
 
 
 def test_damage_in_one_segment_leaves_the_others(tmp_path: Path, whole: bytes) -> None:

@@ -53,11 +53,12 @@ class Clsact:
             self._link, [Wanted(NEWQDISC, index, _HANDLE, _PARENT, attributes=attributes)], {errno.EEXIST}
         )
 
-    def release(self, indexes: Iterable[int] | None = None) -> int:
-        """Remove those (without `indexes`: all) that are ours and empty; how many they were.
+    def release(self, index: int) -> int:
+        """Remove it if it is ours and empty; 1 if it was. For after the last filter of ours is gone."""
+        return self.sweep([index])
 
-        For after the last filter of ours there is gone.
-        """
+    def sweep(self, indexes: Iterable[int] | None = None) -> int:
+        """The same for many (without `indexes`: all) in one look; how many were removed."""
         ours = {index for index, mine in self.seen().items() if mine}
         empty = [
             Wanted(DELQDISC, index, _HANDLE, _PARENT)

@@ -1,7 +1,7 @@
 """The device behind a network interface: its NUMA node, whether it is a virtual function, its speed.
 
-Invariant: what is not known is None; a device is found by its bus address, never by the name of its interface
-alone, because a mounted /sys/class/net may be that of another network namespace.
+Invariant: what is not known is None; a device is found by its bus address. Where the kernel does not tell
+that, name and index have to do: a mounted /sys/class/net may be that of another network namespace.
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ class Ingress:
 
     def remove(self, index: int) -> int:
         """Let it come in as it did, also when the NIC is gone; how many writes it took."""
-        writes = self._redirects.remove([index]) + self._redirects.release()
+        writes = self._redirects.remove([index]) + self._redirects.sweep()
         return writes + remove_ifb(self._link, f"{PREFIX}{index}")
 
     def ours(self) -> tuple[int, ...]:

@@ -52,7 +52,7 @@ class LinkWatch:
                     raise
                 changed = True  # what did not fit is lost
             else:
-                changed = changed or any(_matters(kind, body) for kind, body in messages_in(received))
+                changed = changed or any(_matters(kind, body) for kind, _, body in messages_in(received))
         return True
 
     def close(self) -> None:

@@ -20,7 +20,7 @@ from msgspec.structs import replace
 
 from nodeagent.kernel.nic import devices
 from nodeagent.kernel.nic.link_watch import LinkWatch
-from nodeagent.kernel.nic.rt_dump import dump, number, text
+from nodeagent.kernel.nic.rt_dump import Interrupted, dump, number, text
 from nodeagent.kernel.nic.rtnetlink import attribute, attributes
 from nodeagent.model.nic import Link, Qdisc
 
@@ -37,6 +37,7 @@ _OIF, _MULTIPATH = 4, 9
 _IFINFO = struct.Struct("=BxHiII")  # struct ifinfomsg
 _TC = struct.Struct("=BxxxiIII")  # struct tcmsg
 _OWN_IFB = "na-ifb"
+_TRIES = 3
 # Made of nothing that has a speed: drivers/net/veth.c and tun.c tell 10 Gbit/s or 10 Mbit/s of any.
 _NO_SPEED = frozenset({"veth", "tun", "ifb", "dummy"})
 
@@ -104,6 +105,13 @@ class Links:
         age_s = at - self._read_at
         if not (self._changed and age_s >= _REST_S) and age_s < _SLOW_S:
             return
+        try:
+            self._read(at)
+        except Interrupted:  # what was before is nearer to the truth than links that are missing
+            if age_s > 2 * _SLOW_S:
+                raise
+
+    def _read(self, at: float) -> None:
         self._known = self._links_now()
         ends = {index: known.link for index, known in self._known.items() if not known.flags & _LOOPBACK}
         self._peers = self._peers_now()
@@ -124,7 +132,8 @@ class Links:
         told = attributes(raw, _IFINFO.size)
         kind = text(attributes(told.get(_INFO, b""), 0).get(1))
         name = text(told.get(_IFNAME))
-        device = devices.at(self._sys, text(told.get(_PARENT_BUS)), text(told.get(_PARENT_DEV)), name, index)
+        bus, address = text(told.get(_PARENT_BUS)), text(told.get(_PARENT_DEV))
+        device = devices.Device() if kind else devices.at(self._sys, bus, address, name, index)
         link = Link(
             name=name,
             index=index,
@@ -204,7 +213,19 @@ def _without_speed(index: int, ends: Mapping[int, Link], lowers: Mapping[int, tu
 
 
 def _queues_now(ends: Mapping[int, Link]) -> dict[int, tuple[Qdisc | None, tuple[str, ...], bool]]:
-    """Root, kinds below it, and whether there is a clsact, by link."""
+    """Root, kinds below it, and whether there is a clsact, by link.
+
+    tc_dump_qdisc counts its way as well, and does not tell: what is missing is asked for again.
+    """
+    found: dict[int, tuple[Qdisc | None, tuple[str, ...], bool]] = {}
+    for _ in range(_TRIES):
+        found = _queues_once(ends)
+        if all(index in found or link.root.kind == "noop" for index, link in ends.items()):
+            break
+    return found
+
+
+def _queues_once(ends: Mapping[int, Link]) -> dict[int, tuple[Qdisc | None, tuple[str, ...], bool]]:
     told: dict[int, list[tuple[int, Qdisc]]] = {}
     for raw in dump(_GETQDISC, _TC.pack(0, 0, 0, 0, 0)):
         _, index, handle, parent, _ = _TC.unpack_from(raw)

@@ -21,7 +21,17 @@ from nodeagent.kernel.nic.pod_net import PodNets
 from nodeagent.kernel.nic.probe import probe
 from nodeagent.kernel.nic.schedulers import Pods, Schedulers
 from nodeagent.model.errors import AgentError, Gone
-from nodeagent.model.nic import Link, Marks, NicPlan, NicSample, NicsSeen, Scheduler, Shaping, TreeSeen
+from nodeagent.model.nic import (
+    Link,
+    Marks,
+    NicPlan,
+    NicSample,
+    NicsSeen,
+    PodNet,
+    Scheduler,
+    Shaping,
+    TreeSeen,
+)
 from nodeagent.model.plan import Change, Kind, Knob, Outcome, Value
 from nodeagent.model.pod import Member
 
@@ -82,29 +92,35 @@ class Network:
         self.support = probe(PROBE_LIMIT_S)
         self._links = Links(host_root)
         self._pod_nets = PodNets(places, host_root)
-        self._schedulers = Schedulers(self._links.read(time.monotonic()))
+        self._now = {link.name: link for link in self._links.read(time.monotonic())}
+        self._schedulers = Schedulers(self._now.values())
         self._marking = Marking()
         self._pending: list[NicSample] = []
-        self._now: dict[str, Link] = {}
+        self._nets: tuple[PodNet, ...] = ()
+        self._own: tuple[str, ...] = ()
         self._veths: Pods = []
         self._shaping: Shaping | None = None
         self._yielded: set[str] = set()
 
     def read(self, members: tuple[Member, ...], tiers: tuple[str, ...], at: float) -> NicsSeen:
-        """All of it, with the samples since the last reading; AgentError when the links cannot be read."""
-        nets = self._pod_nets.read(members, self._links.peers(at), at)
-        classes = {member.spec.uid: member.spec.qos for member in members}
-        self._veths = [(veth, classes[net.uid], net.addresses) for net in nets for veth in net.veths]
-        links = self._links.read(at, {veth for veth, _, _ in self._veths})
-        self._now = {link.name: link for link in links}
+        """All of it, with the samples since the last reading. Links that cannot be read are as they were."""
+        with self._noting("links"):
+            self._nets = self._pod_nets.read(members, self._links.peers(at), at)
+            classes = {member.spec.uid: member.spec.qos for member in members}
+            self._veths = [
+                (veth, classes[net.uid], net.addresses) for net in self._nets for veth in net.veths
+            ]
+            links = self._links.read(at, {veth for veth, _, _ in self._veths})
+            self._now = {link.name: link for link in links}
+            self._own = self._links.own_addresses(at)
         self.sample(at)
         samples, self._pending = tuple(self._pending), []
         return NicsSeen(
             support=self.support,
-            links=links,
-            pods=nets,
+            links=tuple(self._now.values()),
+            pods=self._nets,
             tiers=self._pod_nets.tiers(tiers),
-            own_addresses=self._links.own_addresses(at),
+            own_addresses=self._own,
             samples=samples,
             failed=tuple(f"{what}: {why}" for what, why in sorted(self.failed.items())),
         )

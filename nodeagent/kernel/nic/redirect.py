@@ -77,11 +77,11 @@ class Redirects:
         if not mine:
             return 0
         gone = change(self._link, mine, {errno.ENOENT, errno.EINVAL, errno.ENODEV})
-        return gone + self._clsact.release(indexes)
+        return gone + self._clsact.sweep(indexes)
 
-    def release(self) -> int:
+    def sweep(self) -> int:
         """Remove every clsact that is ours and empty: what a crash has left; how many there were."""
-        return self._clsact.release()
+        return self._clsact.sweep()
 
 
 def is_ours(seen: Seen) -> bool:

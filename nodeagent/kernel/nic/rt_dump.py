@@ -2,8 +2,8 @@
 
 pyroute2 decodes all of it, 150 ms of CPU for 600 links (300 pods with a veth each); this and a look at what
 is wanted take 9 ms for links, addresses, qdiscs and routes together.
-Invariant: an answer is bounded; a dump that was interrupted by a change is made whole by the next one, which
-the watch for changes asks for.
+Invariant: an answer is bounded, and not one during which links came or went: the kernel counts its way
+through them, and may have passed over others (NLM_F_DUMP_INTR).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from contextlib import suppress
 from struct import Struct
 
 from nodeagent.kernel.nic.rtnetlink import NLM_F_DUMP, NLM_F_REQUEST, fields, translated
+from nodeagent.model.errors import Refused
 
 MAX_DUMP_BYTES = 8 << 20  # 60000 routes; the default route of IPv4 is the first (fib_table_dump)
 _HEADER = Struct("=IHHII")  # length, type, flags, sequence, port
@@ -24,17 +25,53 @@ _ERROR, _DONE = 2, 3
 _SOL_NETLINK, _STRICT = 270, 12
 _TIMEOUT_S = 2.0
 _BUFFER_BYTES = 1 << 18
+_DUMP_INTR = 0x10
+_TRIES = 5
+
+
+class Interrupted(Refused):
+    """Links came and went all the time."""
 
 
 def dump(kind: int, body: bytes) -> list[bytes]:
-    """What a dump request answers, without message headers, up to MAX_DUMP_BYTES; AgentError.
+    """What a dump request answers, without message headers, up to MAX_DUMP_BYTES; Interrupted, AgentError.
 
     Nothing where what is filtered by is not there (a table of routes that was never written).
     `body` filters as far as the kernel takes that (strict checking: from v4.20), so look at each message.
     """
+    for _ in range(_TRIES):
+        found = _once(kind, body)
+        if found is not None:
+            return found
+    raise Interrupted(f"rtnetlink dump {kind}: links came and went during {_TRIES} of them")
+
+
+def messages_in(received: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """(type, flags, body) of each message in what one recv gave."""
+    at, end = 0, len(received)
+    while at + _HEADER.size <= end:
+        length, kind, flags, _, _ = _HEADER.unpack_from(received, at)
+        if length < _HEADER.size:
+            return
+        yield kind, flags, received[at + _HEADER.size : at + length]
+        at += length + 3 & ~3
+
+
+def number(value: bytes | None, missing: int = 0) -> int:
+    """A 32-bit attribute."""
+    return missing if value is None else int.from_bytes(value[:4], sys.byteorder, signed=True)
+
+
+def text(value: bytes | None) -> str:
+    """A string attribute, "" when missing."""
+    return (value or b"").rstrip(b"\0").decode("utf-8", "replace")
+
+
+def _once(kind: int, body: bytes) -> list[bytes] | None:
+    """None when it was interrupted."""
     what = f"rtnetlink dump {kind}"
     found: list[bytes] = []
-    left = MAX_DUMP_BYTES
+    left, flags = MAX_DUMP_BYTES, 0
     try:
         # A socket for each: what is left of an answer that was given up is nobody's.
         with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0) as netlink:
@@ -46,34 +83,14 @@ def dump(kind: int, body: bytes) -> list[bytes]:
             while left > 0:
                 received = netlink.recv(_BUFFER_BYTES)
                 left -= len(received)
-                for answer, message in messages_in(received):
+                for answer, flag, message in messages_in(received):
+                    flags |= flag
                     if answer in (_DONE, _ERROR):
                         code = -fields(Struct("=i"), message, "an answer")[0]
                         if code not in (0, errno.ENOENT):
                             raise OSError(code, os.strerror(code))
-                        return found
+                        return None if flags & _DUMP_INTR else found
                     found.append(message)
     except OSError as error:
         raise translated(error, what) from error
     return found
-
-
-def messages_in(received: bytes) -> Iterator[tuple[int, bytes]]:
-    """(type, body) of each message in what one recv gave."""
-    at, end = 0, len(received)
-    while at + _HEADER.size <= end:
-        length, kind, _, _, _ = _HEADER.unpack_from(received, at)
-        if length < _HEADER.size:
-            return
-        yield kind, received[at + _HEADER.size : at + length]
-        at += length + 3 & ~3
-
-
-def number(value: bytes | None, missing: int = 0) -> int:
-    """A 32-bit attribute."""
-    return missing if value is None else int.from_bytes(value[:4], sys.byteorder, signed=True)
-
-
-def text(value: bytes | None) -> str:
-    """A string attribute, "" when missing."""
-    return (value or b"").rstrip(b"\0").decode("utf-8", "surrogateescape")

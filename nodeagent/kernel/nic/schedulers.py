@@ -13,7 +13,7 @@ from nodeagent.kernel.nic.ifb import Ingress
 from nodeagent.kernel.nic.rtnetlink import Rtnetlink
 from nodeagent.kernel.nic.tc import Trees
 from nodeagent.kernel.nic.veth import Veths
-from nodeagent.model.errors import AgentError
+from nodeagent.model.errors import AgentError, Gone
 from nodeagent.model.nic import ClassSeen, Link, NicPlan, Scheduler, TreeSeen
 from nodeagent.model.pod import Qos
 
@@ -36,6 +36,7 @@ class Schedulers:
         self._veths = Veths(self._rtnetlink, self._trees)
         self._programs: Edt | None = None
         self.steps: dict[int, Scheduler] = {}
+        self._incoming = set(self._ingress.ours())
         self._find({link.index: link.clsact for link in links})
 
     def _find(self, here: Mapping[int, bool]) -> None:
@@ -55,7 +56,7 @@ class Schedulers:
         classes = self._read(index, step)
         if classes is None:
             return None
-        incoming = self._ingress.read(index)
+        incoming = self._ingress.read(index) if index in self._incoming else None
         return TreeSeen(name, step, classes, incoming or ())
 
     def set(self, plan: NicPlan, pods: Pods, addresses: tuple[tuple[str, Qos], ...]) -> None:
@@ -73,20 +74,22 @@ class Schedulers:
         else:
             self._veths.set(plan.index, plan.tree, pods)
         if plan.ingress is not None:
+            self._incoming.add(plan.index)
             self._ingress.set(plan.index, plan.ingress, addresses)
-        elif plan.index in self._ingress.ours():
-            self._ingress.remove(plan.index)
+        else:
+            self._let_in(plan.index)
 
     def remove(self, index: int) -> bool:
         """Nothing of ours stays there, the tree goes last. True if there was something. AgentError."""
-        removed = bool(self._ingress.remove(index))
+        removed = self._let_in(index)
         step = self.steps.get(index)
-        if step is Scheduler.VETH:
-            removed |= bool(self._veths.remove(index))
-        elif step is Scheduler.EDT:
-            removed |= self._edt().remove(index)
-        elif step is Scheduler.HTB:
-            removed |= self._trees.remove(index)
+        with contextlib.suppress(Gone):  # the NIC, and its tree with it
+            if step is Scheduler.VETH:
+                removed |= bool(self._veths.remove(index))
+            elif step is Scheduler.EDT:
+                removed |= self._edt().remove(index)
+            elif step is Scheduler.HTB:
+                removed |= self._trees.remove(index)
         self.steps.pop(index, None)
         return removed
 
@@ -96,7 +99,7 @@ class Schedulers:
 
     def left(self) -> tuple[int, ...]:
         """NICs with anything of ours, whether they are here or not."""
-        return tuple(sorted({*self.steps, *self._ingress.ours()}))
+        return tuple(sorted({*self.steps, *self._incoming}))
 
     def close(self) -> None:
         for part in (self._programs, self._trees, self._rtnetlink):
@@ -107,6 +110,14 @@ class Schedulers:
         if step is Scheduler.VETH:
             return self._veths.read(index)
         return self._edt().read(index) if step is Scheduler.EDT else self._trees.read(index)
+
+    def _let_in(self, index: int) -> bool:
+        """Incoming traffic as it was; True if it was shaped. AgentError."""
+        if index not in self._incoming:
+            return False
+        removed = bool(self._ingress.remove(index))
+        self._incoming.discard(index)
+        return removed
 
     def _edt(self) -> Edt:
         from nodeagent.kernel.nic.bpf.pacing import Edt  # here: few need it

@@ -63,7 +63,7 @@ class Veths:
         ifb = ifb_index(self._link, f"{PREFIX}{index}")
         gone = 0 if ifb is None else ifb
         mine = [veth for veth, target in self._redirects.seen().items() if target == gone]
-        writes = self._redirects.remove(mine) + self._redirects.release()
+        writes = self._redirects.remove(mine) + self._redirects.sweep()
         return writes + remove_ifb(self._link, f"{PREFIX}{index}")
 
     def ours(self) -> tuple[int, ...]:
