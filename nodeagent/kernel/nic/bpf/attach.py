@@ -95,7 +95,7 @@ def attach(link: Rtnetlink, index: int, name: str, fd: int) -> None:
         _set(link, index, name, fd, old or Filter(prio_for(step, present), _HANDLE), replace=old is not None)
     except BaseException:
         if added:
-            Clsact(link).release([index])
+            Clsact(link).release(index)
         raise
 
 
@@ -105,7 +105,7 @@ def detach(link: Rtnetlink, step: str, index: int) -> bool:
     kind = attribute(KIND, b"bpf\0")
     removals = [Wanted(DELTFILTER, index, each.handle, EGRESS, each.prio, ANY, kind) for each in found]
     change(link, removals, {errno.ENODEV, errno.ENOENT, errno.EINVAL})
-    Clsact(link).release([index])
+    Clsact(link).release(index)
     return bool(found)
 
 
