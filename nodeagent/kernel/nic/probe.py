@@ -20,7 +20,7 @@ from contextlib import suppress
 import msgspec
 
 from nodeagent.kernel.mounts import find_hierarchies
-from nodeagent.kernel.nic.probe_cgroup import sweep
+from nodeagent.kernel.nic.probe_cgroup import prepare, sweep
 from nodeagent.model.errors import AgentError
 from nodeagent.model.nic import Classifier, NicSupport, Scheduler
 
@@ -36,11 +36,12 @@ def probe(timeout_s: float = 5.0, host_root: str = "/") -> NicSupport:
     try:
         done = subprocess.run(command, capture_output=True, timeout=timeout_s, check=False)
     except subprocess.TimeoutExpired:
-        with suppress(AgentError):
-            sweep(find_hierarchies(host_root))
         return _nothing(f"the probe took more than {timeout_s:g} s")
     except OSError as error:
         return _nothing(f"the probe cannot be started: {error}")
+    finally:
+        with suppress(AgentError):
+            sweep(find_hierarchies(host_root))
     try:
         return msgspec.json.decode(done.stdout, type=NicSupport)
     except msgspec.DecodeError:
@@ -51,7 +52,7 @@ def probe(timeout_s: float = 5.0, host_root: str = "/") -> NicSupport:
 def main(timeout_s: str, host_root: str) -> None:
     """In the process of its own: print the answer."""
     signal.alarm(int(float(timeout_s)) + 1)  # also when nobody waits for it any more
-    if why := _without_permission() or _without_namespace():
+    if why := _without_permission() or _without_namespace(host_root):
         support = _nothing(f"{why}; {_PERMIT}")
     else:
         support = _tried(host_root)
@@ -65,12 +66,15 @@ def _without_permission() -> str:
     return "" if effective >> _CAP_NET_ADMIN & 1 else "the agent lacks CAP_NET_ADMIN"
 
 
-def _without_namespace() -> str:
+def _without_namespace(host_root: str) -> str:
     """Enter one to try in; not empty: why there is none."""
     libc = ctypes.CDLL(None, use_errno=True)
-    for flags in (_CLONE_NEWNET, _CLONE_NEWUSER | _CLONE_NEWNET):
-        if libc.unshare(flags) == 0:
-            return ""
+    if libc.unshare(_CLONE_NEWNET) == 0:
+        return ""
+    with suppress(AgentError):
+        prepare(find_hierarchies(host_root))
+    if libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNET) == 0:
+        return ""
     return f"no network namespace to try in: {os.strerror(ctypes.get_errno())}"
 
 
