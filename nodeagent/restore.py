@@ -45,8 +45,11 @@ class Restored(Struct, frozen=True):
     nics_failed: tuple[str, ...] = ()
 
 
-def restore(state_dir: str, host_root: str = "/") -> Restored:
-    """Give back all that the ledger in `state_dir` holds. Failed while an agent is alive on it."""
+def restore(state_dir: str, host_root: str = "/", *, nics: bool = True) -> Restored:
+    """Give back all that the ledger in `state_dir` holds, and let traffic go unshaped.
+
+    Without `nics` it stays shaped until the next agent takes that over. Failed while an agent is alive on it.
+    """
     if not os.path.isdir(state_dir):
         raise Failed(f"{state_dir}: no such directory", hint="name the agent's state directory")
     with Lock(state_dir):
@@ -56,7 +59,8 @@ def restore(state_dir: str, host_root: str = "/") -> Restored:
         keeper = Keeper(host_root, hierarchies.versions, originals)
         knobs.gives = keeper.gives
         try:
-            return _with_nics(give_back(originals, knobs, keeper))
+            done = give_back(originals, knobs, keeper)
+            return _with_nics(done) if nics else done
         finally:
             knobs.close()
             originals.close()

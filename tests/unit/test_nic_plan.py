@@ -63,8 +63,8 @@ def test_the_best_step_that_this_nic_allows_is_taken(nic: Link, step: Scheduler)
 def test_what_the_kernel_lacks_is_told_with_the_next_step() -> None:
     plan = plan_of(link(), support=without(Scheduler.HTB, Scheduler.EDT))
     assert plan.scheduler is Scheduler.VETH
-    assert plan.why == "htb: ENOENT: no such kind; edt: ENOENT: no such kind"
-    assert plan_of(link(), support=NicSupport()).why == "htb: not tried; edt: not tried; veth: not tried"
+    assert plan.why == "htb, edt: ENOENT: no such kind"
+    assert plan_of(link(), support=NicSupport()).why == "htb, edt, veth: not tried"
 
 
 def test_a_step_that_was_asked_for_is_taken_or_none() -> None:
@@ -223,5 +223,5 @@ def test_what_a_classifier_cannot_tell_is_said() -> None:
 def test_without_support_nothing_is_told_and_the_reasons_are_there() -> None:
     marks = marked((spec("a", Qos.BATCH),), NicsSeen(pods=(net("a", "10.0.0.1"),))).marks
     assert marks.classifier is Classifier.NONE
-    assert marks.why.startswith("nft: not tried")
+    assert marks.why.startswith("nft, bpf, net_cls, u32: not tried")
     assert marks.addresses == ()
