@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from nodeagent import __version__, checkpoint
 from nodeagent.config import Config
 from nodeagent.core.histogram import CPU, MEMORY
-from nodeagent.hands import Acting, Idle
+from nodeagent.hands import Acting, Idle, actuator_of
 from nodeagent.host import Host
 from nodeagent.journal import Journal
 from nodeagent.keep import Keeper
@@ -151,10 +151,10 @@ class Agent:
         )
         if host.no_network is not None:
             log.warning("nic.off", why=str(host.no_network), hint=host.no_network.hint)
-        acts = self._writes and Actuator.CPU in agent.enforce
-        if not acts and self._originals.held:
+        acting = agent.enforce if self._writes else ()
+        if any(actuator_of(knob.kind) not in acting for knob in self._originals.held):
             self._give_back(host)
-        if not (self._writes and Actuator.NIC in agent.enforce):
+        if Actuator.NIC not in acting:
             self._tell_of_nics(*old_nics(host.hierarchies.walk_root, locked=self._writes))
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)

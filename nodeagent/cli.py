@@ -239,9 +239,10 @@ def nic(path: str | None, overrides: Sequence[str], watch: bool, output: str) ->
 
 
 @cli.command()
+@click.option("--keep-nics", is_flag=True, help="Leave traffic shaped: the next agent takes that over.")
 @config_options
 @output_option
-def restore(path: str | None, overrides: Sequence[str], output: str) -> None:
+def restore(path: str | None, overrides: Sequence[str], output: str, keep_nics: bool) -> None:
     """Put back every original value that a killed agent left changed. Refused while an agent is alive.
 
     Values that somebody else has changed since are left as they are and told.
@@ -249,7 +250,7 @@ def restore(path: str | None, overrides: Sequence[str], output: str) -> None:
     from nodeagent import restore as undo
 
     agent = _config(path, overrides).settings.agent
-    done = undo.restore(agent.state_dir, agent.host_root)
+    done = undo.restore(agent.state_dir, agent.host_root, nics=not keep_nics)
     click.echo(undo.as_json(done) if output == "json" else undo.as_text(done))
     sys.exit(1 if done.failed or done.nics_failed else 0)
 

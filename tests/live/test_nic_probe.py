@@ -116,10 +116,39 @@ def test_a_cgroup_namespace_that_is_not_that_of_the_mounts_is_found_out() -> Non
     assert answer.schedulers[Scheduler.HTB] == ""
 
 
-def test_without_the_capability_to_make_a_namespace_that_is_the_reason() -> None:
+def without(*capabilities: str) -> NicSupport:
+    """The answer of a probe that lacks these."""
     if shutil.which("setpriv") is None:
         pytest.skip("no setpriv on this host")
-    answer = elsewhere("setpriv", "--inh-caps=-sys_admin", "--bounding-set=-sys_admin")
+    dropped = ",".join(f"-{name}" for name in capabilities)
+    return elsewhere("setpriv", f"--inh-caps={dropped}", f"--bounding-set={dropped}")
+
+
+def test_without_sys_admin_all_but_ebpf_is_tried_in_a_user_namespace(support: NicSupport) -> None:
+    if subprocess.run(["unshare", "--user", "true"], check=False).returncode != 0:
+        pytest.skip("no user namespaces on this host")
+    answer = without("sys_admin", "net_raw", "bpf")
+    assert {step: why for step, why in answer.schedulers.items() if step is not Scheduler.EDT} == {
+        step: why for step, why in support.schedulers.items() if step is not Scheduler.EDT
+    }
+    reason = answer.classifiers.pop(Classifier.BPF)
+    assert "Operation not permitted; give the agent CAP_BPF" in reason or not find_hierarchies().unified
+    assert answer.classifiers.items() <= support.classifiers.items()
+    assert (answer.ingress, answer.bridge) == (support.ingress, support.bridge)
+
+
+def test_without_net_admin_that_is_the_reason() -> None:
+    answer = without("net_admin")
     reason = answer.schedulers[Scheduler.HTB]
-    assert reason.startswith("no network namespace to try in: Operation not permitted")
-    assert set(answer.classifiers.values()) == {reason}
+    assert reason.startswith("the agent lacks CAP_NET_ADMIN; ")
+    assert {*answer.classifiers.values(), answer.ingress, answer.bridge} == {reason}
+
+
+def test_without_any_namespace_that_is_the_reason() -> None:
+    """A user namespace in which there may be no other one: as where user.max_user_namespaces is 0."""
+    if subprocess.run(["unshare", "--user", "true"], check=False).returncode != 0:
+        pytest.skip("no user namespaces on this host")
+    limit = "echo 0 > /proc/sys/user/max_user_namespaces && echo 0 > /proc/sys/user/max_net_namespaces"
+    answer = elsewhere("unshare", "--user", "--map-root-user", "sh", "-c", f'{limit} && exec "$@"', "sh")
+    assert answer.schedulers[Scheduler.HTB].startswith("no network namespace to try in: ")
+    assert set(answer.classifiers.values()) == {answer.schedulers[Scheduler.HTB]}

@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nodeagent.core.nic.ceiling import followed
-from nodeagent.model.nic import Role
-from nodeagent.model.nic_policy import NicRule
+from nodeagent.model.nic_policy import NicRule, RoleBy
 from tests.unit.nic_node import GBIT, NicNode, classes, policy
 
 TOP = 0.95 * GBIT
@@ -85,7 +84,7 @@ def test_ls_packets_that_wait_twice_cost_batch_a_step() -> None:
 
 
 def test_mid_traffic_counts_as_online_on_a_bulk_nic_only() -> None:
-    shared, bulk = node(), node(role=Role.BULK)
+    shared, bulk = node(), node(role=RoleBy.BULK)
     for each in (shared, bulk):
         for _ in range(12):
             each.second(mid_bps=0.5 * TOP)
@@ -116,9 +115,9 @@ def test_counters_that_begin_anew_change_nothing() -> None:
     assert nic.ceiling_bps == before
 
 
-@given(st.lists(st.tuples(RATES, RATES, RATES), max_size=30), st.sampled_from(list(Role)))
+@given(st.lists(st.tuples(RATES, RATES, RATES), max_size=30), st.sampled_from(list(RoleBy)))
 def test_the_ceiling_stays_in_its_bounds_and_a_tick_has_the_beats_before_it(
-    rates: list[tuple[float, float, float]], role: Role
+    rates: list[tuple[float, float, float]], role: RoleBy
 ) -> None:
     nic = node(role=role, batch_ceiling_ratio=0.8)
     for ls, mid, batch in rates:

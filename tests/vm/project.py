@@ -31,7 +31,7 @@ INSTALL = f"""set -e
 cd {SOURCE_DIR}
 python3 -m pip install --quiet --no-index --no-deps --break-system-packages \
     --root-user-action ignore --disable-pip-version-check dist/*.whl
-install -D -m 644 systemd/nodeagent.service /etc/systemd/system/nodeagent.service
+install -m 644 systemd/*.service /etc/systemd/system/
 """
 
 
@@ -41,7 +41,7 @@ def mounts(work: Path) -> tuple[Mount, ...]:
 
 
 def install(guest: Guest) -> None:
-    """The wheel, as a user would install it, and the unit file; VmError when that fails."""
+    """The wheel, as a user would install it, and the units; VmError when that fails."""
     if guest.run(["sh", "-c", INSTALL], 300.0, out=sys.stderr.buffer):
         raise VmError("installing the wheel in the guest failed")
 

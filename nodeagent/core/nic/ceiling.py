@@ -18,8 +18,8 @@ import math
 from msgspec.structs import replace
 
 from nodeagent.core.nic.tree import guarantees, whole
-from nodeagent.model.nic import ClassSeen, NicLaw, Role
-from nodeagent.model.nic_policy import NicPolicy, NicRule
+from nodeagent.model.nic import ClassSeen, NicLaw
+from nodeagent.model.nic_policy import NicPolicy, NicRule, RoleBy
 from nodeagent.model.pod import Qos
 from nodeagent.model.units import format_bps
 
@@ -70,7 +70,7 @@ def followed(
     if law.at is None or at < law.at or any(now < was for now, was in zip(sent, law.bytes, strict=True)):
         return fresh
     ls_bps, mid_bps, batch_bps = ((n - w) * 8 / (at - law.at) for n, w in zip(sent, law.bytes, strict=True))
-    online_bps = ls_bps + mid_bps if rule.role is Role.BULK else ls_bps
+    online_bps = ls_bps + mid_bps if rule.role is RoleBy.BULK else ls_bps
     waits = counters[Qos.LS].backlog_bytes * 8 > law.guarantee_bps * _WAIT_S
     fresh = replace(
         fresh,
@@ -106,7 +106,7 @@ def _moved(law: NicLaw, rule: NicRule, policy: NicPolicy, top_bps: float, online
 def _guaranteed(law: NicLaw, rule: NicRule, top_bps: float) -> NicLaw:
     """LS's guarantee after its own use; on a bulk NIC it is MID's link, and LS has its share."""
     base = guarantees(rule, top_bps)[0]
-    if rule.role is Role.BULK:
+    if rule.role is RoleBy.BULK:
         return replace(law, guarantee_bps=base)
     use = sorted(law.peaks_bps)[math.ceil(0.95 * len(law.peaks_bps)) - 1]
     wanted = max(base, min(HEADROOM * use, GUARANTEE_MOST_RATIO * top_bps))

@@ -10,7 +10,8 @@ Invariant: no step touches what somebody else has set.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
 
 from nodeagent.model.glob import glob_regex
 from nodeagent.model.nic import MAJOR, Classifier, Link, NicSupport, Scheduler
@@ -18,6 +19,7 @@ from nodeagent.model.nic_policy import ClassifyBy, NicRule, ScheduleBy
 
 # One lock for all queues of the NIC: measured by NVIDIA at 100 Gbit/s, HTB passed 7 of 99 ("HTB offload").
 HTB_MOST_BPS = 25e9
+_Step = TypeVar("_Step", Scheduler, Classifier)
 _DEFAULT = NicRule(match="*")
 _LADDER = (Scheduler.HTB, Scheduler.EDT, Scheduler.VETH)
 _TELLING = (Classifier.NFT, Classifier.BPF, Classifier.NET_CLS, Classifier.U32)
@@ -36,8 +38,8 @@ def choose(
     """The step for this NIC and why it is none better. `matched`: all NICs that have a rule, by name."""
     if rule.schedule is ScheduleBy.OBSERVE:
         return Scheduler.OBSERVE, "schedule = observe"
-    if elsewhere := _elsewhere(link, matched):
-        return Scheduler.OBSERVE, elsewhere
+    if bottleneck := elsewhere(link, matched):
+        return Scheduler.OBSERVE, bottleneck
     reasons = {step: _obstacle(step, link, support) for step in _LADDER}
     if rule.schedule is not ScheduleBy.AUTO:
         asked = Scheduler(rule.schedule.value)
@@ -45,10 +47,10 @@ def choose(
     if _too_fast(link) and not reasons[Scheduler.EDT]:
         return Scheduler.EDT, f"HTB is not advised above {HTB_MOST_BPS / 1e9:g} Gbit/s"
     best = next((step for step in _LADDER if not reasons[step]), Scheduler.OBSERVE)
-    worse = [f"{step}: {reasons[step]}" for step in _LADDER if reasons[step]]
+    tried = _LADDER[: _LADDER.index(best)] if best in _LADDER else _LADDER
     if best is Scheduler.HTB:
         return best, f"not advised above {HTB_MOST_BPS / 1e9:g} Gbit/s: one lock" if _too_fast(link) else ""
-    return best, "; ".join(worse[: _LADDER.index(best)] if best in _LADDER else worse)
+    return best, _told(tried, reasons)
 
 
 def classifier(asked: ClassifyBy, support: NicSupport) -> tuple[Classifier, str]:
@@ -61,10 +63,18 @@ def classifier(asked: ClassifyBy, support: NicSupport) -> tuple[Classifier, str]
         return (Classifier.NONE, reasons[step]) if reasons[step] else (step, f"classify = {step}")
     best = next((step for step in _TELLING if not reasons[step]), Classifier.NONE)
     tried = _TELLING[: _TELLING.index(best)] if best in _TELLING else _TELLING
-    return best, "; ".join(f"{step}: {reasons[step]}" for step in tried)
+    return best, _told(tried, reasons)
 
 
-def _elsewhere(link: Link, matched: Mapping[str, Link]) -> str:
+def _told(tried: Iterable[_Step], reasons: Mapping[_Step, str]) -> str:
+    """Steps with their reasons, each reason once."""
+    steps: dict[str, list[str]] = {}
+    for step in tried:
+        steps.setdefault(reasons[step], []).append(str(step))
+    return "; ".join(f"{', '.join(names)}: {reason}" for reason, names in steps.items())
+
+
+def elsewhere(link: Link, matched: Mapping[str, Link]) -> str:
     """Not empty: the bottleneck is at another device, which is shaped instead."""
     if link.kind == "vlan" and (below := next((name for name in link.lower if name in matched), "")):
         return f"a VLAN on {below}, which is shaped: the class of a packet lasts until there"

@@ -15,22 +15,27 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from nodeagent.core.nic import ceiling
-from nodeagent.core.nic.ladder import choose, classifier, rule_of
-from nodeagent.core.nic.marks import marks
+from nodeagent.core.nic.ladder import choose, classifier, elsewhere, rule_of
+from nodeagent.core.nic.marks import NetClasses, marks
+from nodeagent.core.nic.roles import settled
 from nodeagent.core.nic.tree import tree, whole
 from nodeagent.model.nic import (
+    Classifier,
     ClassSeen,
     KnownNic,
     Link,
+    Marks,
     NicLaw,
     NicPlan,
     NicSample,
     NicsSeen,
     NicSupport,
+    Role,
     Scheduler,
     Shaping,
 )
-from nodeagent.model.nic_policy import NicRule
+from nodeagent.model.nic_policy import NicRule, RoleBy
+from nodeagent.model.plan import Kind
 from nodeagent.model.policy import Policy
 from nodeagent.model.snapshot import Snapshot
 
@@ -55,22 +60,37 @@ def shaped(
         return None, {}
     found = matched(seen, policy.nics, known)
     links = {each.link.name: each.link for each in found}
+    shaped_ones = [each.link for each in found if not elsewhere(each.link, links)]
+    gpus = {d.numa_node for d in snapshot.topology.devices if d.kind == "gpu" and d.numa_node is not None}
     plans, after = [], {}
     for each in found:
         memory = _known(each, known)
-        step, why = choose(each.link, seen.support, each.rule, links)
+        rule = settled(each.link, each.rule, shaped_ones, gpus)
+        step, why = choose(each.link, seen.support, rule, links)
         if step is not Scheduler.OBSERVE and memory.link_bps is None:
             step, why = Scheduler.OBSERVE, NO_SPEED
         plan = NicPlan(
-            name=each.link.name, index=each.link.index, role=each.rule.role, scheduler=step, why=why
+            name=each.link.name,
+            index=each.link.index,
+            role=Role(rule.role.value),
+            scheduler=step,
+            why=why,
         )
         if step is not Scheduler.OBSERVE:
-            memory = _after(memory, plan.name, seen.samples, snapshot.at, each.rule, policy)
-            plan = _with_trees(plan, memory, each.rule, policy, seen.support)
+            memory = _after(memory, plan.name, seen.samples, snapshot.at, rule, policy)
+            plan = _with_trees(plan, memory, rule, policy, seen.support)
         plans.append(plan)
         after[plan.name] = memory
+    return Shaping(tuple(plans), _marked(snapshot, seen, policy)), after
+
+
+def _marked(snapshot: Snapshot, seen: NicsSeen, policy: Policy) -> Marks:
     by, why = classifier(policy.nic.classify, seen.support)
-    return Shaping(tuple(plans), marks(seen, [pod.spec for pod in snapshot.pods], by, why)), after
+    classes = None
+    if by is Classifier.NET_CLS:
+        there = frozenset(r.knob.target for r in snapshot.knobs if r.knob.kind is Kind.NET_CLASS)
+        classes = NetClasses(there, policy.scope)
+    return marks(seen, [pod.spec for pod in snapshot.pods], by, why, classes)
 
 
 def beaten(
@@ -82,6 +102,7 @@ def beaten(
         memory = known.get(plan.name)
         rule = _rule_named(memory.rule_name, policy.nics) if memory is not None else None
         if plan.tree is not None and memory is not None and rule is not None:
+            rule = replace(rule, role=RoleBy(plan.role.value))
             after[plan.name] = memory = _after(memory, plan.name, (sample,), sample.at, rule, policy)
             plan = _with_trees(plan, memory, rule, policy, support)  # noqa: PLW2901
         plans.append(plan)

@@ -2,6 +2,8 @@
 
 A process, because a namespace is left by ending: whatever goes wrong, even a crash of the agent, nothing
 stays; and because in a process with many threads unshare(2) would give one of them another network.
+A network namespace takes CAP_SYS_ADMIN, or a user namespace around it. In one of these all can be tried but
+eBPF, for which capabilities have to be those of the host (bpf_capable in include/linux/capability.h).
 Invariant: nothing of the host's network is touched; the answer comes within `timeout_s` or is "no".
 """
 
@@ -18,11 +20,13 @@ from contextlib import suppress
 import msgspec
 
 from nodeagent.kernel.mounts import find_hierarchies
-from nodeagent.kernel.nic.probe_cgroup import sweep
+from nodeagent.kernel.nic.probe_cgroup import prepare, sweep
 from nodeagent.model.errors import AgentError
 from nodeagent.model.nic import Classifier, NicSupport, Scheduler
 
-_CLONE_NEWNET = 0x40000000
+_CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
+_CAP_NET_ADMIN = 12
+_PERMIT = "under systemd install nodeagent-nic.conf; in a container add NET_ADMIN and SYS_ADMIN"
 _LINE_CHARACTERS = 300
 
 
@@ -32,11 +36,12 @@ def probe(timeout_s: float = 5.0, host_root: str = "/") -> NicSupport:
     try:
         done = subprocess.run(command, capture_output=True, timeout=timeout_s, check=False)
     except subprocess.TimeoutExpired:
-        with suppress(AgentError):
-            sweep(find_hierarchies(host_root))
         return _nothing(f"the probe took more than {timeout_s:g} s")
     except OSError as error:
         return _nothing(f"the probe cannot be started: {error}")
+    finally:
+        with suppress(AgentError):
+            sweep(find_hierarchies(host_root))
     try:
         return msgspec.json.decode(done.stdout, type=NicSupport)
     except msgspec.DecodeError:
@@ -47,13 +52,30 @@ def probe(timeout_s: float = 5.0, host_root: str = "/") -> NicSupport:
 def main(timeout_s: str, host_root: str) -> None:
     """In the process of its own: print the answer."""
     signal.alarm(int(float(timeout_s)) + 1)  # also when nobody waits for it any more
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.unshare(_CLONE_NEWNET) < 0:
-        reason = os.strerror(ctypes.get_errno())
-        support = _nothing(f"no network namespace to try in: {reason}: give the agent CAP_SYS_ADMIN")
+    if why := _without_permission() or _without_namespace(host_root):
+        support = _nothing(f"{why}; {_PERMIT}")
     else:
         support = _tried(host_root)
     sys.stdout.buffer.write(msgspec.json.encode(support))
+
+
+def _without_permission() -> str:
+    """Not empty: in a namespace of its own it could do what it may not do where the NICs are."""
+    with open("/proc/self/status") as file:
+        effective = next(int(line.split()[1], 16) for line in file if line.startswith("CapEff:"))
+    return "" if effective >> _CAP_NET_ADMIN & 1 else "the agent lacks CAP_NET_ADMIN"
+
+
+def _without_namespace(host_root: str) -> str:
+    """Enter one to try in; not empty: why there is none."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(_CLONE_NEWNET) == 0:
+        return ""
+    with suppress(AgentError):
+        prepare(find_hierarchies(host_root))
+    if libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNET) == 0:
+        return ""
+    return f"no network namespace to try in: {os.strerror(ctypes.get_errno())}"
 
 
 def _tried(host_root: str) -> NicSupport:

@@ -30,15 +30,29 @@ def cgroup(root: str | None, places: Hierarchies) -> Iterator[tuple[str, int]]:
         raise Unsupported(
             "no cgroup v2 hierarchy is mounted", hint="mount -t cgroup2 none /sys/fs/cgroup/unified"
         )
-    path = f"{_above(root, places)}/{PREFIX}{os.getpid()}"
+    path = _path(root, places)
     try:
         os.mkdir(path)
+    except FileExistsError:
+        pass  # prepared
     except OSError as error:
         raise translated(error, path) from error
     try:
         yield path, path.removeprefix(f"{root}/").count("/") + 1
     finally:
         _remove(path)
+
+
+def prepare(places: Hierarchies) -> None:
+    """Make those that this process cannot make any more once it is in a user namespace.
+
+    The root of a hierarchy is written by capability alone (kernel/cgroup/cgroup.c, cgroup_setup_root).
+    It cannot remove them either: `sweep` does, after its end.
+    """
+    roots = [place.root for name, place in places.roots.items() if name == "net_cls"]
+    for root in [*roots, *([places.unified] if places.unified else [])]:
+        with suppress(OSError):
+            os.mkdir(_path(root, places))
 
 
 def sweep(places: Hierarchies) -> None:
@@ -58,12 +72,16 @@ def _remove(path: str) -> None:
     while True:
         try:
             return os.rmdir(path)
-        except FileNotFoundError:
+        except (FileNotFoundError, PermissionError):
             return None
         except OSError:
             if time.monotonic() > end:
                 return None
             time.sleep(0.005)
+
+
+def _path(root: str, places: Hierarchies) -> str:
+    return f"{_above(root, places)}/{PREFIX}{os.getpid()}"
 
 
 def _above(root: str, places: Hierarchies) -> str:
