@@ -19,14 +19,16 @@ from nodeagent.model.nic import Link, Role
 from nodeagent.model.nic_policy import NicRule, RoleBy
 
 
-def settled(link: Link, rule: NicRule, others: Collection[Link], gpu_nodes: Collection[int]) -> NicRule:
+def settled(
+    link: Link, rule: NicRule, others: Collection[Link], gpu_nodes: Collection[int | None]
+) -> NicRule:
     """The rule with its role; `others`: all NICs that are shaped, this one among them."""
     if rule.role is not RoleBy.AUTO:
         return rule
     return replace(rule, role=RoleBy(_told(link, others, gpu_nodes).value))
 
 
-def _told(link: Link, others: Collection[Link], gpu_nodes: Collection[int]) -> Role:
+def _told(link: Link, others: Collection[Link], gpu_nodes: Collection[int | None]) -> Role:
     if len({other.default_route for other in others}) == 2:
         return Role.ONLINE if link.default_route else Role.BULK
     near = {other.numa_node in gpu_nodes for other in others if other.numa_node is not None}

@@ -9,7 +9,7 @@ have them.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -58,14 +58,13 @@ def shaped(
     seen = snapshot.nics
     if seen is None:
         return None, {}
-    found = matched(seen, policy.nics, known)
-    links = {each.link.name: each.link for each in found}
-    shaped_ones = [each.link for each in found if not elsewhere(each.link, links)]
     gpus = {d.numa_node for d in snapshot.topology.devices if d.kind == "gpu" and d.numa_node is not None}
+    found = matched(seen, policy.nics, known, gpus)
+    links = {each.link.name: each.link for each in found}
     plans, after = [], {}
     for each in found:
         memory = _known(each, known)
-        rule = settled(each.link, each.rule, shaped_ones, gpus)
+        rule = each.rule
         step, why = choose(each.link, seen.support, rule, links)
         if step is not Scheduler.OBSERVE and memory.link_bps is None:
             step, why = Scheduler.OBSERVE, NO_SPEED
@@ -121,8 +120,13 @@ def beat_s(shaping: Shaping, known: Mapping[str, KnownNic], policy: Policy) -> f
     return max(policy.nic.beat_s, SLOW_BEAT_S) if calm else policy.nic.beat_s
 
 
-def matched(seen: NicsSeen, rules: tuple[NicRule, ...], known: Mapping[str, KnownNic]) -> list[Matched]:
-    """Every NIC that has a rule, by its own name or by the one that it had before."""
+def matched(
+    seen: NicsSeen,
+    rules: tuple[NicRule, ...],
+    known: Mapping[str, KnownNic],
+    gpu_nodes: Collection[int | None] = (),
+) -> list[Matched]:
+    """Every NIC that has a rule, by its own name or by the one that it had before; with a settled role."""
     names = {memory.index: memory.rule_name for memory in known.values()}
     found = []
     for link in seen.links:
@@ -130,7 +134,9 @@ def matched(seen: NicsSeen, rules: tuple[NicRule, ...], known: Mapping[str, Know
             found.append(Matched(link, rule, link.name))
         elif link.index in names and (rule := _rule_named(names[link.index], rules)) is not None:
             found.append(Matched(link, rule, names[link.index]))
-    return found
+    links = {each.link.name: each.link for each in found}
+    others = [link for link in links.values() if not elsewhere(link, links)]
+    return [each._replace(rule=settled(each.link, each.rule, others, gpu_nodes)) for each in found]
 
 
 def _rule_named(name: str, rules: tuple[NicRule, ...]) -> NicRule | None:
