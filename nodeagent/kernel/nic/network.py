@@ -35,7 +35,7 @@ from nodeagent.model.nic import (
 from nodeagent.model.plan import Change, Kind, Knob, Outcome, Value
 from nodeagent.model.pod import Member, Qos
 
-MAX_PENDING = 64  # samples since the last tick: more of them are of no use
+MAX_PENDING = 640  # samples since the last tick: the slowest tick has 600 of the fastest beat
 PROBE_LIMIT_S = 10.0
 
 
