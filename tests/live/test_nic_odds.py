@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import socket
@@ -16,10 +17,12 @@ import pytest
 from nodeagent.core.nic import readings
 from nodeagent.core.nic.tree import tree
 from nodeagent.kernel.mounts import find_hierarchies
-from nodeagent.kernel.nic.network import Network
+from nodeagent.kernel.nic.network import Network, remove_all
+from nodeagent.kernel.node_lock import NodeLock
 from nodeagent.model.nic import Classifier, Marks, NicPlan, Role, Scheduler, Shaping
 from nodeagent.model.nic_policy import NicRule
 from nodeagent.model.plan import Kind, numeric
+from nodeagent.restore import restore
 from tests.live.nic_agent import BATCH, ONLINE, SETTINGS, configured, shaping
 from tests.live.nic_lab import classes, inside, lab
 from tests.live.own_netns import ip, own_netns
@@ -30,6 +33,7 @@ pytestmark = [
     pytest.mark.skipif(not shutil.which("tc"), reason="needs ip and tc (iproute2) to look with"),
 ]
 TOP = 950e6
+NOBODY = 65534
 MARKS = Marks(Classifier.NFT, "")
 
 
@@ -119,6 +123,40 @@ def test_a_failure_is_told_once_also_where_nothing_is_ever_set() -> None:
         network.failed["links"] = "it was so"
         assert _seen(network)[2] == ("links: it was so",)
         assert _seen(network)[2] == ()
+
+
+def test_who_may_not_remove_it_is_told_of_all_that_is_left() -> None:
+    with _network("nic0") as network:
+        network.set(_shaping(1e8, "nic0"))
+        assert network.failed == {}
+        end, other = os.pipe()
+        if (child := os.fork()) == 0:
+            os.setgroups([])
+            os.setgid(NOBODY)
+            os.setuid(NOBODY)
+            os.write(other, "\n".join(remove_all().failed).encode())
+            os._exit(0)
+        os.close(other)
+        with open(end, encoding="utf-8") as told:
+            lines = told.read().splitlines()
+        os.waitpid(child, 0)
+        assert [line.partition(":")[0] for line in lines] == ["what marks packets", "what shapes nic0"]
+        assert remove_all().removed == ("what marked packets", "what shaped nic0")
+        assert remove_all() == ((), ())
+
+
+def test_restore_leaves_the_nics_of_an_agent_that_is_alive_to_it(tmp_path: Path) -> None:
+    lock = NodeLock(find_hierarchies("/").walk_root)
+    with _network("nic0") as network:
+        network.set(_shaping(1e8, "nic0"))
+        lock.acquire()
+        try:
+            done = restore(str(tmp_path))
+        finally:
+            lock.release()
+        assert (done.nics, len(done.warnings)) == ((), 1) and "NICs are let be" in done.warnings[0]
+        assert _seen(network)[0] == {"nic0": 1e8}
+        assert restore(str(tmp_path)).nics == ("what marked packets", "what shaped nic0")
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,13 @@ def test_the_best_step_that_this_nic_allows_is_taken(nic: Link, step: Scheduler)
     assert plan.why or (step is Scheduler.HTB and nic.link_bps == GBIT)
 
 
+def test_what_the_bottleneck_is_said_to_be_counts_for_htb() -> None:
+    fast, slow = NicRule(match="*", link_bps=10**11), NicRule(match="*", link_bps=10**10)
+    nic = link(root=Qdisc("mq", 0), leaves=("fq", "fq"), link_bps=None)
+    assert plan_of(nic, rules=policy(fast)).scheduler is Scheduler.EDT
+    assert plan_of(replace(nic, link_bps=1e11), rules=policy(slow)).scheduler is Scheduler.HTB
+
+
 def test_what_the_kernel_lacks_is_told_with_the_next_step() -> None:
     plan = plan_of(link(), support=without(Scheduler.HTB, Scheduler.EDT))
     assert plan.scheduler is Scheduler.VETH
