@@ -12,19 +12,21 @@ from nodeagent.model.nic import (
     Classifier,
     Link,
     NicPlan,
+    NicSample,
     NicsSeen,
     NicSupport,
     Qdisc,
     Role,
     Scheduler,
     Shaping,
+    TreeSeen,
 )
 from nodeagent.model.nic_policy import ClassifyBy, NicRule, RoleBy, ScheduleBy
 from nodeagent.model.pod import PodSpec, Qos
 from nodeagent.model.policy import Policy
 from nodeagent.model.snapshot import Pod, Reading
 from nodeagent.model.topology import Device, Topology
-from tests.unit.nic_node import ALL, FOREIGN, GBIT, NicNode, link, net, policy, snapshot
+from tests.unit.nic_node import ALL, FOREIGN, GBIT, NicNode, classes, link, net, policy, snapshot
 
 
 def plan_of(nic: Link, *more: Link, rules: Policy | None = None, support: NicSupport = ALL) -> NicPlan:
@@ -114,6 +116,17 @@ def test_a_nic_under_another_name_keeps_its_rule_and_one_under_another_index_too
     assert node.shaping is not None and node.shaping.nics[0].index == 9
 
 
+def test_nics_that_swap_their_names_keep_their_speeds() -> None:
+    rules = policy(NicRule(match="eth*"))
+    fast, slow = link("eth0", 2, link_bps=10 * GBIT), link("eth1", 3)
+    _, known = shaped(snapshot(1.0, NicsSeen(support=ALL, links=(fast, slow))), rules, {})
+    down = {"link_bps": None, "up": False}
+    swapped = (replace(slow, name="eth0", **down), replace(fast, name="eth1", **down))
+    shaping, _ = shaped(snapshot(2.0, NicsSeen(support=ALL, links=swapped)), rules, known)
+    assert shaping is not None
+    assert [nic.tree and nic.tree.top_bps for nic in shaping.nics] == [0.95 * GBIT, 9.5 * GBIT]
+
+
 def test_a_nic_that_is_down_and_tells_no_speed_keeps_its_tree() -> None:
     node = NicNode(policy(NicRule(match="eth0")))
     before = node.tree.top_bps
@@ -146,6 +159,17 @@ def test_where_no_role_is_told_routes_tell_it_or_gpus() -> None:
         roles_of(link("eth0.5", 9, kind="vlan", lower=("eth0",), default_route=False), routed)[1]
         is Role.SHARED
     )
+
+
+def test_a_tree_of_the_last_run_on_a_nic_that_is_down_stays_as_it_is() -> None:
+    last = NicNode(policy(NicRule(match="eth0")))
+    down = link(link_bps=None, up=False)
+    trees = (TreeSeen("eth0", Scheduler.HTB, classes([0, 0, 0], last.tree)),)
+    seen = NicsSeen(support=ALL, links=(down,), samples=(NicSample(1.0, trees),))
+    shaping, _ = shaped(snapshot(1.0, seen), last.policy, {})
+    assert shaping is not None and shaping.nics[0].tree == last.tree
+    shaping, _ = shaped(snapshot(1.0, replace(seen, samples=())), last.policy, {})
+    assert shaping is not None and shaping.nics[0].tree is None
 
 
 @pytest.mark.parametrize("gbit", [0.01, 0.1, 1.0, 2.5, 10.0, 25.0, 100.0, 400.0])

@@ -36,6 +36,7 @@ from nodeagent.model.nic import (
 )
 from nodeagent.model.nic_policy import NicRule, RoleBy
 from nodeagent.model.plan import Kind
+from nodeagent.model.pod import Qos
 from nodeagent.model.policy import Policy
 from nodeagent.model.snapshot import Snapshot
 
@@ -63,7 +64,7 @@ def shaped(
     links = {each.link.name: each.link for each in found}
     plans, after = [], {}
     for each in found:
-        memory = _known(each, known)
+        memory = _known(each, known, seen.samples, policy)
         rule = each.rule
         step, why = choose(each.link, seen.support, rule, links)
         if step is not Scheduler.OBSERVE and memory.link_bps is None:
@@ -143,16 +144,26 @@ def _rule_named(name: str, rules: tuple[NicRule, ...]) -> NicRule | None:
     return rule_of(name, rules, default_route=True)
 
 
-def _known(each: Matched, known: Mapping[str, KnownNic]) -> KnownNic:
+def _known(
+    each: Matched, known: Mapping[str, KnownNic], samples: tuple[NicSample, ...], policy: Policy
+) -> KnownNic:
     link, rule = each.link, each.rule
-    before = known.get(link.name) or next((k for k in known.values() if k.index == link.index), None)
+    before = next((k for k in known.values() if k.index == link.index), None) or known.get(link.name)
     told = float(rule.link_bps) or link.link_bps
     if before is None:
-        return KnownNic(link.index, each.rule_name, told)
+        return KnownNic(link.index, each.rule_name, told or _left_bps(link, samples, policy))
     speed = told or before.link_bps  # one that is down does not tell
     if before.index != link.index or speed != before.link_bps:
         return KnownNic(link.index, each.rule_name, speed)
     return replace(before, rule_name=each.rule_name)
+
+
+def _left_bps(link: Link, samples: tuple[NicSample, ...], policy: Policy) -> float | None:
+    """The speed by which the last run has shaped a NIC that is down now: LS may have all of its tree."""
+    trees = () if link.up or not samples else samples[-1].trees
+    tops = (c.ceil_bps for tree in trees if tree.name == link.name for c in tree.classes if c.qos is Qos.LS)
+    top_bps = next(tops, math.inf)
+    return top_bps / policy.nic.usable_ratio if math.isfinite(top_bps) else None
 
 
 def _after(
