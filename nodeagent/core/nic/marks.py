@@ -47,11 +47,12 @@ def marks(
         return Marks(by, why, unclassified=tuple(sorted((s.uid, why) for s in specs if s.qos is not Qos.LS)))
     nets = {net.uid: net for net in seen.pods}
     here = [(spec, nets[spec.uid]) for spec in specs if spec.uid in nets]
-    cgroups = {(tier.level, tier.cgroup_id, Qos.BATCH) for tier in seen.tiers if tier.cgroup_id is not None}
+    tiers = {tier.uid: tier for tier in seen.tiers if tier.cgroup_id is not None}
+    cgroups = {(tier.level, tier.cgroup_id, Qos.BATCH) for tier in tiers.values()}
     cgroups |= {
         (net.level, net.cgroup_id, spec.qos)
         for spec, net in here
-        if net.host_network and net.cgroup_id is not None and spec.tier is None and _marked(spec, here)
+        if net.host_network and net.cgroup_id is not None and _marked(spec, net, here, tiers)
     }
     owners = _owners(here, frozenset(seen.own_addresses))
     return Marks(
@@ -63,8 +64,14 @@ def marks(
     )
 
 
-def _marked(spec: PodSpec, here: list[tuple[PodSpec, PodNet]]) -> bool:
-    """Pods of the default class need no entry, unless one around them has another class."""
+def _marked(
+    spec: PodSpec, net: PodNet, here: list[tuple[PodSpec, PodNet]], tiers: Mapping[str, PodNet]
+) -> bool:
+    """Pods of the default class need no entry, unless one around them has another class; nor do those in a
+    tier, unless they are elsewhere in the v2 hierarchy, as where a runtime makes v1 cgroups alone.
+    """
+    if (tier := tiers.get(spec.tier or "")) is not None:
+        return net.level - tier.level != spec.cgroup.count("/") - tier.uid.count("/")
     if spec.qos is not Qos.LS:
         return True
     return any(spec.cgroup.startswith(f"{other.cgroup}/") for other, _ in here if other.qos is not Qos.LS)
