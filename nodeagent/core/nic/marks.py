@@ -47,8 +47,8 @@ def marks(
         return Marks(by, why, unclassified=tuple(sorted((s.uid, why) for s in specs if s.qos is not Qos.LS)))
     nets = {net.uid: net for net in seen.pods}
     here = [(spec, nets[spec.uid]) for spec in specs if spec.uid in nets]
+    cgroups = {(tier.level, tier.cgroup_id, Qos.BATCH) for tier in seen.tiers if tier.cgroup_id is not None}
     tiers = {tier.uid: tier for tier in seen.tiers if tier.cgroup_id is not None}
-    cgroups = {(tier.level, tier.cgroup_id, Qos.BATCH) for tier in tiers.values()}
     cgroups |= {
         (net.level, net.cgroup_id, spec.qos)
         for spec, net in here
