@@ -33,7 +33,7 @@ PLACING = (
 ONCE = "not kills"
 SHORT = (
     f"{ONCE} and (not test_systemd or reloads_undo or without_the_socket)"
-    " and (not test_nics or two_nics or takes_it_over or drop_in)"
+    " and (not test_nics or two_nics or takes_it_over or without_the_drop)"
 )
 
 

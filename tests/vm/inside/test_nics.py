@@ -17,8 +17,9 @@ from pathlib import Path
 
 import pytest
 
+from nodeagent.model.pod import OWN_TIER
 from tests.live.nic_loads import ended
-from tests.live.running import executed, unique, until
+from tests.live.running import executed, quota_cores, unique, until
 from tests.vm.inside.guest import ONLY_HERE, output
 
 SHIPPED = Path(__file__).resolve().parents[3] / "systemd/nodeagent-nic.conf"
@@ -115,7 +116,7 @@ def agent(config: str, *, permitted: bool = True, ebpf: bool = False) -> Iterato
         subprocess.run(["nodeagent", "restore"], check=False)
         raise
     finally:
-        subprocess.run(["systemctl", "reset-failed", "nodeagent"], check=False)
+        subprocess.run(["systemctl", "reset-failed", "nodeagent"], capture_output=True, check=False)
         CONFIG.unlink()
         shutil.rmtree(DROP_INS, ignore_errors=True)
         output("systemctl", "daemon-reload")
@@ -186,7 +187,8 @@ def test_a_nic_that_tells_no_speed_is_let_be_and_that_is_said() -> None:
 def test_without_the_drop_in_one_line_for_each_nic_says_why_and_all_else_runs() -> None:
     with agent(ENFORCE + ROLES, permitted=False) as begin:
         with executed(RUN_DIR, "batch", unique("busy"), "sleep 600"):
-            until(lambda: any("knob.written" in line for line in said(begin)), "something of CPUs is written")
+            until(lambda: quota_cores(OWN_TIER) is not None, "a quota on Batch's tier")
+            until(lambda: "nic.classifier" in "".join(said(begin)), "a word about NICs")
         lines = [line for line in said(begin) if "nic." in line and "level" in line]
         about = [line for line in lines if any(f'"{nic}"' in line for nic in NICS)]
         assert len(about) == len(NICS), lines
@@ -210,20 +212,25 @@ def test_with_the_lines_for_ebpf_somebodys_fq_stays_and_paces_what_we_mark(fq: N
         until_shaped(begin, "nic1")
 
 
+def anew() -> None:
+    """The kernel's own default at both roots, as it is now."""
+    for nic in NICS:
+        output("tc", "qdisc", "add", "dev", nic, "root", "pfifo")
+        output("tc", "qdisc", "delete", "dev", nic, "root")
+
+
 def test_fq_as_the_kernels_own_default_is_in_nobodys_way() -> None:
     name = Path("/proc/sys/net/core/default_qdisc")
     default = name.read_text()
     name.write_text("fq")
     try:
-        output("tc", "qdisc", "add", "dev", "nic0", "root", "pfifo")
-        output("tc", "qdisc", "delete", "dev", "nic0", "root")
-        assert output("tc", "qdisc", "show", "dev", "nic0").startswith("qdisc fq 0: root")
+        anew()
+        assert all(text.startswith("qdisc fq 0: root") for text in qdiscs())
         with agent(ENFORCE + ROLES) as begin:
-            until_shaped(begin, "nic0")
+            until_shaped(begin, *NICS)
     finally:
         name.write_text(default)
-        output("tc", "qdisc", "add", "dev", "nic0", "root", "pfifo")
-        output("tc", "qdisc", "delete", "dev", "nic0", "root")
+        anew()
 
 
 def test_after_kill_9_traffic_stays_shaped_until_the_restart_takes_it_over(tmp_path: Path) -> None:
