@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from nodeagent import __version__, checkpoint
 from nodeagent.config import Config
 from nodeagent.core.histogram import CPU, MEMORY
-from nodeagent.hands import Acting, Idle
+from nodeagent.hands import Acting, Idle, actuator_of
 from nodeagent.host import Host
 from nodeagent.journal import Journal
 from nodeagent.keep import Keeper
@@ -30,7 +30,7 @@ from nodeagent.loop import Loop, Wish
 from nodeagent.model.decision import Checkpoint, Memory, Tick
 from nodeagent.model.errors import AgentError
 from nodeagent.model.policy import Policy
-from nodeagent.model.settings import Actuator, AgentSettings, Mode, OnExit
+from nodeagent.model.settings import AgentSettings, Mode, OnExit
 from nodeagent.originals import Originals
 from nodeagent.report.events import events
 from nodeagent.report.http import HttpServer
@@ -151,8 +151,8 @@ class Agent:
         )
         if host.no_network is not None:
             log.warning("nic.off", why=str(host.no_network), hint=host.no_network.hint)
-        acts = self._writes and Actuator.CPU in agent.enforce
-        if not acts and self._originals.held:
+        acting = agent.enforce if self._writes else ()
+        if any(actuator_of(knob.kind) not in acting for knob in self._originals.held):
             self._give_back(host)
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
@@ -178,8 +178,8 @@ class Agent:
     def _wait(self, due: float, signals: Signals) -> str:
         """Until the next tick, with looks at the NICs in between."""
         while True:
-            beat_s = self._loop.policy.nic.beat_s if self._loop.beats else LATEST_S
-            reason = self._loop.wait(min(due, time.monotonic() + beat_s), signals.fileno())
+            beat_at = time.monotonic() + self._loop.beat_s
+            reason = self._loop.wait(min(due, beat_at), signals.fileno())
             if reason != "timer" or time.monotonic() >= due:
                 return reason
             self._loop.beat()

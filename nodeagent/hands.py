@@ -14,9 +14,14 @@ from nodeagent.model.decision import Decision
 from nodeagent.model.errors import Failed
 from nodeagent.model.nic import Shaping
 from nodeagent.model.pages import PageMove
-from nodeagent.model.plan import Change, Knob, KnobReading, Outcome, Value
+from nodeagent.model.plan import Change, Kind, Knob, KnobReading, Outcome, Value
 from nodeagent.model.settings import Actuator
 from nodeagent.originals import Originals
+
+
+def actuator_of(kind: Kind) -> Actuator:
+    """Which of `agent.enforce` writes knobs of this kind."""
+    return Actuator.NIC if kind.of_nic or kind is Kind.NET_CLASS else Actuator.CPU
 
 
 class Hands(Protocol):
@@ -82,16 +87,15 @@ class Acting:
         self._host = host
         self._originals = originals
         self._keeper = keeper
-        self._cgroups = Actuator.CPU in actuators
+        self._actuators = frozenset(actuators)
         self.look, self.follow, self.release = keeper.look, keeper.follow, keeper.release
         self.move = host.move
 
     def write(self, changes: Sequence[Change], decision: Decision) -> tuple[Outcome, ...]:
         """NICs first: a change of theirs is written by making the whole network as it shall be."""
         told = self._network(decision, [change for change in changes if change.knob.kind.of_nic])
-        if not self._cgroups:
-            return told
-        return (*told, *self._write([change for change in changes if not change.knob.kind.of_nic]))
+        mine = [c for c in changes if not c.knob.kind.of_nic and actuator_of(c.knob.kind) in self._actuators]
+        return (*told, *self._write(mine))
 
     def shape(self, shaping: Shaping) -> None:
         if self._host.network is not None:

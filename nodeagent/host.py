@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from nodeagent.core.nic import readings, rule_of
+from nodeagent.core.nic import classifier, readings, rule_of
 from nodeagent.kernel.foreign import ForeignFiles
 from nodeagent.kernel.knobs import Knobs
 from nodeagent.kernel.mounts import Hierarchies, find_hierarchies, under
@@ -23,7 +23,7 @@ from nodeagent.kernel.watch import CgroupWatch
 from nodeagent.model.errors import AgentError
 from nodeagent.model.foreign import Foreign
 from nodeagent.model.glob import glob_regex
-from nodeagent.model.nic import NicsSeen
+from nodeagent.model.nic import Classifier, NicsSeen
 from nodeagent.model.pages import PageMove
 from nodeagent.model.plan import Change, Held, Kind, Knob, KnobReading, Outcome
 from nodeagent.model.pod import CgroupDir, Member, PodRule, Qos
@@ -171,9 +171,11 @@ class Host:
         self._tiers = tiers(dirs, self.rules)
         self._members = members
         homes = tuple(d.path for d in dirs if d.path in CLASS_DIRECTORIES)
-        self._targets = self.knobs.targets_for(
-            members, self._tiers, homes, sets=self.policy.numa.placement
-        ) + self._online(members, homes)
+        self._targets = (
+            *self.knobs.targets_for(members, self._tiers, homes, sets=self.policy.numa.placement),
+            *self._online(members, homes),
+            *self._classes(members),
+        )
         self._triggers.sync(self._pressed(members))
         return moved
 
@@ -188,6 +190,13 @@ class Host:
         self._may_burst = {m.spec.cgroup: m for m in online if wanted and m.spec.qos is Qos.LS}
         self._limited, self._burst_targets = {}, ()
         return self.knobs.weights_for(online, homes, self.policy.weight)
+
+    def _classes(self, members: tuple[Member, ...]) -> tuple[Knob, ...]:
+        """Network classes, where packets are told by them; nowhere else are they read."""
+        if self.network is None:
+            return ()
+        by, _ = classifier(self.policy.nic.classify, self.network.support)
+        return self.knobs.classes_for(members, self._tiers) if by is Classifier.NET_CLS else ()
 
     def _bursts(self, pods: tuple[Pod, ...]) -> tuple[Knob, ...]:
         """Quota and burst of those that may burst and have a quota, which costs the others nothing."""

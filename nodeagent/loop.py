@@ -6,6 +6,7 @@ says so. A node that cannot be read skips the tick: nothing is changed, and the 
 
 from __future__ import annotations
 
+import math
 import select
 import time
 from collections.abc import Callable, Collection, Sequence
@@ -109,9 +110,9 @@ class Loop:
         return tick
 
     @property
-    def beats(self) -> bool:
-        """True where NICs are shaped, which asks for looks at them between the ticks."""
-        return self._shaping is not None and any(plan.tree is not None for plan in self._shaping.nics)
+    def beat_s(self) -> float:
+        """Time until NICs want to be looked at again, also between ticks; inf where none is shaped."""
+        return math.inf if self._shaping is None else nic.beat_s(self._shaping, self._nics, self.policy)
 
     def beat(self) -> None:
         """Between ticks: Batch's ceilings after one more look at the NICs."""

@@ -6,6 +6,7 @@ in the ledger, so that restoring again goes on where this ended.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable
 
@@ -14,6 +15,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from nodeagent.core.diff import diff, left_alone
+from nodeagent.core.nic.net_class import unremembered
 from nodeagent.keep import Keeper
 from nodeagent.kernel.knobs import Knobs
 from nodeagent.kernel.mounts import find_hierarchies
@@ -21,7 +23,7 @@ from nodeagent.kernel.reader import boot_id
 from nodeagent.kernel.targets import around
 from nodeagent.lock import Lock
 from nodeagent.model.errors import AgentError, Failed
-from nodeagent.model.plan import Held, Knob, KnobReading, Outcome, shown
+from nodeagent.model.plan import Change, Held, Knob, KnobReading, Outcome, Setting, shown
 from nodeagent.originals import Originals
 
 PASSES = 3  # a value held up by one above it needs another pass
@@ -78,6 +80,7 @@ def _with_nics(done: Restored) -> Restored:
 def give_back(originals: Originals, knobs: Knobs, keeper: Keeper | None = None) -> Restored:
     """Put back what `originals` holds, in an order that the kernel accepts; without `keeper` files alone."""
     keeper = keeper or Keeper("/", {}, originals)
+    _take_in(originals, knobs)
     gone: list[Knob] = []
     left: list[KnobReading] = []
     tried: dict[Knob, Outcome] = {}
@@ -108,6 +111,16 @@ def give_back(originals: Originals, knobs: Knobs, keeper: Keeper | None = None) 
     )
 
 
+def _take_in(originals: Originals, knobs: Knobs) -> None:
+    """cgroup v1 makes a cgroup with the network class of the one around it: ours, since the last tick."""
+    with contextlib.suppress(AgentError):  # what is in the ledger is given back all the same
+        fresh = knobs.classes_below(originals.held)
+        readings = knobs.read(fresh, originals.held) if fresh else ()
+        plan = {r.knob: Setting(r.knob, r.actual, "nic", "made with it") for r in readings if unremembered(r)}
+        taken = [change for change in diff(plan, readings) if change.knob in plan]
+        originals.confirm(knobs.apply(originals.intend(taken, knobs.inode)))
+
+
 def _with_those_around(held: Iterable[Knob]) -> set[Knob]:
     """cgroup v1 takes no set or quota that does not fit into those around it, ours or not."""
     return {Knob(knob.kind, path) for knob in held for path in (*around([knob.target]), knob.target)}
@@ -118,7 +131,7 @@ def _reason(last: Outcome | None, held: Held) -> str:
         return "systemd still keeps our value; try again when it answers"
     if last is None:
         return "it cannot be read"
-    return last.error or f"only {shown(last.change.new)} fits below what is above it"
+    return last.error or f"only {shown(last.change.new, last.change.knob.kind)} fits below what is above it"
 
 
 def as_json(done: Restored) -> str:
@@ -128,10 +141,10 @@ def as_json(done: Restored) -> str:
 
 def as_text(done: Restored) -> str:
     """One line per knob, then the totals."""
-    lines = [
-        f"restored  {o.change.knob}: {shown(o.change.old)} -> {shown(o.change.new)}" for o in done.put_back
+    lines = [f"restored  {_step(o.change)}" for o in done.put_back]
+    lines += [
+        f"left      {r.knob}: somebody else wrote {shown(r.actual, r.knob.kind)} since" for r in done.left
     ]
-    lines += [f"left      {r.knob}: somebody else wrote {shown(r.actual)} since" for r in done.left]
     lines += [f"gone      {knob}" for knob in done.gone]
     lines += [f"failed    {knob}: {why}" for knob, why in done.failed]
     lines += [f"removed   {line}" for line in done.nics]
@@ -140,3 +153,8 @@ def as_text(done: Restored) -> str:
     failed = len(done.failed) + len(done.nics_failed)
     counts = (len(done.put_back), len(done.left), len(done.gone), failed)
     return "\n".join([*lines, "{} restored, {} left, {} gone, {} failed".format(*counts)])
+
+
+def _step(change: Change) -> str:
+    kind = change.knob.kind
+    return f"{change.knob}: {shown(change.old, kind)} -> {shown(change.new, kind)}"

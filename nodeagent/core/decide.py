@@ -31,6 +31,8 @@ from nodeagent.model.plan import Kind, Knob, KnobReading, Setting, numeric, one_
 from nodeagent.model.policy import Policy
 from nodeagent.model.snapshot import Snapshot
 
+_OF_OTHERS = frozenset({Kind.CPU_WEIGHT, Kind.NET_CLASS})
+
 
 def decide(snapshot: Snapshot, policy: Policy, memory: Memory) -> tuple[Decision, Memory]:
     """One tick: signals, complete plan and capacity from `snapshot`, and the memory for the next tick."""
@@ -125,7 +127,7 @@ def _scene(view: View, signals: tuple[Signal, ...], policy: Policy, batch: Batch
 def _others(view: View, knobs: dict[Knob, KnobReading]) -> set[str]:
     """What is neither pod nor tier and may have a value of its own: containers and class directories."""
     inner = {c.cgroup for p in view.pods for c in p.pod.containers if Knob(Kind.CPU_QUOTA, c.cgroup) in knobs}
-    return inner | {knob.target for knob in knobs if knob.kind is Kind.CPU_WEIGHT}
+    return inner | {knob.target for knob in knobs if knob.kind in _OF_OTHERS}
 
 
 def _drifting(

@@ -15,6 +15,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from msgspec.structs import replace
 
+from nodeagent.core.nic import net_class
 from nodeagent.core.quotas import least_quota, untie, valid_numbers
 from nodeagent.core.sets import Related, by_way_of, fit_set, inherited, taken, valid_sets
 from nodeagent.model.plan import Change, Kind, Knob, KnobReading, Setting, Value, listed, numeric
@@ -38,13 +39,17 @@ def diff(
         for knob, reading in found.items()
         if knob not in yielded and (value := _wanted(reading, plan.get(knob))) is not None
     }
-    above = {knob: _ancestors(knob, found) for knob, reading in found.items() if reading.nested}
+    above = {
+        knob: _ancestors(knob, found)
+        for knob, reading in found.items()
+        if reading.nested or knob.kind is Kind.NET_CLASS
+    }
     final = _valid(wanted, found, above)
     todo = []
     for knob in sorted(wanted, key=lambda k: (k.target.count("/"), k)):
         around = [found[parent] for parent in above.get(knob, ())]
         change = _change(found[knob], final[knob], plan.get(knob), around)
-        marks = taken(found[knob]) if knob in plan else change.gives_back
+        marks = _taken(found[knob]) if knob in plan else change.gives_back
         if change.new != change.old or marks:
             todo.append(change)
     return _ordered(todo, found)
@@ -76,13 +81,19 @@ def _wanted(reading: KnobReading, setting: Setting | None) -> Value | None:
     return reading.original if reading.restorable else None
 
 
+def _taken(reading: KnobReading) -> bool:
+    """True when our hold begins, even if nothing is to be written."""
+    return taken(reading) or net_class.unremembered(reading)
+
+
 def _change(
     reading: KnobReading, new: Value, setting: Setting | None, around: Sequence[KnobReading]
 ) -> Change:
     knob, old = reading.knob, reading.actual
     if setting is None:
         return Change(knob, old, new, GIVEN_BACK, "", gives_back=new == reading.original)
-    return Change(knob, old, new, setting.why, setting.by, inherited=inherited(reading, around))
+    made_with = (net_class.inherited if knob.kind is Kind.NET_CLASS else inherited)(reading, around)
+    return Change(knob, old, new, setting.why, setting.by, inherited=made_with)
 
 
 def _ordered(todo: Sequence[Change], found: Mapping[Knob, KnobReading]) -> tuple[Change, ...]:

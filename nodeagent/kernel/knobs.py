@@ -14,9 +14,10 @@ from nodeagent.kernel.cgroup import Found, KnobCgroup, inode_of
 from nodeagent.kernel.cgroup_v1 import CpusetV1, CpuV1
 from nodeagent.kernel.cgroup_v2 import CpusetV2, CpuV2
 from nodeagent.kernel.mounts import Hierarchies
+from nodeagent.kernel.net_cls import NetClsV1, below
 from nodeagent.kernel.remember import reading, same, whole_percents
 from nodeagent.kernel.strays import bring_back
-from nodeagent.kernel.targets import burst_knobs, cpu_knobs, cpuset_knobs, weight_knobs
+from nodeagent.kernel.targets import burst_knobs, class_knobs, cpu_knobs, cpuset_knobs, weight_knobs
 from nodeagent.model.errors import AgentError, Garbled, Gone, Refused, Unsupported
 from nodeagent.model.plan import Change, Held, Kind, Knob, KnobReading, Outcome, shown
 from nodeagent.model.pod import Member
@@ -45,7 +46,7 @@ class Knobs:
     def __init__(self, hierarchies: Hierarchies, *, max_kept: int | None = None) -> None:
         self._branches: dict[str, Branch] = {
             controller: _branch(hierarchies, controller)
-            for controller in ("cpu", "cpuset")
+            for controller in ("cpu", "cpuset", "net_cls")
             if controller in hierarchies.roots
         }
         self._cgroups: dict[Place, KnobCgroup] = {}
@@ -87,6 +88,18 @@ class Knobs:
             return ()
         each = (burst_knobs(member, paths, nested=cpu.version == 1) for member, paths in limited)
         return tuple(sorted(set[Knob]().union(*each)))
+
+    def classes_for(self, members: Iterable[Member], tiers: Iterable[str]) -> tuple[Knob, ...]:
+        """Network classes of pods, of what is inside them, and of tiers."""
+        return tuple(sorted(class_knobs(members, tiers))) if "net_cls" in self._branches else ()
+
+    def classes_below(self, held: Iterable[Knob]) -> tuple[Knob, ...]:
+        """Network classes in the held ones, which began as these were."""
+        branch = self._branches.get("net_cls")
+        paths = {knob.target for knob in held if knob.kind is Kind.NET_CLASS and _inside(knob.target)}
+        if branch is None:
+            return ()
+        return tuple(Knob(Kind.NET_CLASS, path) for path in sorted(below(branch.root, paths)))
 
     def read(self, targets: Iterable[Knob], held: Mapping[Knob, Held]) -> tuple[KnobReading, ...]:
         """`targets` and all `held` knobs as they are now, without those that are not there."""
@@ -217,7 +230,8 @@ class Knobs:
         except AgentError as unreadable:
             return Outcome(change, None, error or str(unreadable))
         if not error and not same(found, written):
-            error = f"{change.knob}: {shown(written)} was written, {shown(found.actual)} is found"
+            kind = change.knob.kind
+            error = f"{change.knob}: {shown(written, kind)} was written, {shown(found.actual, kind)} is found"
         return Outcome(change, found.actual, error)
 
     def _is_unset(self, cgroup: KnobCgroup, change: Change) -> bool:
@@ -251,6 +265,7 @@ _CONTROLLERS = {
     Kind.CPUS: "cpuset",
     Kind.MEMS: "cpuset",
     Kind.MIGRATE: "cpuset",
+    Kind.NET_CLASS: "net_cls",
 }
 DESCRIPTORS = 6  # of a cgroup: the directory and five files
 _DIALECTS: dict[tuple[str, int], type[KnobCgroup]] = {
@@ -258,6 +273,7 @@ _DIALECTS: dict[tuple[str, int], type[KnobCgroup]] = {
     ("cpu", 2): CpuV2,
     ("cpuset", 1): CpusetV1,
     ("cpuset", 2): CpusetV2,
+    ("net_cls", 1): NetClsV1,
 }
 _UNKNOWN = -1  # the directory may not be looked at; no inode has this number
 _MISSES: dict[type[AgentError], str] = {Garbled: "garbled", Gone: "gone", Refused: "refused"}

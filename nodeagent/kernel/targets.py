@@ -56,6 +56,14 @@ def weight_knobs(members: Iterable[Member], pools: Collection[str], policy: Weig
     return {Knob(Kind.CPU_WEIGHT, path) for path in found}
 
 
+def class_knobs(members: Iterable[Member], tiers: Iterable[str]) -> set[Knob]:
+    """Network class of MID and Batch pods, of what is inside them, LS pods too, and of tiers."""
+    marked = [m for m in members if m.spec.qos is not Qos.LS]
+    return {
+        Knob(Kind.NET_CLASS, path) for path in {m.spec.cgroup for m in marked} | _within(marked) | set(tiers)
+    }
+
+
 def limited(pod: Pod) -> frozenset[str]:
     """The cgroups of a pod that have run under a quota of their own: only there the kernel counts periods."""
     own = {pod.spec.cgroup} if pod.reading.periods else set()

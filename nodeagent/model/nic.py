@@ -208,7 +208,8 @@ class NicLaw(Struct, frozen=True, array_like=True, gc=False):
 
     `ceiling_bps` is in force, `guarantee_bps` is LS's; `calm` counts the samples since online traffic last
     needed more room, `queued` those in a row in which LS had to wait. `bytes` are those of LS, MID and BATCH
-    at the time `at` (monotonic seconds), `peaks_bps` what LS sent in the last samples, newest last.
+    at the time `at` (monotonic seconds), `batch_bps` what Batch sent since the sample before, `peaks_bps`
+    what LS sent in the last samples, newest last.
     """
 
     ceiling_bps: float
@@ -218,6 +219,7 @@ class NicLaw(Struct, frozen=True, array_like=True, gc=False):
     queued: int = 0
     at: float | None = None
     bytes: tuple[int, ...] = ()
+    batch_bps: float = 0.0
     peaks_bps: tuple[float, ...] = ()
 
 

@@ -7,7 +7,14 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from nodeagent.model.nic import Role
+
+class RoleBy(enum.StrEnum):
+    """What a NIC is for: as told, or by its routes and the GPUs near it."""
+
+    AUTO = "auto"
+    SHARED = "shared"
+    ONLINE = "online"
+    BULK = "bulk"
 
 
 class ScheduleBy(enum.StrEnum):
@@ -39,7 +46,7 @@ class NicPolicy(Struct, frozen=True, forbid_unknown_fields=True):
     ] = ClassifyBy.AUTO
     beat_s: Annotated[
         float, Meta(ge=0.1, le=0.5, description="time between two looks at what the classes send")
-    ] = 0.25
+    ] = 0.1
     usable_ratio: Annotated[
         float,
         Meta(ge=0.1, le=1.0, description="share of the link that is given out: below the real bottleneck"),
@@ -56,12 +63,16 @@ class NicPolicy(Struct, frozen=True, forbid_unknown_fields=True):
 
 class NicRule(Struct, frozen=True, forbid_unknown_fields=True):
     """One [[nics]] entry: NICs whose name matches; the first match wins. Without any entry, NICs with a
-    default route are shaped in the role `shared`. Shares are of what is usable of the link."""
+    default route are shaped. Shares are of what is usable of the link."""
 
     match: Annotated[str, Meta(min_length=1, max_length=64, description='glob over the name ("eth*")')]
     role: Annotated[
-        Role, Meta(description="shared; online: latency-sensitive first; bulk: training and shuffle first")
-    ] = Role.SHARED
+        RoleBy,
+        Meta(
+            description="shared; online: latency-sensitive first; bulk: training and shuffle first; auto: of"
+            " several NICs by default route, else bulk is near the GPUs"
+        ),
+    ] = RoleBy.AUTO
     schedule: Annotated[
         ScheduleBy, Meta(description="how it is shaped; auto: the best that works on this NIC")
     ] = ScheduleBy.AUTO

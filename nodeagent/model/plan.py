@@ -21,6 +21,7 @@ class Kind(enum.StrEnum):
     CPUS = "cpuset.cpus"  # a set: CPUs that tasks may run on
     MEMS = "cpuset.mems"  # a set: NUMA nodes that memory may come from
     MIGRATE = "cpuset.memory_migrate"  # v1: 1.0 = a change of MEMS moves the pages too (v2 always does)
+    NET_CLASS = "net_cls.classid"  # v1: the HTB class of its sockets (0x4e510030); 0 = none, as new ones have
     NIC_RATE = "nic.rate"  # bits/s that a class of a NIC ("eth0/batch") is guaranteed; 0 = nothing
     NIC_CEIL = "nic.ceil"  # bits/s that it never exceeds; inf = no limit
 
@@ -37,6 +38,7 @@ class Kind(enum.StrEnum):
 _SETS = frozenset({Kind.CPUS, Kind.MEMS})
 _NIC = frozenset({Kind.NIC_RATE, Kind.NIC_CEIL})
 DEFAULT_WEIGHT = 1.0
+MAX_CLASS = 2**32 - 1
 BURST = "burst"  # the enforcer by which an LS pod has more quota than its own
 
 # A number, or the text of a set in the kernel's list format as `str(CpuSet)` gives it ("0-3,8").
@@ -213,15 +215,19 @@ def sound(kind: Kind, value: object) -> bool:
     """True for a value that a knob of this kind can have: for what comes from a file."""
     if kind.is_set:
         return isinstance(value, str) and canonical(value) == value
-    return isinstance(value, float) and value >= 0.0  # nan is not
+    if not isinstance(value, float) or kind is not Kind.NET_CLASS:
+        return isinstance(value, float) and value >= 0.0  # nan is not
+    return 0.0 <= value <= MAX_CLASS and value.is_integer()
 
 
 def shown(value: Value, kind: Kind | None = None) -> str:
-    """For people: "no limit", "0.5", "0-3,8", "(empty)"; of a NIC `kind` "950 Mbit/s"."""
+    """For people: "no limit", "0.5", "0-3,8", "(empty)"; by `kind` "950 Mbit/s", "4e51:30"."""
     if isinstance(value, str):
         return value or "(empty)"
     if kind is not None and kind.of_nic:
         return format_bps(value)
+    if kind is Kind.NET_CLASS:
+        return f"{int(value) >> 16:x}:{int(value) & 0xFFFF:x}" if value else "none"
     return "no limit" if math.isinf(value) else f"{value:g}"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from nodeagent.model.decision import Tick
-from nodeagent.model.plan import BURST, Kind, Setting
+from nodeagent.model.plan import BURST, Kind, Setting, shown
 from nodeagent.report.event import Event, Value, gist
 from nodeagent.report.nic_events import nic_events
 from nodeagent.report.pages import page_events
@@ -18,6 +18,7 @@ UNITS = {
     Kind.CPUS: "cpus",
     Kind.MEMS: "mems",
     Kind.MIGRATE: "switch",
+    Kind.NET_CLASS: "class",
     Kind.NIC_RATE: "bps",
     Kind.NIC_CEIL: "bps",
 }
@@ -121,8 +122,8 @@ def _writes(before: Tick | None, now: Tick) -> Iterator[Event]:
         unit = UNITS[change.knob.kind]
         keys: dict[str, Value] = {
             "knob": str(change.knob),
-            f"old_{unit}": change.old,
-            f"new_{unit}": change.new,
+            f"old_{unit}": _told(change.knob.kind, change.old),
+            f"new_{unit}": _told(change.knob.kind, change.new),
         }
         if outcome.ok:
             yield Event("debug", "knob.written", {**keys, "why": change.why})
@@ -136,8 +137,17 @@ def _drifts(before: Tick | None, now: Tick) -> Iterator[Event]:
     for drift in now.decision.drifts:
         if drift.count != old.get(drift.knob, 0):
             wait_s = round(max(0.0, drift.quiet_until - now.snapshot.at), 1)
-            keys: dict[str, Value] = {"knob": str(drift.knob), "found": drift.found, "count": drift.count}
+            keys: dict[str, Value] = {
+                "knob": str(drift.knob),
+                "found": _told(drift.knob.kind, drift.found),
+                "count": drift.count,
+            }
             yield Event("warning", "knob.drift", {**keys, "next_write_s": wait_s})
+
+
+def _told(kind: Kind, value: Value) -> Value:
+    """A number or a set as it is; a network class as people write it."""
+    return shown(value, kind) if kind is Kind.NET_CLASS and isinstance(value, float) else value
 
 
 def _offer(before: Tick | None, now: Tick) -> Iterator[Event]:

@@ -23,6 +23,7 @@ KIND = {
     Kind.CPUS: pb.KNOB_KIND_CPUS,
     Kind.MEMS: pb.KNOB_KIND_MEMS,
     Kind.MIGRATE: pb.KNOB_KIND_MEMORY_MIGRATE,
+    Kind.NET_CLASS: pb.KNOB_KIND_NET_CLASS,
     Kind.NIC_RATE: pb.KNOB_KIND_NIC_RATE,
     Kind.NIC_CEIL: pb.KNOB_KIND_NIC_CEIL,
 }
@@ -135,6 +136,8 @@ def _value(kind: Kind, value: Value) -> pb.KnobValue:
         return pb.KnobValue(unlimited=True)
     if kind is Kind.MIGRATE:
         return pb.KnobValue(on=value != 0.0)
+    if kind is Kind.NET_CLASS:
+        return pb.KnobValue(classid=whole(value, 0, U32))
     if kind.of_nic:
         return pb.KnobValue(bps=value)
     return pb.KnobValue(weight_ratio=value) if kind is Kind.CPU_WEIGHT else pb.KnobValue(cores=value)

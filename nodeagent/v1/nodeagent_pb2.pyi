@@ -89,6 +89,7 @@ class KnobKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     KNOB_KIND_CPU_BURST: _ClassVar[KnobKind]
     KNOB_KIND_NIC_RATE: _ClassVar[KnobKind]
     KNOB_KIND_NIC_CEIL: _ClassVar[KnobKind]
+    KNOB_KIND_NET_CLASS: _ClassVar[KnobKind]
 UPDATE_REASON_UNSPECIFIED: UpdateReason
 UPDATE_REASON_SNAPSHOT: UpdateReason
 UPDATE_REASON_CHANGE: UpdateReason
@@ -139,6 +140,7 @@ KNOB_KIND_MEMORY_MIGRATE: KnobKind
 KNOB_KIND_CPU_BURST: KnobKind
 KNOB_KIND_NIC_RATE: KnobKind
 KNOB_KIND_NIC_CEIL: KnobKind
+KNOB_KIND_NET_CLASS: KnobKind
 
 class DefragmentRequest(_message.Message):
     __slots__ = ("dry_run",)
@@ -742,7 +744,7 @@ class Knob(_message.Message):
     def __init__(self, kind: _Optional[_Union[KnobKind, str]] = ..., target: _Optional[str] = ...) -> None: ...
 
 class KnobValue(_message.Message):
-    __slots__ = ("cores", "weight_ratio", "unlimited", "cpus", "mems", "on", "bps")
+    __slots__ = ("cores", "weight_ratio", "unlimited", "cpus", "mems", "on", "bps", "classid")
     CORES_FIELD_NUMBER: _ClassVar[int]
     WEIGHT_RATIO_FIELD_NUMBER: _ClassVar[int]
     UNLIMITED_FIELD_NUMBER: _ClassVar[int]
@@ -750,6 +752,7 @@ class KnobValue(_message.Message):
     MEMS_FIELD_NUMBER: _ClassVar[int]
     ON_FIELD_NUMBER: _ClassVar[int]
     BPS_FIELD_NUMBER: _ClassVar[int]
+    CLASSID_FIELD_NUMBER: _ClassVar[int]
     cores: float
     weight_ratio: float
     unlimited: bool
@@ -757,7 +760,8 @@ class KnobValue(_message.Message):
     mems: str
     on: bool
     bps: float
-    def __init__(self, cores: _Optional[float] = ..., weight_ratio: _Optional[float] = ..., unlimited: _Optional[bool] = ..., cpus: _Optional[str] = ..., mems: _Optional[str] = ..., on: _Optional[bool] = ..., bps: _Optional[float] = ...) -> None: ...
+    classid: int
+    def __init__(self, cores: _Optional[float] = ..., weight_ratio: _Optional[float] = ..., unlimited: _Optional[bool] = ..., cpus: _Optional[str] = ..., mems: _Optional[str] = ..., on: _Optional[bool] = ..., bps: _Optional[float] = ..., classid: _Optional[int] = ...) -> None: ...
 
 class Setting(_message.Message):
     __slots__ = ("knob", "value", "by", "why")

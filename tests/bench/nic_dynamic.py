@@ -15,8 +15,8 @@ from tests.live.nic_agent import BATCH, ONLINE, Rule, configured, shaping, until
 from tests.live.nic_loads import mbit_per_s
 
 STATIC: Rule = {"batch_pressed_ratio": 1.0}  # under pressure, too, Batch may take all
-CASES: dict[str, Rule] = {"static, full": STATIC, "dynamic": {}, "dynamic, beat 0.1 s": {}}
-BEATS = {"dynamic, beat 0.1 s": {"beat_s": 0.1}}
+CASES: dict[str, Rule] = {"static, full": STATIC, "dynamic": {}, "dynamic, beat 0.25 s": {}}
+BEATS = {"dynamic, beat 0.25 s": {"beat_s": 0.25}}
 PHASE_S = 2.0
 
 

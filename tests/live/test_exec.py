@@ -148,9 +148,10 @@ def test_the_command_is_in_its_pod_in_every_hierarchy(execs: Execs, qos: str) ->
     name = execs.name()
     code, out, _ = execs.run("cat", "/proc/self/cgroup", name=name, qos=qos)
     paths = [line.split(":", 2)[2] for line in out.splitlines()]
+    elsewhere = [path for path in paths if path != f"/nodeagent/{qos}/{name}"]
     assert code == 0
-    assert len(paths) == len(execs.hierarchies.all)
-    assert set(paths) == {f"/nodeagent/{qos}/{name}"}
+    assert len(paths) - len(elsewhere) == len(execs.hierarchies.all)
+    assert set(elsewhere) <= {"/"}  # of a hierarchy that nobody has mounted any more
 
 
 def test_a_running_agent_sees_the_pod_with_its_request(execs: Execs) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +25,7 @@ PORT = 7000
 CLASSES = {"ls": LS, "mid": MID, "batch": BATCH}
 HOST = "host process"
 QOS = (Qos.LS, Qos.MID, Qos.BATCH)
-PODS = 100
+PODS = int(os.environ.get("NODEAGENT_TEST_PODS", "100"))
 
 
 @contextlib.contextmanager

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -31,13 +30,13 @@ from nodeagent.kernel.nic.nft_wire import Attributes, Interrupted, Message, Wire
 from nodeagent.model.errors import Refused, Unsupported
 from nodeagent.model.nic import Classifier, Marks
 from nodeagent.model.pod import Qos
+from tests.live.net_cls_place import net_cls
 from tests.live.nft_place import (
     BRIDGED,
     BRIDGED_PEER,
     PEER,
     POD,
     Place,
-    call,
     cgroup,
     everything,
     inside,
@@ -181,7 +180,7 @@ def test_a_bridged_pod_is_counted_in_its_class(
 def test_a_process_in_a_cgroup_of_version_1_is_counted_by_its_net_cls(
     place: Place, table: Table, tmp_path: Path
 ) -> None:
-    with net_cls_mounted(tmp_path), cgroup(str(tmp_path)) as batch:
+    with net_cls(tmp_path) as root, cgroup(str(root)) as batch:
         (batch / "net_cls.classid").write_text(str(NET_CLS_BATCH))
         table.set(pods())
         assert place.sent(place.host, 4, PEER[4], cgroup=str(batch)) is Qos.LS
@@ -380,15 +379,3 @@ def masquerade(wire: Wire, name: str = "theirs") -> None:
         wire.commit(messages, wire.generation())
     except Unsupported as error:
         pytest.skip(f"no NAT here: {error}")
-
-
-@contextlib.contextmanager
-def net_cls_mounted(directory: Path) -> Iterator[None]:
-    try:
-        call("mount", "-t", "cgroup", "-o", "net_cls", "none", str(directory))
-    except subprocess.CalledProcessError as error:
-        pytest.skip(f"no net_cls of cgroup v1 can be mounted: {error.stderr}")
-    try:
-        yield
-    finally:
-        call("umount", str(directory))

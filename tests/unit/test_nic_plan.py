@@ -19,10 +19,11 @@ from nodeagent.model.nic import (
     Scheduler,
     Shaping,
 )
-from nodeagent.model.nic_policy import ClassifyBy, NicRule, ScheduleBy
+from nodeagent.model.nic_policy import ClassifyBy, NicRule, RoleBy, ScheduleBy
 from nodeagent.model.pod import PodSpec, Qos
 from nodeagent.model.policy import Policy
 from nodeagent.model.snapshot import Pod, Reading
+from nodeagent.model.topology import Device, Topology
 from tests.unit.nic_node import ALL, FOREIGN, GBIT, NicNode, link, net, policy, snapshot
 
 
@@ -87,7 +88,7 @@ def test_a_vlan_and_a_part_of_a_bond_are_shaped_where_the_bottleneck_is() -> Non
 def test_without_any_rule_the_nics_with_a_default_route_are_shaped() -> None:
     assert rule_of("eth0", (), default_route=True) is not None
     assert rule_of("eth0", (), default_route=False) is None
-    first = NicRule(match="eth*", role=Role.BULK)
+    first = NicRule(match="eth*", role=RoleBy.BULK)
     assert rule_of("eth1", (first, NicRule(match="*")), default_route=False) is first
 
 
@@ -117,9 +118,32 @@ def test_a_nic_that_is_down_and_tells_no_speed_keeps_its_tree() -> None:
     assert node.tree.top_bps == 9.5 * GBIT
 
 
+def roles_of(*nics: Link, gpus: tuple[Device, ...] = ()) -> list[Role]:
+    seen = NicsSeen(support=ALL, links=nics)
+    tick = snapshot(1.0, seen, topology=Topology(devices=gpus))
+    shaping, _ = shaped(tick, policy(NicRule(match="*")), {})
+    assert shaping is not None
+    return [plan.role for plan in shaping.nics]
+
+
+def test_where_no_role_is_told_routes_tell_it_or_gpus() -> None:
+    assert roles_of(link()) == [Role.SHARED]
+    routed, other = link(numa_node=0), link("eth1", 3, default_route=False, numa_node=1)
+    assert roles_of(routed, other) == [Role.ONLINE, Role.BULK]
+    both = replace(other, default_route=True)
+    assert roles_of(routed, both) == [Role.SHARED, Role.SHARED]
+    gpu = Device("0000:3b:00.0", "gpu", 0)
+    assert roles_of(routed, both, gpus=(gpu,)) == [Role.BULK, Role.ONLINE]
+    assert roles_of(routed, link("eth2", 4, numa_node=0), gpus=(gpu,)) == [Role.SHARED, Role.SHARED]
+    assert (
+        roles_of(link("eth0.5", 9, kind="vlan", lower=("eth0",), default_route=False), routed)[1]
+        is Role.SHARED
+    )
+
+
 @pytest.mark.parametrize("gbit", [0.01, 0.1, 1.0, 2.5, 10.0, 25.0, 100.0, 400.0])
-@pytest.mark.parametrize("role", list(Role))
-def test_the_tree_fits_the_link_at_every_speed(gbit: float, role: Role) -> None:
+@pytest.mark.parametrize("role", list(RoleBy))
+def test_the_tree_fits_the_link_at_every_speed(gbit: float, role: RoleBy) -> None:
     top = 0.95 * gbit * GBIT
     found = tree(NicRule(match="*", role=role), top, 0.4 * top)
     assert sum(c.rate_bps for c in found.classes) <= found.top_bps <= top

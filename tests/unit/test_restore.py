@@ -24,6 +24,7 @@ V1 = {
     "cpu.shares": "1024\n",
     "cpu.idle": "0\n",
 }
+CLASSES_V1 = {"net_cls.classid": "0\n"}
 SETS_V1 = {"cpuset.cpus": "0-3\n", "cpuset.mems": "0-1\n", "cpuset.memory_migrate": "0\n"}
 V2 = {"cpu.max": "max 100000\n", "cpu.max.burst": "0\n", "cpu.weight": "100\n", "cpu.idle": "0\n"}
 SETS_V2 = {
@@ -34,9 +35,11 @@ SETS_V2 = {
 }
 MOUNTS = {
     1: "32 31 0:29 / /sys/fs/cgroup/cpu rw,relatime - cgroup cgroup rw,cpu\n"
-    "33 31 0:30 / /sys/fs/cgroup/cpuset rw,relatime - cgroup cgroup rw,cpuset\n",
+    "33 31 0:30 / /sys/fs/cgroup/cpuset rw,relatime - cgroup cgroup rw,cpuset\n"
+    "34 31 0:31 / /sys/fs/cgroup/net_cls rw,relatime - cgroup cgroup rw,net_cls\n",
     2: "32 31 0:29 / /sys/fs/cgroup rw,relatime - cgroup2 cgroup2 rw\n",
 }
+OURS = float(0x4E510030)
 TIER, POD = "nodeagent/batch", "nodeagent/batch/sort"
 
 
@@ -47,11 +50,14 @@ class CapturedHost:
         self.root, self.state = root / "host", root / "state"
         self.cgroups = self.root / "sys/fs/cgroup"
         self.cpu, self.cpuset = (self.cgroups / (name if version == 1 else "") for name in ("cpu", "cpuset"))
-        self.kinds = [k for k in Kind if not k.of_nic and (version == 1 or k is not Kind.MIGRATE)]
+        self.net_cls = self.cgroups / ("net_cls" if version == 1 else "")
+        only_v1 = () if version == 1 else (Kind.MIGRATE, Kind.NET_CLASS)
+        self.kinds = [k for k in Kind if not k.of_nic and k not in only_v1]
         for target in (TIER, POD):
             for place, files in (
                 (self.cpu, V1 if version == 1 else V2),
                 (self.cpuset, SETS_V1 if version == 1 else SETS_V2),
+                (self.net_cls, CLASSES_V1 if version == 1 else {}),
             ):
                 (place / target).mkdir(parents=True, exist_ok=True)
                 for name, text in files.items():
@@ -65,7 +71,7 @@ class CapturedHost:
         self.first = self.texts()
 
     def texts(self) -> dict[str, str]:
-        return {str(p): p.read_text().strip() for p in sorted(self.cgroups.rglob("cpu*.*"))}
+        return {str(p): p.read_text().strip() for p in sorted(self.cgroups.rglob("*.*"))}
 
     def quota_file(self, target: str) -> Path:
         names = ("cpu.cfs_quota_us", "cpu.max")
@@ -80,6 +86,7 @@ class CapturedHost:
             Kind.CPUS: "0-1",
             Kind.MEMS: "1",
             Kind.MIGRATE: 1.0,
+            Kind.NET_CLASS: OURS,
         }
         found = knobs.read([Knob(kind, target) for target in (TIER, POD) for kind in self.kinds], {})
         wanted = [Change(r.knob, r.actual, new[r.knob.kind], "t") for r in found]
@@ -108,6 +115,24 @@ def test_everything_is_put_back_and_restoring_again_has_nothing_to_do(host: Capt
     assert not again.put_back
 
 
+def test_cgroups_that_were_made_with_our_network_class_give_it_back_too(tmp_path: Path) -> None:
+    host = CapturedHost(tmp_path, 1)
+    (host.net_cls / TIER / "net_cls.classid").write_text("1048577\n")  # 10:1, somebody's before us
+    host.changed_and_crashed()
+    # the pod was there before: it had none itself
+    later = {f"{POD}/late": "0", f"{POD}/late/inner": "0", f"{TIER}/other": "1048577"}
+    later[f"{POD}/theirs"] = "2097153"
+    for target in later:
+        (host.net_cls / target).mkdir()
+        text = "2097153" if target.endswith("theirs") else str(int(OURS))
+        (host.net_cls / target / "net_cls.classid").write_text(text)
+    restored = restore(str(host.state), str(host.root))
+    assert not restored.failed
+    found = {target: (host.net_cls / target / "net_cls.classid").read_text() for target in later}
+    assert found == later
+    assert f"net_cls.classid {TIER}/other: 4e51:30 -> 10:1" in as_text(restored)
+
+
 def test_what_another_writer_changed_is_left_and_told(host: CapturedHost) -> None:
     text = "30000" if "cfs" in host.quota_file(POD).name else "30000 100000"
     host.quota_file(POD).write_text(text)
@@ -120,7 +145,7 @@ def test_what_another_writer_changed_is_left_and_told(host: CapturedHost) -> Non
 
 
 def test_what_is_gone_is_told(host: CapturedHost) -> None:
-    for root in {host.cpu, host.cpuset}:
+    for root in {host.cpu, host.cpuset, host.net_cls}:
         (root / POD).rename(root / "elsewhere")
     restored = restore(str(host.state), str(host.root))
     assert set(restored.gone) == {Knob(kind, POD) for kind in host.kinds}
@@ -161,7 +186,7 @@ def test_a_wrong_state_directory_or_host_root_is_told_and_nothing_is_forgotten(
     (host.root / "proc/1/mountinfo").write_text("")
     with pytest.raises(Unsupported):
         restore(str(host.state), str(host.root))
-    (host.root / "proc/1/mountinfo").write_text(MOUNTS[1].replace("cpu", "pids"))
+    (host.root / "proc/1/mountinfo").write_text(MOUNTS[1].replace("cpu", "pids").replace("net_cls", "pids"))
     assert len(restore(str(host.state), str(host.root)).failed) == 2 * len(host.kinds)
 
 

@@ -17,17 +17,23 @@ import math
 from msgspec.structs import replace
 
 from nodeagent.core.nic.tree import guarantees, whole
-from nodeagent.model.nic import ClassSeen, NicLaw, Role
-from nodeagent.model.nic_policy import NicPolicy, NicRule
+from nodeagent.model.nic import ClassSeen, NicLaw
+from nodeagent.model.nic_policy import NicPolicy, NicRule, RoleBy
 from nodeagent.model.pod import Qos
 from nodeagent.model.units import format_bps
 
 HEADROOM, SPARE_RATIO = 1.5, 0.2  # of online's rate, and of the top: for what comes before the next sample
 DEAD_BAND = 1.05  # smaller changes are not worth a write
 GUARANTEE_MOST_RATIO = 0.8
-PEAKS = 128  # samples: half a minute at the default pace
+IDLE_RATIO = 0.005
+PEAKS = 256  # samples: half a minute at the default pace
 _GUARANTEE_UP, _GUARANTEE_DOWN = 1.25, 0.8
 _WAIT_S = 0.002  # an LS queue shorter than this at its guaranteed rate is no queue
+
+
+def idle(law: NicLaw, top_bps: float) -> bool:
+    """True while Batch sends next to nothing, so that its ceiling does not matter."""
+    return law.batch_bps < IDLE_RATIO * top_bps
 
 
 def begun(rule: NicRule, top_bps: float, seen: tuple[ClassSeen, ...]) -> NicLaw:
@@ -59,11 +65,14 @@ def followed(
     fresh = replace(law, at=at, bytes=sent)
     if law.at is None or at <= law.at or any(now < was for now, was in zip(sent, law.bytes, strict=True)):
         return fresh
-    ls_bps, mid_bps, _ = ((n - w) * 8 / (at - law.at) for n, w in zip(sent, law.bytes, strict=True))
-    online_bps = ls_bps + mid_bps if rule.role is Role.BULK else ls_bps
+    ls_bps, mid_bps, batch_bps = ((n - w) * 8 / (at - law.at) for n, w in zip(sent, law.bytes, strict=True))
+    online_bps = ls_bps + mid_bps if rule.role is RoleBy.BULK else ls_bps
     waits = Qos.LS in counters and counters[Qos.LS].backlog_bytes * 8 > law.guarantee_bps * _WAIT_S
     fresh = replace(
-        fresh, queued=law.queued + 1 if waits else 0, peaks_bps=(*law.peaks_bps[1 - PEAKS :], ls_bps)
+        fresh,
+        queued=law.queued + 1 if waits else 0,
+        batch_bps=batch_bps,
+        peaks_bps=(*law.peaks_bps[1 - PEAKS :], ls_bps),
     )
     fresh = _guaranteed(fresh, rule, top_bps)
     return _moved(fresh, rule, policy, top_bps, online_bps)
@@ -83,16 +92,17 @@ def _moved(law: NicLaw, rule: NicRule, policy: NicPolicy, top_bps: float, online
         return replace(law, calm=0)
     if target <= law.ceiling_bps:
         return law
-    if law.calm + 1 < policy.calm_beats:
-        return replace(law, calm=law.calm + 1)
+    law = replace(law, calm=law.calm + 1)
+    if law.calm < policy.calm_beats:
+        return law
     grown = whole(min(target, law.ceiling_bps * policy.step_up))
-    return replace(law, ceiling_bps=grown, calm=0, why=why if grown >= target else f"goes up: {why}")
+    return replace(law, ceiling_bps=grown, why=why if grown >= target else f"goes up: {why}")
 
 
 def _guaranteed(law: NicLaw, rule: NicRule, top_bps: float) -> NicLaw:
     """LS's guarantee after its own use; on a bulk NIC it is MID's link, and LS has its share."""
     base = guarantees(rule, top_bps)[0]
-    if rule.role is Role.BULK:
+    if rule.role is RoleBy.BULK:
         return replace(law, guarantee_bps=base)
     use = sorted(law.peaks_bps)[math.ceil(0.95 * len(law.peaks_bps)) - 1]
     wanted = max(base, min(HEADROOM * use, GUARANTEE_MOST_RATIO * top_bps))

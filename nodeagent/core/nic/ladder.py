@@ -38,8 +38,8 @@ def choose(
     """The step for this NIC and why it is none better. `matched`: all NICs that have a rule, by name."""
     if rule.schedule is ScheduleBy.OBSERVE:
         return Scheduler.OBSERVE, "schedule = observe"
-    if elsewhere := _elsewhere(link, matched):
-        return Scheduler.OBSERVE, elsewhere
+    if bottleneck := elsewhere(link, matched):
+        return Scheduler.OBSERVE, bottleneck
     reasons = {step: _obstacle(step, link, support) for step in _LADDER}
     if rule.schedule is not ScheduleBy.AUTO:
         asked = Scheduler(rule.schedule.value)
@@ -74,7 +74,7 @@ def _told(tried: Iterable[_Step], reasons: Mapping[_Step, str]) -> str:
     return "; ".join(f"{', '.join(names)}: {reason}" for reason, names in steps.items())
 
 
-def _elsewhere(link: Link, matched: Mapping[str, Link]) -> str:
+def elsewhere(link: Link, matched: Mapping[str, Link]) -> str:
     """Not empty: the bottleneck is at another device, which is shaped instead."""
     if link.kind == "vlan" and (below := next((name for name in link.lower if name in matched), "")):
         return f"a VLAN on {below}, which is shaped: the class of a packet lasts until there"

@@ -9,15 +9,40 @@ Invariant: an address of this host is never mapped, nor one that two pods of dif
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
 
+from nodeagent.model.glob import glob_regex
 from nodeagent.model.nic import Classifier, Marks, NicsSeen, PodNet
 from nodeagent.model.pod import PodSpec, Qos
+
+
+class NetClasses(NamedTuple):
+    """Which cgroups have a net_cls.classid at all, and the globs of those that may be written."""
+
+    there: frozenset[str]
+    scope: tuple[str, ...]
+
+    def obstacle(self, spec: PodSpec) -> str:
+        """Why a pod in the host's network has no class; empty when it has."""
+        if spec.hands_off:
+            return "in the host's network, and to be left alone: hands_off"
+        if not any(glob_regex(glob).fullmatch(spec.cgroup) for glob in self.scope):
+            return "in the host's network, and not within `scope`"
+        if spec.cgroup not in self.there:
+            return "in the host's network, and in no cgroup of its own in the net_cls hierarchy"
+        return ""
+
 
 _BY_CGROUP = frozenset({Classifier.NFT, Classifier.BPF, Classifier.NET_CLS})
 
 
-def marks(seen: NicsSeen, specs: Iterable[PodSpec], by: Classifier, why: str) -> Marks:
-    """The entries for these pods, and the pods for which there can be none."""
+def marks(
+    seen: NicsSeen, specs: Iterable[PodSpec], by: Classifier, why: str, classes: NetClasses | None = None
+) -> Marks:
+    """The entries for these pods, and the pods for which there can be none.
+
+    NET_CLS has no entries of cgroups: their `classes` are it.
+    """
     if by is Classifier.NONE:
         return Marks(by, why, unclassified=tuple(sorted((s.uid, why) for s in specs if s.qos is not Qos.LS)))
     nets = {net.uid: net for net in seen.pods}
@@ -34,7 +59,7 @@ def marks(seen: NicsSeen, specs: Iterable[PodSpec], by: Classifier, why: str) ->
         why=why,
         cgroups=tuple(sorted(cgroups)) if by in (Classifier.NFT, Classifier.BPF) else (),
         addresses=tuple(sorted((a, q) for a, q in owners.items() if q is not None and q is not Qos.LS)),
-        unclassified=tuple(sorted(_unclassified(here, by, owners))),
+        unclassified=tuple(sorted(_unclassified(here, by, owners, classes))),
     )
 
 
@@ -56,10 +81,18 @@ def _owners(here: list[tuple[PodSpec, PodNet]], own: frozenset[str]) -> dict[str
 
 
 def _unclassified(
-    here: list[tuple[PodSpec, PodNet]], by: Classifier, owners: Mapping[str, Qos | None]
+    here: list[tuple[PodSpec, PodNet]],
+    by: Classifier,
+    owners: Mapping[str, Qos | None],
+    classes: NetClasses | None,
 ) -> Iterator[tuple[str, str]]:
     for spec, net in here:
-        if spec.qos is not Qos.LS and (why := _obstacle(net, by, owners)):
+        if spec.qos is Qos.LS:
+            continue
+        why = _obstacle(net, by, owners)
+        if not why and net.host_network and classes is not None:
+            why = classes.obstacle(spec)
+        if why:
             yield spec.uid, why
 
 

@@ -8,31 +8,38 @@ have them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from msgspec.structs import replace
 
 from nodeagent.core.nic import ceiling
-from nodeagent.core.nic.ladder import choose, classifier, rule_of
-from nodeagent.core.nic.marks import marks
+from nodeagent.core.nic.ladder import choose, classifier, elsewhere, rule_of
+from nodeagent.core.nic.marks import NetClasses, marks
+from nodeagent.core.nic.roles import settled
 from nodeagent.core.nic.tree import tree, whole
 from nodeagent.model.nic import (
+    Classifier,
     ClassSeen,
     KnownNic,
     Link,
+    Marks,
     NicLaw,
     NicPlan,
     NicSample,
     NicsSeen,
     NicSupport,
+    Role,
     Scheduler,
     Shaping,
 )
-from nodeagent.model.nic_policy import NicRule
+from nodeagent.model.nic_policy import NicRule, RoleBy
+from nodeagent.model.plan import Kind
 from nodeagent.model.policy import Policy
 from nodeagent.model.snapshot import Snapshot
 
+SLOW_BEAT_S = 0.5
 NO_SPEED = "its speed is not known: set link_bps in [[nics]]"
 
 
@@ -51,24 +58,38 @@ def shaped(
     seen = snapshot.nics
     if seen is None:
         return None, {}
-    found = matched(seen, policy.nics, known)
+    gpus = {d.numa_node for d in snapshot.topology.devices if d.kind == "gpu" and d.numa_node is not None}
+    found = matched(seen, policy.nics, known, gpus)
     links = {each.link.name: each.link for each in found}
     plans, after = [], {}
     for each in found:
         memory = _known(each, known)
-        step, why = choose(each.link, seen.support, each.rule, links)
+        rule = each.rule
+        step, why = choose(each.link, seen.support, rule, links)
         if step is not Scheduler.OBSERVE and memory.link_bps is None:
             step, why = Scheduler.OBSERVE, NO_SPEED
         plan = NicPlan(
-            name=each.link.name, index=each.link.index, role=each.rule.role, scheduler=step, why=why
+            name=each.link.name,
+            index=each.link.index,
+            role=Role(rule.role.value),
+            scheduler=step,
+            why=why,
         )
         if step is not Scheduler.OBSERVE:
-            memory = _after(memory, plan.name, seen.samples, snapshot.at, each.rule, policy)
-            plan = _with_trees(plan, memory, each.rule, policy, seen.support)
+            memory = _after(memory, plan.name, seen.samples, snapshot.at, rule, policy)
+            plan = _with_trees(plan, memory, rule, policy, seen.support)
         plans.append(plan)
         after[plan.name] = memory
+    return Shaping(tuple(plans), _marked(snapshot, seen, policy)), after
+
+
+def _marked(snapshot: Snapshot, seen: NicsSeen, policy: Policy) -> Marks:
     by, why = classifier(policy.nic.classify, seen.support)
-    return Shaping(tuple(plans), marks(seen, [pod.spec for pod in snapshot.pods], by, why)), after
+    classes = None
+    if by is Classifier.NET_CLS:
+        there = frozenset(r.knob.target for r in snapshot.knobs if r.knob.kind is Kind.NET_CLASS)
+        classes = NetClasses(there, policy.scope)
+    return marks(seen, [pod.spec for pod in snapshot.pods], by, why, classes)
 
 
 def beaten(
@@ -80,14 +101,32 @@ def beaten(
         memory = known.get(plan.name)
         rule = _rule_named(memory.rule_name, policy.nics) if memory is not None else None
         if plan.tree is not None and memory is not None and rule is not None:
+            rule = replace(rule, role=RoleBy(plan.role.value))
             after[plan.name] = memory = _after(memory, plan.name, (sample,), sample.at, rule, policy)
             plan = _with_trees(plan, memory, rule, policy, support)  # noqa: PLW2901
         plans.append(plan)
     return replace(shaping, nics=tuple(plans)), after
 
 
-def matched(seen: NicsSeen, rules: tuple[NicRule, ...], known: Mapping[str, KnownNic]) -> list[Matched]:
-    """Every NIC that has a rule, by its own name or by the one that it had before."""
+def beat_s(shaping: Shaping, known: Mapping[str, KnownNic], policy: Policy) -> float:
+    """Time until the next look at the classes: slow while Batch sends next to nothing, inf without any."""
+    tops = {plan.name: plan.tree.top_bps for plan in shaping.nics if plan.tree is not None}
+    if not tops:
+        return math.inf
+    laws = [
+        (law, tops[name]) for name, nic in known.items() if name in tops for law in (nic.egress, nic.ingress)
+    ]
+    calm = all(law is None or ceiling.idle(law, top_bps) for law, top_bps in laws)
+    return max(policy.nic.beat_s, SLOW_BEAT_S) if calm else policy.nic.beat_s
+
+
+def matched(
+    seen: NicsSeen,
+    rules: tuple[NicRule, ...],
+    known: Mapping[str, KnownNic],
+    gpu_nodes: Collection[int | None] = (),
+) -> list[Matched]:
+    """Every NIC that has a rule, by its own name or by the one that it had before; with a settled role."""
     names = {memory.index: memory.rule_name for memory in known.values()}
     found = []
     for link in seen.links:
@@ -95,7 +134,9 @@ def matched(seen: NicsSeen, rules: tuple[NicRule, ...], known: Mapping[str, Know
             found.append(Matched(link, rule, link.name))
         elif link.index in names and (rule := _rule_named(names[link.index], rules)) is not None:
             found.append(Matched(link, rule, names[link.index]))
-    return found
+    links = {each.link.name: each.link for each in found}
+    others = [link for link in links.values() if not elsewhere(link, links)]
+    return [each._replace(rule=settled(each.link, each.rule, others, gpu_nodes)) for each in found]
 
 
 def _rule_named(name: str, rules: tuple[NicRule, ...]) -> NicRule | None:

@@ -10,15 +10,16 @@
 
 from __future__ import annotations
 
-from nodeagent.model.nic import HtbClass, Role, Tree
-from nodeagent.model.nic_policy import NicRule
+from nodeagent.model.nic import HtbClass, Tree
+from nodeagent.model.nic_policy import NicRule, RoleBy
 from nodeagent.model.pod import Qos
 
 # (LS, MID, BATCH) guaranteed, as shares of the top.
 SHARES = {
-    Role.SHARED: (0.60, 0.30, 0.05),
-    Role.ONLINE: (0.70, 0.20, 0.05),
-    Role.BULK: (0.10, 0.80, 0.05),
+    RoleBy.AUTO: (0.60, 0.30, 0.05),
+    RoleBy.SHARED: (0.60, 0.30, 0.05),
+    RoleBy.ONLINE: (0.70, 0.20, 0.05),
+    RoleBy.BULK: (0.10, 0.80, 0.05),
 }
 PRIOS = {Qos.LS: 0, Qos.MID: 1, Qos.BATCH: 2}
 _BURST_S = 0.0005  # a longer one delays LS: measured 28 times at 20 ms

@@ -36,6 +36,7 @@ _MAIN, _UNICAST = 254, 1
 _OIF, _MULTIPATH = 4, 9
 _IFINFO = struct.Struct("=BxHiII")  # struct ifinfomsg
 _TC = struct.Struct("=BxxxiIII")  # struct tcmsg
+_ATTRIBUTE = struct.Struct("=HH")  # struct nlattr: length, type
 _OWN_IFB = "na-ifb"
 _TRIES = 3
 # Made of nothing that has a speed: drivers/net/veth.c and tun.c tell 10 Gbit/s or 10 Mbit/s of any.
@@ -70,6 +71,8 @@ class Links:
         self._links: tuple[Link, ...] = ()
         self._peers: Mapping[int, tuple[Peer, ...]] = {}
         self._addresses: tuple[str, ...] = ()
+        self._address_of: dict[bytes, str] = {}  # as told, for most do not change
+        self._without: Collection[str] = ()
         self._read_at = -math.inf
         self._changed = True
 
@@ -78,7 +81,9 @@ class Links:
 
         `at` is the monotonic time in seconds.
         """
+        self._changed = self._changed or any(name not in without for name in self._without)
         self._refresh(at)
+        self._without = without
         if not without:
             return self._links
         return tuple(link for link in self._links if link.name not in without)
@@ -113,9 +118,13 @@ class Links:
 
     def _read(self, at: float) -> None:
         self._known = self._links_now()
-        ends = {index: known.link for index, known in self._known.items() if not known.flags & _LOOPBACK}
+        ends = {
+            index: known.link
+            for index, known in self._known.items()
+            if not known.flags & _LOOPBACK and known.link.name not in self._without
+        }
         self._peers = self._peers_now()
-        self._addresses = _addresses_now()
+        self._addresses = self._addresses_now()
         self._links = _joined(ends, self._known, _queues_now(ends), _default_routes())
         self._read_at, self._changed = at, False
 
@@ -149,6 +158,11 @@ class Links:
         lower = 0 if elsewhere or kind == "veth" else number(told.get(_LINK))
         netns_id = number(told[_NETNSID]) if elsewhere and kind == "veth" else -1
         return _Known(raw, flags, link, number(told.get(_MASTER)), 0 if lower == index else lower, netns_id)
+
+    def _addresses_now(self) -> tuple[str, ...]:
+        told = [raw for raw in dump(_GETADDR, bytes(8)) if raw[3] == 0]  # struct ifaddrmsg: scope
+        self._address_of = {raw: self._address_of.get(raw) or _address(raw) for raw in told}
+        return tuple(sorted({address for address in self._address_of.values() if address}))
 
     def _peers_now(self) -> Mapping[int, tuple[Peer, ...]]:
         found: dict[int, tuple[Peer, ...]] = {}
@@ -230,9 +244,17 @@ def _queues_once(ends: Mapping[int, Link]) -> dict[int, tuple[Qdisc | None, tupl
     for raw in dump(_GETQDISC, _TC.pack(0, 0, 0, 0, 0)):
         _, index, handle, parent, _ = _TC.unpack_from(raw)
         if index in ends:
-            kind = text(attributes(raw, _TC.size).get(1))
+            kind = text(_kind(raw))
             told.setdefault(index, []).append((parent, Qdisc(kind, handle)))
     return {index: _queue(found) for index, found in told.items()}
+
+
+def _kind(raw: bytes) -> bytes | None:
+    """TCA_KIND, which the kernel puts first (tc_fill_qdisc)."""
+    length, kind = _ATTRIBUTE.unpack_from(raw, _TC.size)
+    return (
+        raw[_TC.size + _ATTRIBUTE.size : _TC.size + length] if kind == 1 else attributes(raw, _TC.size).get(1)
+    )
 
 
 def _queue(found: list[tuple[int, Qdisc]]) -> tuple[Qdisc | None, tuple[str, ...], bool]:
@@ -267,12 +289,8 @@ def _hops(told: bytes) -> list[int]:
     return found
 
 
-def _addresses_now() -> tuple[str, ...]:
-    found: set[str] = set()
-    for raw in dump(_GETADDR, bytes(8)):
-        family, scope = raw[0], raw[3]  # struct ifaddrmsg
-        told = attributes(raw, 8)
-        value = told.get(2, told.get(1))  # IFA_LOCAL, IFA_ADDRESS: of a point-to-point link, the other end's
-        if scope == 0 and value is not None:
-            found.add(socket.inet_ntop(family, value))
-    return tuple(sorted(found))
+def _address(raw: bytes) -> str:
+    """That in an RTM_NEWADDR; "" for what has none."""
+    told = attributes(raw, 8)
+    value = told.get(2, told.get(1))  # IFA_LOCAL, IFA_ADDRESS: of a point-to-point link, the other end's
+    return "" if value is None else socket.inet_ntop(raw[0], value)

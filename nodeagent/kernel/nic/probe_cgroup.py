@@ -46,7 +46,7 @@ def cgroup(root: str | None, places: Hierarchies) -> Iterator[tuple[str, int]]:
 def prepare(places: Hierarchies) -> None:
     """Make those that this process cannot make any more once it is in a user namespace.
 
-    Into the root of a hierarchy only a capability lets write (cgroup_setup_root in kernel/cgroup/cgroup.c).
+    The root of a hierarchy is written by capability alone (kernel/cgroup/cgroup.c, cgroup_setup_root).
     It cannot remove them either: `sweep` does, after its end.
     """
     roots = [place.root for name, place in places.roots.items() if name == "net_cls"]
