@@ -30,12 +30,12 @@ from nodeagent.loop import Loop, Wish
 from nodeagent.model.decision import Checkpoint, Memory, Tick
 from nodeagent.model.errors import AgentError
 from nodeagent.model.policy import Policy
-from nodeagent.model.settings import AgentSettings, Mode, OnExit
+from nodeagent.model.settings import Actuator, AgentSettings, Mode, OnExit
 from nodeagent.originals import Originals
 from nodeagent.report.events import events
 from nodeagent.report.http import HttpServer
 from nodeagent.report.metrics import Metrics, OwnCost
-from nodeagent.restore import give_back
+from nodeagent.restore import give_back, old_nics
 from nodeagent.signals import Signals
 
 LATEST_S = 60.0  # after a suspended machine wakes, ticks that were missed are not counted one by one
@@ -154,6 +154,8 @@ class Agent:
         acting = agent.enforce if self._writes else ()
         if any(actuator_of(knob.kind) not in acting for knob in self._originals.held):
             self._give_back(host)
+        if Actuator.NIC not in acting:
+            self._tell_of_nics(*old_nics(host.hierarchies.walk_root, locked=self._writes))
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
 
@@ -207,11 +209,14 @@ class Agent:
         log.info("giveback.done", restored=len(done.put_back), left=len(done.left), gone=len(done.gone))
 
     def _leave_nics(self, host: Host) -> None:
-        left = None if host.network is None else host.network.leave()
-        for failure in () if left is None else left.failed:
+        if host.network is not None:
+            self._tell_of_nics(*host.network.leave())
+
+    def _tell_of_nics(self, removed: Sequence[str], failed: Sequence[str]) -> None:
+        for failure in failed:
             log.warning("nic.left", why=failure, hint="nodeagent restore")
-        if left is not None:
-            log.info("nic.released", removed=list(left.removed))
+        if removed:
+            log.info("nic.released", removed=list(removed))
 
     def ticked(self, tick: Tick, policy: Policy, memory_before: Memory, duration_s: float) -> None:
         """Record, count, tell: the journal first, so that what clients see can be replayed."""

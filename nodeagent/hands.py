@@ -89,13 +89,16 @@ class Acting:
         self._keeper = keeper
         self._actuators = frozenset(actuators)
         self.look, self.follow, self.release = keeper.look, keeper.follow, keeper.release
-        self.move = host.move
 
     def write(self, changes: Sequence[Change], decision: Decision) -> tuple[Outcome, ...]:
         """NICs first: a change of theirs is written by making the whole network as it shall be."""
         told = self._network(decision, [change for change in changes if change.knob.kind.of_nic])
         mine = [c for c in changes if not c.knob.kind.of_nic and actuator_of(c.knob.kind) in self._actuators]
         return (*told, *self._write(mine))
+
+    def move(self, moves: Sequence[PageMove], bytes_per_s: int) -> None:
+        if Actuator.CPU in self._actuators:
+            self._host.move(moves, bytes_per_s)
 
     def shape(self, shaping: Shaping) -> None:
         if self._host.network is not None:

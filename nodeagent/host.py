@@ -20,7 +20,7 @@ from nodeagent.kernel.targets import CLASS_DIRECTORIES, limited
 from nodeagent.kernel.tree import walk
 from nodeagent.kernel.triggers import Triggers
 from nodeagent.kernel.watch import CgroupWatch
-from nodeagent.model.errors import AgentError
+from nodeagent.model.errors import AgentError, Failed
 from nodeagent.model.foreign import Foreign
 from nodeagent.model.glob import glob_regex
 from nodeagent.model.nic import Classifier, NicsSeen
@@ -242,6 +242,8 @@ def _network(settings: AgentSettings, places: Hierarchies) -> tuple[Network | No
         return Network(places, settings.host_root), None
     except AgentError as error:
         return None, error
+    except OSError as error:
+        return None, Failed(f"cannot look at NICs: {error}")
 
 
 def _watched(dirs: tuple[CgroupDir, ...], members: tuple[Member, ...]) -> tuple[CgroupDir, ...]:

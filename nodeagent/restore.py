@@ -19,6 +19,7 @@ from nodeagent.core.nic.net_class import unremembered
 from nodeagent.keep import Keeper
 from nodeagent.kernel.knobs import Knobs
 from nodeagent.kernel.mounts import find_hierarchies
+from nodeagent.kernel.node_lock import NodeLock
 from nodeagent.kernel.reader import boot_id
 from nodeagent.kernel.targets import around
 from nodeagent.lock import Lock
@@ -60,21 +61,50 @@ def restore(state_dir: str, host_root: str = "/", *, nics: bool = True) -> Resto
         knobs.gives = keeper.gives
         try:
             done = give_back(originals, knobs, keeper)
-            return _with_nics(done) if nics else done
+            return _with_nics(done, hierarchies.walk_root) if nics else done
         finally:
             knobs.close()
             originals.close()
 
 
-def _with_nics(done: Restored) -> Restored:
-    """What shapes traffic is in no ledger: the kernel tells what is ours."""
+def _with_nics(done: Restored, root: str) -> Restored:
+    """What shapes traffic is in no ledger: the kernel tells what is ours, of whichever state directory."""
     from nodeagent.kernel.nic.network import remove_all  # here: the agent itself does without
 
+    lock = NodeLock(root)
+    try:
+        lock.acquire()
+    except AgentError as error:
+        return replace(done, warnings=(*done.warnings, f"NICs are let be: {error}"))
     try:
         left = remove_all()
     except AgentError as error:
         return replace(done, nics_failed=(f"NICs: {error}",))
+    finally:
+        lock.release()
     return replace(done, nics=left.removed, nics_failed=left.failed)
+
+
+def old_nics(root: str, *, locked: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Remove what an earlier run left at NICs that nobody shapes any more; what was removed, what failed.
+
+    It would bound Batch by what was true then, and take an address for the pod that had it. `locked`: the
+    lock of the node, at `root`, is held; else nothing is done where another agent holds it.
+    """
+    from nodeagent.kernel.nic.network import remove_all  # here: few nodes need it
+
+    lock = NodeLock(root)
+    try:
+        if not locked:
+            lock.acquire()
+    except AgentError:
+        return (), ()
+    try:
+        return remove_all(sure=False)
+    except AgentError as error:
+        return (), (str(error),)
+    finally:
+        lock.release()
 
 
 def give_back(originals: Originals, knobs: Knobs, keeper: Keeper | None = None) -> Restored:

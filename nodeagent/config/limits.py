@@ -16,6 +16,7 @@ from nodeagent.model.pod import NumaWish, PodRule, Qos, is_device_name
 from nodeagent.model.policy import Policy
 from nodeagent.model.settings import Settings
 
+LEAST_LINK_BPS = 1_000_000
 MAX_UNIX_PATH = 107  # unix(7): sun_path is 108 bytes with its NUL
 
 Complaint = tuple[str, str]  # key, what is wrong with it
@@ -158,6 +159,17 @@ def _shares(rules: tuple[NicRule, ...]) -> Iterator[Complaint]:
                 f"{key}.match",
                 f"has batch_pressed_ratio = {pressed:g} above batch_ceiling_ratio = {idle:g}",
             )
+
+        if rule.batch_ratio is not None and rule.batch_ratio > rule.batch_ceiling_ratio:
+            most = rule.batch_ceiling_ratio
+            yield f"{key}.batch_ratio", f"= {rule.batch_ratio:g} is more than batch_ceiling_ratio = {most:g}"
+        if 0 < rule.link_bps < LEAST_LINK_BPS:
+            yield (
+                f"{key}.link_bps",
+                f"is in bits per second, {rule.link_bps} would cut the node off: at least {LEAST_LINK_BPS}",
+            )
+        if rule.match in (before.match for before in rules[:number]):
+            yield f"{key}.match", f'= "{rule.match}" is that of an entry before, which has these NICs'
 
 
 def _globs(policy: Policy, rules: tuple[PodRule, ...]) -> Iterator[Complaint]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import random
 import statistics
+import subprocess
 import tempfile
 from pathlib import Path
 
-from tests.bench.nic_ends import SETTLE_S, SWALLOW, Ends, Seen, ends, measured
+from tests.bench.nic_ends import SETTLE_S, SWALLOW, TOP_BPS, Ends, Seen, ends, measured
 from tests.bench.table import Figure, show
-from tests.live.nic_agent import ONLINE, configured, shaping
-from tests.live.nic_lab import Way
+from tests.live.nic_agent import ONLINE, configured, shaping, until_open
+from tests.live.nic_lab import Lab, Way
 from tests.live.nic_loads import Place, load
 from tests.live.running import until
 
@@ -45,7 +46,15 @@ def _case(case: str, both: Ends, measured_s: float) -> Seen:
         peer = Place(both.made.peer)
         stack.enter_context(load(peer, "send", both.address, SWALLOW + 1, 8, 0))
         until(lambda: swallowing.tell()["bytes"] > 0, "something arrives", SETTLE_S * 20)
+        if case == "shaped":  # the ceiling begins pressed
+            until_open(both.made, RATIO * TOP_BPS, _ifb(both.made))
         return measured(both._replace(swallowing=swallowing), measured_s)
+
+
+def _ifb(made: Lab) -> str:
+    """Where the incoming traffic of the host's NIC is shaped."""
+    words = ["ip", "-n", made.host, "-br", "link", "show", "type", "ifb"]
+    return subprocess.run(words, check=True, capture_output=True, text=True).stdout.split()[0]
 
 
 def _table(family: int, seen: dict[str, list[Seen]]) -> bool:

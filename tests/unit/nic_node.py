@@ -101,6 +101,13 @@ class NicNode:
         assert self.live is not None
         self.live, self._live_known = beaten(self._samples[-1], self.live, self.policy, self._live_known, ALL)
 
+    def unread(self) -> None:
+        """A quarter of a second after which the NIC cannot be read."""
+        self._at += 0.25
+        self._samples.append(NicSample(self._at, ()))
+        assert self.live is not None
+        self.live, self._live_known = beaten(self._samples[-1], self.live, self.policy, self._live_known, ALL)
+
     def second(self, ls_bps: float = 0.0, mid_bps: float = 0.0) -> None:
         """Four beats, and a tick that decides them once more."""
         for _ in range(4):

@@ -173,6 +173,11 @@ BAD = {
         "/na.toml:4: capacity.stale_after_s = 10 must be more than agent.tick_s and"
     ),
     "[drift]\nbackoff_s = 100\nbackoff_max_s = 60": "/na.toml:3: drift.backoff_max_s = 60 is shorter than drift.backoff_s = 100",
+    "[[nics]]\nmatch = 'e'\nlink_bps = 1000": "/na.toml:3: nics[0].link_bps is in bits per second, 1000 would cut",
+    "[[nics]]\nmatch = 'e'\nbatch_ratio = 0.5\nbatch_ceiling_ratio = 0.2": (
+        "/na.toml:3: nics[0].batch_ratio = 0.5 is more than batch_ceiling_ratio = 0.2"
+    ),
+    "[[nics]]\nmatch = 'e'\n[[nics]]\nmatch = 'e'": '/na.toml:4: nics[1].match = "e" is that of an entry before',
     "[journal]\nsegment_bytes = '60 MiB'": "/na.toml:2: journal.segment_bytes = 62914560 must be at most half of",
     "[cpu]\npod_floor_cores = 3": "/na.toml:2: cpu.pod_floor_cores = 3 is more than cpu.floor_cores = 0.1",
     "[agent]\nstate_dir = 'var'": '/na.toml:2: agent.state_dir takes an absolute path without "..", found "var"',

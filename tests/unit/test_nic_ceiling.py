@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nodeagent.core.nic.ceiling import followed
 from nodeagent.model.nic_policy import NicRule, RoleBy
-from tests.unit.nic_node import GBIT, NicNode, policy
+from tests.unit.nic_node import GBIT, NicNode, classes, policy
 
 TOP = 0.95 * GBIT
 PRESSED = 0.10 * TOP
@@ -137,3 +138,54 @@ def test_more_online_traffic_never_gives_batch_more(rates: list[float], more_bps
     one.beat(ls_bps=rates[-1])
     other.beat(ls_bps=rates[-1] + more_bps)
     assert other.ceiling_bps <= one.ceiling_bps
+
+
+def test_a_sample_without_all_classes_never_opens_the_link_and_is_no_news() -> None:
+    nic = node()
+    for _ in range(12):
+        nic.second(ls_bps=0.8 * TOP)
+    law = nic.known["eth0"].egress
+    assert law is not None
+    rule, seen = nic.policy.nics[0], classes([0, 0, 0], nic.tree)[1:]
+    for beat in range(20):
+        law = followed(law, (law.at or 0.0) + 0.1 * beat, seen, rule, nic.policy.nic, TOP)
+    assert law == nic.known["eth0"].egress
+
+
+def test_two_looks_within_milliseconds_are_one() -> None:
+    nic = node()
+    for _ in range(12):
+        nic.second()
+    law = nic.known["eth0"].egress
+    assert law is not None and law.at is not None and law.ceiling_bps == TOP
+    sent = law.bytes[0] + 65_536  # one frame of LS: 100 Mbit/s over 5 ms, and 5 over 100
+    rule, beats = nic.policy.nics[0], nic.policy.nic
+    soon = followed(law, law.at + 0.005, classes([sent, *law.bytes[1:]], nic.tree), rule, beats, TOP)
+    assert soon == law
+    later = followed(soon, law.at + 0.1, classes([sent, *law.bytes[1:]], nic.tree), rule, beats, TOP)
+    assert later.ceiling_bps == TOP and later.at == law.at + 0.1
+
+
+def test_a_tick_has_what_the_beats_did_while_the_nic_could_not_be_read() -> None:
+    nic = NicNode(policy(NicRule(match="eth0"), stale_s=0.5))
+    for _ in range(12):
+        nic.second()
+    assert nic.ceiling_bps == TOP
+    for _ in range(3):
+        nic.unread()
+    assert nic.ceiling_bps == pytest.approx(PRESSED, rel=1e-6)
+    nic.beat()
+    live = nic.live
+    nic.tick()
+    assert nic.shaping == live and nic.ceiling_bps < TOP
+
+
+def test_limits_that_are_taken_anew_hold_at_once() -> None:
+    nic = node(ls_ratio=0.6)
+    for _ in range(12):
+        nic.second()
+    assert nic.ceiling_bps == TOP
+    nic.policy = policy(NicRule(match="eth0", ls_ratio=0.5, batch_ceiling_ratio=0.97))
+    nic.second()
+    assert nic.ceiling_bps <= 0.97 * TOP
+    assert nic.tree.classes[0].rate_bps == pytest.approx(0.5 * TOP, rel=1e-6)

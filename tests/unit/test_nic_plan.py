@@ -61,6 +61,13 @@ def test_the_best_step_that_this_nic_allows_is_taken(nic: Link, step: Scheduler)
     assert plan.why or (step is Scheduler.HTB and nic.link_bps == GBIT)
 
 
+def test_what_the_bottleneck_is_said_to_be_counts_for_htb() -> None:
+    fast, slow = NicRule(match="*", link_bps=10**11), NicRule(match="*", link_bps=10**10)
+    nic = link(root=Qdisc("mq", 0), leaves=("fq", "fq"), link_bps=None)
+    assert plan_of(nic, rules=policy(fast)).scheduler is Scheduler.EDT
+    assert plan_of(replace(nic, link_bps=1e11), rules=policy(slow)).scheduler is Scheduler.HTB
+
+
 def test_what_the_kernel_lacks_is_told_with_the_next_step() -> None:
     plan = plan_of(link(), support=without(Scheduler.HTB, Scheduler.EDT))
     assert plan.scheduler is Scheduler.VETH
@@ -167,6 +174,20 @@ def test_guarantees_are_cut_to_fit_and_ls_grows_at_mids_cost() -> None:
     assert sum(guarantees(rule, GBIT)) == pytest.approx(GBIT)
     assert guarantees(NicRule(match="*"), 100.0, 80.0) == (80.0, 15.0, 5.0)
     assert guarantees(NicRule(match="*"), 100.0, 99.0) == (95.0, 0.0, 5.0)
+
+
+def test_a_guarantee_that_is_given_is_given_and_the_usual_ones_are_cut_to_the_rest() -> None:
+    ls, mid, batch = guarantees(NicRule(match="*", ls_ratio=0.9), 100.0)
+    assert (ls, mid + batch) == pytest.approx((90.0, 10.0)) and mid == pytest.approx(6 * batch)
+    assert guarantees(NicRule(match="*", ls_ratio=1.0), 100.0) == (100.0, 0.0, 0.0)
+
+
+def test_batch_is_guaranteed_no_more_than_it_may_have() -> None:
+    rule = NicRule(match="*", batch_ceiling_ratio=0.02, batch_pressed_ratio=0.02)
+    assert tree(rule, GBIT, 0.02 * GBIT).classes[2].ceil_bps == 0.02 * GBIT
+    node = NicNode(policy(NicRule(match="eth0", ingress_ratio=0.01)))
+    assert node.shaping is not None and node.shaping.nics[0].ingress is not None
+    assert node.shaping.nics[0].ingress.classes[2].ceil_bps == pytest.approx(0.01 * 0.95 * GBIT, rel=1e-6)
 
 
 def spec(uid: str, qos: Qos, cgroup: str = "", tier: str | None = None) -> PodSpec:

@@ -7,7 +7,8 @@
 LS's guarantee follows 1.5 times the 95th percentile of what it sent lately, up to 0.8 of the top: a class
 with tokens of its own is sent without asking anybody, one that borrows waits for Batch's frames.
 
-Invariant: counters that are missing, old or went backwards never raise the ceiling.
+Invariant: counters that are missing, old or went backwards never raise the ceiling; a sample that lacks a
+class is none.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ GUARANTEE_MOST_RATIO = 0.8
 IDLE_RATIO = 0.005
 PEAKS = 256  # samples: half a minute at the default pace
 _GUARANTEE_UP, _GUARANTEE_DOWN = 1.25, 0.8
+_LEAST_S = 0.02  # over less the rate of a few frames is noise: the next sample has them too
 _WAIT_S = 0.002  # an LS queue shorter than this at its guaranteed rate is no queue
 
 
@@ -61,13 +63,15 @@ def followed(
 ) -> NicLaw:
     """The law after one more sample of the classes, taken at the monotonic time `at`."""
     counters = {c.qos: c for c in seen}
-    sent = tuple(counters[qos].bytes if qos in counters else 0 for qos in Qos)
-    fresh = replace(law, at=at, bytes=sent)
-    if law.at is None or at <= law.at or any(now < was for now, was in zip(sent, law.bytes, strict=True)):
+    if len(counters) < len(Qos) or (law.at is not None and 0.0 <= at - law.at < _LEAST_S):
+        return law
+    sent = tuple(counters[qos].bytes for qos in Qos)
+    fresh = replace(law, at=at, bytes=sent, ceiling_bps=min(law.ceiling_bps, _most(rule, top_bps)))
+    if law.at is None or at < law.at or any(now < was for now, was in zip(sent, law.bytes, strict=True)):
         return fresh
     ls_bps, mid_bps, batch_bps = ((n - w) * 8 / (at - law.at) for n, w in zip(sent, law.bytes, strict=True))
     online_bps = ls_bps + mid_bps if rule.role is RoleBy.BULK else ls_bps
-    waits = Qos.LS in counters and counters[Qos.LS].backlog_bytes * 8 > law.guarantee_bps * _WAIT_S
+    waits = counters[Qos.LS].backlog_bytes * 8 > law.guarantee_bps * _WAIT_S
     fresh = replace(
         fresh,
         queued=law.queued + 1 if waits else 0,
@@ -109,7 +113,8 @@ def _guaranteed(law: NicLaw, rule: NicRule, top_bps: float) -> NicLaw:
     now = law.guarantee_bps
     if wanted > now * DEAD_BAND:
         return replace(law, guarantee_bps=whole(min(wanted, now * _GUARANTEE_UP)))
-    return replace(law, guarantee_bps=whole(wanted)) if wanted < now * _GUARANTEE_DOWN else law
+    falls = wanted < now * _GUARANTEE_DOWN or wanted <= base < now
+    return replace(law, guarantee_bps=whole(wanted)) if falls else law
 
 
 def _most(rule: NicRule, top_bps: float) -> float:

@@ -41,15 +41,16 @@ def choose(
     if bottleneck := elsewhere(link, matched):
         return Scheduler.OBSERVE, bottleneck
     reasons = {step: _obstacle(step, link, support) for step in _LADDER}
+    too_fast = (rule.link_bps or link.link_bps or 0.0) > HTB_MOST_BPS
     if rule.schedule is not ScheduleBy.AUTO:
         asked = Scheduler(rule.schedule.value)
         return (Scheduler.OBSERVE, reasons[asked]) if reasons[asked] else (asked, f"schedule = {asked}")
-    if _too_fast(link) and not reasons[Scheduler.EDT]:
+    if too_fast and not reasons[Scheduler.EDT]:
         return Scheduler.EDT, f"HTB is not advised above {HTB_MOST_BPS / 1e9:g} Gbit/s"
     best = next((step for step in _LADDER if not reasons[step]), Scheduler.OBSERVE)
     tried = _LADDER[: _LADDER.index(best)] if best in _LADDER else _LADDER
     if best is Scheduler.HTB:
-        return best, f"not advised above {HTB_MOST_BPS / 1e9:g} Gbit/s: one lock" if _too_fast(link) else ""
+        return best, f"not advised above {HTB_MOST_BPS / 1e9:g} Gbit/s: one lock" if too_fast else ""
     return best, _told(tried, reasons)
 
 
@@ -98,7 +99,3 @@ def _obstacle(step: Scheduler, link: Link, support: NicSupport) -> str:
     if step is Scheduler.EDT and root.kind != "fq" and set(link.leaves) != {"fq"}:
         return "there is no fq at the root or below"
     return ""
-
-
-def _too_fast(link: Link) -> bool:
-    return link.link_bps is not None and link.link_bps > HTB_MOST_BPS

@@ -159,29 +159,24 @@ def _after(
     memory: KnownNic, name: str, samples: Iterable[NicSample], now: float, rule: NicRule, policy: Policy
 ) -> KnownNic:
     """Both laws after these samples, as of the monotonic time `now`."""
-    top = _top_bps(memory, policy)
+    top, incoming = _top_bps(memory, policy), _incoming(rule)
     egress, ingress = memory.egress, memory.ingress
     for sample in samples:
         seen = next((tree for tree in sample.trees if tree.name == name), None)
-        if seen is not None:
-            egress = _law(egress, sample.at, seen.classes, rule, policy, top)
-            if rule.ingress_ratio and seen.ingress:
-                ingress = _law(ingress, sample.at, seen.ingress, _incoming(rule), policy, top)
-    egress = egress or ceiling.begun(rule, top, ())
-    return replace(
-        memory,
-        egress=_aged(egress, rule, policy, top, now),
-        ingress=_aged(ingress or ceiling.begun(_incoming(rule), top, ()), _incoming(rule), policy, top, now)
-        if rule.ingress_ratio
-        else None,
-    )
+        egress = _law(egress, sample.at, seen.classes if seen else (), rule, policy, top)
+        if rule.ingress_ratio:
+            ingress = _law(ingress, sample.at, seen.ingress if seen else (), incoming, policy, top)
+    egress = _aged(egress or ceiling.begun(rule, top, ()), rule, policy, top, now)
+    ingress = _aged(ingress or ceiling.begun(incoming, top, ()), incoming, policy, top, now)
+    return replace(memory, egress=egress, ingress=ingress if rule.ingress_ratio else None)
 
 
 def _law(
     law: NicLaw | None, at: float, seen: tuple[ClassSeen, ...], rule: NicRule, policy: Policy, top_bps: float
 ) -> NicLaw:
+    """After the sample of the monotonic time `at`; a NIC that is not in it gets older."""
     law = law or ceiling.begun(rule, top_bps, seen)
-    return ceiling.followed(law, at, seen, rule, policy.nic, top_bps)
+    return _aged(ceiling.followed(law, at, seen, rule, policy.nic, top_bps), rule, policy, top_bps, at)
 
 
 def _aged(law: NicLaw, rule: NicRule, policy: Policy, top_bps: float, now: float) -> NicLaw:

@@ -30,11 +30,21 @@ _QUEUE_S, _LEAST_QUEUE_BYTES = 0.015, 256 << 10
 
 
 def guarantees(rule: NicRule, top_bps: float, ls_bps: float = 0.0) -> tuple[float, float, float]:
-    """(LS, MID, BATCH) in bits/s, together at most `top_bps`; LS at least `ls_bps`, at MID's cost."""
+    """(LS, MID, BATCH) in bits/s, together at most `top_bps`; LS at least `ls_bps`, at MID's cost.
+
+    What the rule gives is given, the usual shares of the others are cut to the rest. Batch is guaranteed no
+    more than it may have.
+    """
     asked = (rule.ls_ratio, rule.mid_ratio, rule.batch_ratio)
-    shares = [own if own is not None else usual for own, usual in zip(asked, SHARES[rule.role], strict=True)]
-    scale = min(1.0, 1.0 / sum(shares)) * top_bps
-    ls, mid, batch = (share * scale for share in shares)
+    given = sum(share for share in asked if share is not None)
+    others = sum(usual for own, usual in zip(asked, SHARES[rule.role], strict=True) if own is None)
+    rest = min(1.0, max(0.0, 1.0 - given) / others) if others else 0.0
+    scale = min(1.0, 1.0 / given) if given else 1.0
+    ls, mid, batch = (
+        top_bps * (usual * rest if own is None else own * scale)
+        for own, usual in zip(asked, SHARES[rule.role], strict=True)
+    )
+    batch = min(batch, rule.batch_ceiling_ratio * top_bps)
     ls = min(max(ls, ls_bps), top_bps - batch)
     return ls, min(mid, top_bps - batch - ls), batch
 

@@ -6,13 +6,14 @@ Invariant: one step at a time; another one is there before the last is removed, 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from functools import partial
 from typing import TYPE_CHECKING
 
 from nodeagent.kernel.nic.nft import Table
 from nodeagent.kernel.nic.rtnetlink import Rtnetlink
 from nodeagent.kernel.nic.u32 import AddressFilters
-from nodeagent.model.errors import AgentError
+from nodeagent.model.errors import AgentError, Gone, Unsupported
 from nodeagent.model.nic import Classifier, Marks
 
 if TYPE_CHECKING:
@@ -64,20 +65,34 @@ class Marking:
                 part.close()
 
     def _remove_others(self, by: Classifier, trees: Collection[int]) -> bool:
-        """What an earlier run or another policy left; a kernel without the means has nothing of ours."""
-        removed = False
+        """What an earlier run or another policy left. All are tried, then the first error is raised.
+
+        A kernel without the means has nothing of ours.
+        """
+        ways: list[Callable[[], bool]] = []
         if by not in _BY_TABLE:
-            with contextlib.suppress(AgentError):
-                self._table = self._table or Table()
-                removed |= self._table.remove()
+            ways.append(self._remove_table)
         if by is not Classifier.BPF:
-            with contextlib.suppress(AgentError):
-                removed |= self._bpf().remove()
+            ways.append(lambda: self._bpf().remove())
         if by is not Classifier.U32:
-            for index in trees:
-                with contextlib.suppress(AgentError):
-                    removed |= bool(self._filters.remove(index))
+            ways += [partial(self._remove_filters, index) for index in trees]
+        removed, failed = False, None
+        for way in ways:
+            try:
+                with contextlib.suppress(Unsupported, Gone):
+                    removed |= way()
+            except AgentError as error:
+                failed = failed or error
+        if failed:
+            raise failed
         return removed
+
+    def _remove_table(self) -> bool:
+        self._table = self._table or Table()
+        return self._table.remove()
+
+    def _remove_filters(self, index: int) -> bool:
+        return self._filters.remove(index) > 0
 
     def _bpf(self) -> BpfMarks:
         from nodeagent.kernel.nic.bpf.marks import BpfMarks  # here: few need it

@@ -20,7 +20,7 @@ from nodeagent.kernel.nic.marking import Marking
 from nodeagent.kernel.nic.pod_net import PodNets
 from nodeagent.kernel.nic.probe import probe
 from nodeagent.kernel.nic.schedulers import Pods, Schedulers
-from nodeagent.model.errors import AgentError, Gone
+from nodeagent.model.errors import AgentError, Failed, Gone
 from nodeagent.model.nic import (
     Link,
     Marks,
@@ -33,9 +33,9 @@ from nodeagent.model.nic import (
     TreeSeen,
 )
 from nodeagent.model.plan import Change, Kind, Knob, Outcome, Value
-from nodeagent.model.pod import Member
+from nodeagent.model.pod import Member, Qos
 
-MAX_PENDING = 64  # samples since the last tick: more of them are of no use
+MAX_PENDING = 640  # samples since the last tick: the slowest tick has 600 of the fastest beat
 PROBE_LIMIT_S = 10.0
 
 
@@ -46,19 +46,21 @@ class Left(NamedTuple):
     failed: tuple[str, ...]
 
 
-def remove_all() -> Left:
-    """Remove all that any run has left in this network namespace. AgentError when it cannot be looked at."""
-    links = Links()
+def remove_all(*, sure: bool = True) -> Left:
+    """Remove all that any run has left in this network namespace. AgentError when it cannot be looked at.
+
+    Without `sure` nftables is not asked (which would load its modules) where no NIC has anything of ours.
+    """
     try:
-        schedulers = Schedulers(links.read(time.monotonic()))
-    finally:
-        links.close()
-    marking = Marking()
-    try:
-        return _leave(schedulers, marking)
-    finally:
-        marking.close()
-        schedulers.close()
+        with contextlib.ExitStack() as stack:
+            links = stack.enter_context(contextlib.closing(Links()))
+            schedulers = Schedulers(links.read(time.monotonic()))
+            stack.callback(schedulers.close)
+            if not sure and not schedulers.left():
+                return Left((), ())
+            return _leave(schedulers, stack.enter_context(contextlib.closing(Marking())))
+    except OSError as error:
+        raise Failed(f"cannot look at NICs: {error}") from error
 
 
 def _leave(schedulers: Schedulers, marking: Marking) -> Left:
@@ -66,15 +68,16 @@ def _leave(schedulers: Schedulers, marking: Marking) -> Left:
     removed, failed = [], []
     try:
         removed += ["what marked packets"] if marking.remove(schedulers.trees()) else []
-    except AgentError as error:
-        failed.append(f"what marks packets: {error}")
+    except (AgentError, OSError) as error:
+        # it is not there where no NIC is shaped, and who may not ask need not hear of it
+        failed += [f"what marks packets: {error}"] if schedulers.left() else []
     for index in schedulers.left():
         name = f"interface {index}"
         with contextlib.suppress(OSError):
             name = socket.if_indextoname(index)
         try:
             removed += [f"what shaped {name}"] if schedulers.remove(index) else []
-        except AgentError as error:
+        except (AgentError, OSError) as error:
             failed.append(f"what shapes {name}: {error}")
     return Left(tuple(removed), tuple(failed))
 
@@ -82,12 +85,12 @@ def _leave(schedulers: Schedulers, marking: Marking) -> Left:
 class Network:
     """The NICs of the network namespace of this process, and whose traffic is whose; `close` it.
 
-    `written` is what each knob of a NIC was last set to. `failed` tells, one line each, what could not be
-    read or done since the last look. Raises AgentError where rtnetlink cannot be talked to.
+    `failed` tells, one line each, what could not be read or done since the last look. Raises AgentError or
+    OSError where rtnetlink cannot be talked to.
     """
 
     def __init__(self, places: Hierarchies, host_root: str) -> None:
-        self.written: dict[Knob, Value] = {}
+        self._written: dict[int, dict[tuple[Kind, Qos], Value]] = {}
         self.failed: dict[str, str] = {}
         self.support = probe(PROBE_LIMIT_S)
         self._links = Links(host_root)
@@ -102,6 +105,15 @@ class Network:
         self._shaping: Shaping | None = None
         self._yielded: set[str] = set()
 
+    @property
+    def written(self) -> dict[Knob, Value]:
+        """What each knob was last set to, by the name that its NIC has now; not after a failure."""
+        return {
+            Knob(kind, f"{link.name}/{qos}"): value
+            for link in self._now.values()
+            for (kind, qos), value in self._written.get(link.index, {}).items()
+        }
+
     def read(self, members: tuple[Member, ...], tiers: tuple[str, ...], at: float) -> NicsSeen:
         """All of it, with the samples since the last reading. Links that cannot be read are as they were."""
         with self._noting("links"):
@@ -113,8 +125,9 @@ class Network:
             links = self._links.read(at, {veth for veth, _, _ in self._veths})
             self._now = {link.name: link for link in links}
             self._own = self._links.own_addresses(at)
-        self.sample(at)
+        self.sample(time.monotonic())  # what was read before has taken its time
         samples, self._pending = tuple(self._pending), []
+        failed, self.failed = self.failed, {}
         return NicsSeen(
             support=self.support,
             links=tuple(self._now.values()),
@@ -122,7 +135,7 @@ class Network:
             tiers=self._pod_nets.tiers(tiers),
             own_addresses=self._own,
             samples=samples,
-            failed=tuple(f"{what}: {why}" for what, why in sorted(self.failed.items())),
+            failed=tuple(f"{what}: {why}" for what, why in sorted(failed.items())),
         )
 
     def sample(self, at: float) -> NicSample:
@@ -137,7 +150,6 @@ class Network:
 
         What fails is told in `failed`, and tried again with the next call.
         """
-        self.failed.clear()
         self._yielded = {knob.target.rpartition("/")[0] for knob in yielded if knob.kind.of_nic}
         shaped = [plan for plan in shaping.nics if plan.tree is not None]
         wanted = {plan.index for plan in shaped}
@@ -147,6 +159,7 @@ class Network:
             self._shape(plan, shaping.marks)
         if wanted:
             self._mark(shaping.marks, shaped)
+        self._written = {index: values for index, values in self._written.items() if index in wanted}
         for index in set(self._schedulers.left()) - wanted:
             with self._noting(f"interface {index}"):
                 self._schedulers.remove(index)
@@ -156,7 +169,7 @@ class Network:
         """Between two ticks: the NICs whose plans have changed since, and nothing else."""
         before = () if self._shaping is None else self._shaping.nics
         for plan in shaping.nics:
-            if plan.tree is not None and plan not in before:
+            if plan.tree is not None and plan not in before and not self._touched(plan):
                 self._shape(plan, shaping.marks)
         self._shaping = shaping
 
@@ -172,7 +185,7 @@ class Network:
 
     def leave(self) -> Left:
         """Remove all that is ours, also of an earlier run."""
-        self.written.clear()
+        self._written.clear()
         self._shaping = None
         return _leave(self._schedulers, self._marking)
 
@@ -183,11 +196,24 @@ class Network:
     def _shape(self, plan: NicPlan, marks: Marks) -> None:
         if plan.name in self._yielded:
             return
+        # half of a tree that failed is not what somebody else has written
+        self._written.pop(plan.index, None)
         with self._noting(plan.name):
             self._schedulers.set(plan, self._veths, marks.addresses)
-            for each in plan.tree.classes if plan.tree is not None else ():
-                self.written[Knob(Kind.NIC_RATE, f"{plan.name}/{each.qos}")] = each.rate_bps
-                self.written[Knob(Kind.NIC_CEIL, f"{plan.name}/{each.qos}")] = each.ceil_bps
+            classes = plan.tree.classes if plan.tree is not None else ()
+            rates: dict[tuple[Kind, Qos], Value] = {
+                (Kind.NIC_RATE, each.qos): each.rate_bps for each in classes
+            }
+            self._written[plan.index] = rates | {(Kind.NIC_CEIL, each.qos): each.ceil_bps for each in classes}
+
+    def _touched(self, plan: NicPlan) -> bool:
+        """Somebody else has changed Batch's ceiling: the next tick counts that, and has the answer."""
+        ours = self._written.get(plan.index, {}).get((Kind.NIC_CEIL, Qos.BATCH))
+        trees = self._pending[-1].trees if self._pending else ()
+        found = [
+            c.ceil_bps for tree in trees if tree.name == plan.name for c in tree.classes if c.qos is Qos.BATCH
+        ]
+        return ours is not None and bool(found) and found[0] != ours
 
     def _mark(self, marks: Marks, shaped: list[NicPlan]) -> None:
         bridges = {link.name for link in self._now.values() if link.kind == "bridge"}
@@ -217,5 +243,6 @@ class Network:
             yield
         except Gone:
             return
-        except AgentError as error:
-            self.failed[what] = f"{error} ({error.hint})" if error.hint else str(error)
+        except (AgentError, OSError) as error:
+            hint = error.hint if isinstance(error, AgentError) else ""
+            self.failed[what] = f"{error} ({hint})" if hint else str(error)
