@@ -28,7 +28,7 @@ BUILD_TOOLS = re.compile(
     r"|setuptools|tomlkit|trove-classifiers|types-.*"
 )
 # The first clsact of a machine and its last patch the kernel's code (ingress_needed_key in net/core/dev.c).
-# When packets come in meanwhile, an emulated CPU may run the old text for ever, so one is there from the start.
+# When packets come in meanwhile, an emulated CPU may run the old text for ever, so one is always there.
 INSTALL = f"""set -e
 tc qdisc add dev lo clsact
 cd {SOURCE_DIR}
