@@ -44,7 +44,7 @@ CLASSIFIERS = {
     ),
     Classifier.U32: ("pods by address alone", "needs a kernel with CONFIG_NET_CLS_U32"),
 }
-ROOTLESS = "run as root: it takes CAP_SYS_ADMIN to try it in a network namespace, CAP_NET_ADMIN to do it"
+ROOTLESS = "run as root, or with what systemd/nodeagent-nic.conf gives the service"
 
 
 def network(host: Host) -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -16,31 +17,65 @@ from nodeagent.model.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 UNIT = ROOT / "systemd" / "nodeagent.service"
+RESTORE = UNIT.with_name("nodeagent-restore.service")
+DROP_IN = UNIT.with_name("nodeagent-nic.conf")
 MANIFEST = ROOT / "daemonset" / "nodeagent.yaml"
 
 
-def directives() -> dict[str, str]:
-    lines = (line.partition("=") for line in UNIT.read_text().splitlines() if not line.startswith(("#", "[")))
+def directives(file: Path = UNIT) -> dict[str, str]:
+    lines = (line.partition("=") for line in file.read_text().splitlines() if not line.startswith(("#", "[")))
     return {key: value for key, equals, value in lines if equals}
 
 
-def analyzed(tmp_path: Path, *command: str) -> None:
-    """Run systemd-analyze on the unit, with a program that exists in the place of the installed one."""
+def with_ebpf(text: str) -> str:
+    """A drop-in whose lines for eBPF are not comments any more."""
+    return re.sub(r"(?m)^#(?=[A-Z]\w+=)", "", text)
+
+
+def analyzed(tmp_path: Path, *command: str, unit: Path = UNIT, drop_in: str = "") -> None:
+    """Run systemd-analyze on a unit, with a program that exists in the place of the installed one."""
     tool = shutil.which("systemd-analyze")
     if tool is None:
         pytest.skip("systemd-analyze is not installed")
-    unit = tmp_path / UNIT.name
-    unit.write_text(UNIT.read_text().replace("/usr/local/bin/nodeagent", sys.executable))
-    done = subprocess.run([tool, *command, str(unit)], capture_output=True, text=True, check=False)
+    for each in (UNIT, RESTORE):
+        text = each.read_text().replace("/usr/local/bin/nodeagent", sys.executable)
+        (tmp_path / each.name).write_text(text)
+    if drop_in:
+        (tmp_path / f"{unit.name}.d").mkdir()
+        (tmp_path / f"{unit.name}.d" / "nic.conf").write_text(drop_in)
+    words = [tool, *command, str(tmp_path / unit.name)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
 
 
-def test_systemd_takes_the_unit_without_a_word(tmp_path: Path) -> None:
-    analyzed(tmp_path, "verify", "--man=no")
+@pytest.mark.parametrize("unit", [UNIT, RESTORE])
+def test_systemd_takes_the_units_without_a_word(tmp_path: Path, unit: Path) -> None:
+    analyzed(tmp_path, "verify", "--man=no", unit=unit)
+
+
+@pytest.mark.parametrize("text", [DROP_IN.read_text(), with_ebpf(DROP_IN.read_text())])
+def test_systemd_takes_the_drop_in_without_a_word(tmp_path: Path, text: str) -> None:
+    analyzed(tmp_path, "verify", "--man=no", drop_in=text)
 
 
 def test_the_exposure_of_the_unit_stays_at_most_3_5(tmp_path: Path) -> None:
     analyzed(tmp_path, "security", "--offline=true", "--threshold=35")
+
+
+def test_what_gives_back_after_a_failure_is_no_more_exposed_and_may_do_no_more(tmp_path: Path) -> None:
+    analyzed(tmp_path, "security", "--offline=true", "--threshold=35", unit=RESTORE)
+    assert directives()["OnFailure"] == RESTORE.name
+    assert directives(RESTORE)["StateDirectory"] == directives()["StateDirectory"]
+    permitted = {*directives()["CapabilityBoundingSet"].split(), directives(DROP_IN)["CapabilityBoundingSet"]}
+    assert {*directives(RESTORE)["CapabilityBoundingSet"].split()} < permitted
+
+
+def test_the_drop_in_adds_to_what_the_unit_has_and_takes_nothing_away() -> None:
+    for key, value in directives(DROP_IN).items():
+        assert key in directives()
+        assert value
+        assert not value.startswith("~")
+        assert not set(value.split()) & set(directives()[key].split())
 
 
 def test_the_units_directories_are_the_programs_defaults() -> None:
@@ -80,6 +115,15 @@ def test_the_manifest_starts_without_privileges_that_are_not_listed() -> None:
     assert "privileged" not in security
     bounding = directives()["CapabilityBoundingSet"].split()
     assert [f"CAP_{name}" for name in security["capabilities"]["add"]] == bounding
+
+
+def test_what_the_manifest_offers_for_traffic_is_what_the_drop_in_adds() -> None:
+    text = MANIFEST.read_text()
+    offered = next(line for line in text.splitlines() if "# add: [" in line)
+    more = set(re.findall(r"[A-Z_]+", offered)) - set(container()["securityContext"]["capabilities"]["add"])
+    added = re.findall(r"(?m)^#?CapabilityBoundingSet=(.*)", DROP_IN.read_text())
+    assert {f"CAP_{name}" for name in more} == {name for names in added for name in names.split()}
+    assert "# hostNetwork: true" in text
 
 
 def test_every_volume_is_mounted_and_every_mount_has_its_volume() -> None:

@@ -175,7 +175,7 @@ def test_where_nothing_could_be_tried_the_reason_is_told_once() -> None:
     )
     (found,) = judged_support(nothing, Policy(), enforced=False)
     assert (found.status, found.found) == (Status.INFO, f"nothing works: {why}")
-    assert "CAP_SYS_ADMIN" in found.fix
+    assert "nodeagent-nic.conf" in found.fix
     assert nics(ETH0, support=nothing)[0].found.endswith("not shaped: nothing works here")
     (asked,) = judged_support(nothing, Policy(), enforced=True)
     assert asked.status is Status.WARN
