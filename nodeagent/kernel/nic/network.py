@@ -89,7 +89,7 @@ class Network:
     def __init__(self, places: Hierarchies, host_root: str) -> None:
         self.written: dict[Knob, Value] = {}
         self.failed: dict[str, str] = {}
-        self.support = probe(PROBE_LIMIT_S)
+        self.support = probe(PROBE_LIMIT_S, host_root)
         self._links = Links(host_root)
         self._pod_nets = PodNets(places, host_root)
         self._now = {link.name: link for link in self._links.read(time.monotonic())}
