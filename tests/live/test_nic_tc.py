@@ -174,7 +174,9 @@ def test_a_limit_bounds_the_leaf_and_is_changed_in_place(trees: Trees, device: i
     assert trees.set(device, tree(1e9, queue_bytes=0)) == 0
 
 
-def test_leaves_without_a_limit_are_fq_codel_where_the_kernel_has_it_else_fifos(trees: Trees, device: int) -> None:
+def test_leaves_without_a_limit_are_fq_codel_where_the_kernel_has_it_else_fifos(
+    trees: Trees, device: int
+) -> None:
     had = subprocess.run(
         ["tc", "qdisc", "add", "dev", "far0", "root", "fq_codel"], capture_output=True, check=False
     )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from nodeagent.kernel.nic.nft import Table
 from nodeagent.kernel.nic.rtnetlink import Rtnetlink
 from nodeagent.kernel.nic.u32 import AddressFilters
-from nodeagent.model.errors import AgentError
+from nodeagent.model.errors import Gone, Unsupported
 from nodeagent.model.nic import Classifier, Marks
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Marking:
             self._by = by
 
     def remove(self, trees: Collection[int]) -> bool:
-        """Nothing of ours marks packets any more; `trees` are the NICs with a tree of ours."""
+        """Nothing of ours marks packets any more; `trees` are the NICs with a tree of ours. AgentError."""
         if self._by is Classifier.NONE:
             return False
         removed = self._remove_others(Classifier.NONE, trees)
@@ -67,15 +67,15 @@ class Marking:
         """What an earlier run or another policy left; a kernel without the means has nothing of ours."""
         removed = False
         if by not in _BY_TABLE:
-            with contextlib.suppress(AgentError):
+            with contextlib.suppress(Unsupported):
                 self._table = self._table or Table()
                 removed |= self._table.remove()
         if by is not Classifier.BPF:
-            with contextlib.suppress(AgentError):
+            with contextlib.suppress(Unsupported):
                 removed |= self._bpf().remove()
         if by is not Classifier.U32:
             for index in trees:
-                with contextlib.suppress(AgentError):
+                with contextlib.suppress(Unsupported, Gone):
                     removed |= bool(self._filters.remove(index))
         return removed
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
 from nodeagent.kernel.mounts import Hierarchies
@@ -79,6 +79,19 @@ def _leave(schedulers: Schedulers, marking: Marking) -> Left:
     return Left(tuple(removed), tuple(failed))
 
 
+def bridge_ports(links: Mapping[str, Link]) -> set[str]:
+    """Ports of bridges, and what these are made of: a bond, or the NIC below a VLAN."""
+    bridges = {name for name, link in links.items() if link.kind == "bridge"}
+    found: set[str] = set()
+    pending = [name for name, link in links.items() if link.master in bridges]
+    while pending:
+        name = pending.pop()
+        if name in links and name not in found:
+            found.add(name)
+            pending += links[name].lower
+    return found
+
+
 class Network:
     """The NICs of the network namespace of this process, and whose traffic is whose; `close` it.
 
@@ -115,6 +128,8 @@ class Network:
             self._own = self._links.own_addresses(at)
         self.sample(at)
         samples, self._pending = tuple(self._pending), []
+        failed = tuple(f"{what}: {why}" for what, why in sorted(self.failed.items()))
+        self.failed.clear()
         return NicsSeen(
             support=self.support,
             links=tuple(self._now.values()),
@@ -122,7 +137,7 @@ class Network:
             tiers=self._pod_nets.tiers(tiers),
             own_addresses=self._own,
             samples=samples,
-            failed=tuple(f"{what}: {why}" for what, why in sorted(self.failed.items())),
+            failed=failed,
         )
 
     def sample(self, at: float) -> NicSample:
@@ -137,7 +152,6 @@ class Network:
 
         What fails is told in `failed`, and tried again with the next call.
         """
-        self.failed.clear()
         self._yielded = {knob.target.rpartition("/")[0] for knob in yielded if knob.kind.of_nic}
         shaped = [plan for plan in shaping.nics if plan.tree is not None]
         wanted = {plan.index for plan in shaped}
@@ -190,14 +204,13 @@ class Network:
                 self.written[Knob(Kind.NIC_CEIL, f"{plan.name}/{each.qos}")] = each.ceil_bps
 
     def _mark(self, marks: Marks, shaped: list[NicPlan]) -> None:
-        bridges = {link.name for link in self._now.values() if link.kind == "bridge"}
-        bridged = any(self._now[plan.name].master in bridges for plan in shaped if plan.name in self._now)
+        in_bridges = not bridge_ports(self._now).isdisjoint(plan.name for plan in shaped)
         with self._noting(f"classifier {marks.classifier}"):
             self._marking.set(
                 marks,
                 [plan.index for plan in shaped if plan.scheduler is not Scheduler.VETH],
                 [plan.index for plan in shaped if plan.scheduler is Scheduler.HTB],
-                bridged=bridged,
+                bridged=in_bridges,
             )
 
     def _unmark(self) -> None:

@@ -42,8 +42,7 @@ class Trees:
     """Our HTB trees on the devices of this network namespace, by interface index; close it."""
 
     def __init__(self) -> None:
-        with _doing("open rtnetlink"):
-            self._rtnetlink = Rtnetlink()
+        self._rtnetlink = Rtnetlink()
         self._fq_codel = True  # until the kernel says no
 
     def close(self) -> None:
