@@ -172,7 +172,9 @@ def test_our_own_ifbs_and_what_is_left_out_are_not_told(reading: Reading) -> Non
 def test_addresses_of_our_own_are_those_that_others_can_send_to(reading: Reading) -> None:
     ip("link add nic0 type veth peer name nic1", "link set nic0 up", "link set nic1 up")
     ip("addr add 10.5.0.1/24 dev nic0", "addr add 10.6.0.1 peer 10.6.0.2 dev nic1")
-    ip("addr add fd00:5::1/64 dev nic0 nodad")
+    ip("addr add fd00:5::1/64 dev nic0 nodad", "addr add 10.4.0.1/32 dev nic0 scope link")
+    assert reading.links.own_addresses(99.0) == ("10.4.0.1", "10.5.0.1", "10.6.0.1", "fd00:5::1")
+    ip("addr del 10.4.0.1/32 dev nic0")
     assert reading.links.own_addresses(100.0) == ("10.5.0.1", "10.6.0.1", "fd00:5::1")
     ip("addr del 10.5.0.1/24 dev nic0")
     assert reading.links.own_addresses(101.0) == ("10.6.0.1", "fd00:5::1")

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from nodeagent.kernel.nic.links import Links
+from nodeagent.kernel.nic.netns import MOST_ADDRESSES
 from nodeagent.kernel.nic.pod_net import NO_PROCESS, PodNets
 from nodeagent.model.nic import PodNet
 from nodeagent.model.pod import Member
@@ -199,3 +200,23 @@ def test_nothing_is_kept_open(node: Node) -> None:
     for _ in range(5):
         node.read(*members, later_s=40.0)
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_pod_that_gives_itself_thousands_of_addresses_has_none_of_them_in_our_maps(node: Node) -> None:
+    cgroup = node.pods.make("greedy")
+    pid = node.pods.run(cgroup)
+    wire(pid, 7)
+    ip(*[f"addr add 10.2.{n >> 8}.{n & 255}/32 dev eth0" for n in range(MOST_ADDRESSES)], pid=pid)
+    (found,) = node.read(node.pods.member(cgroup))
+    assert found.addresses == ()
+    assert found.why == f"it has more than {MOST_ADDRESSES} addresses"
+
+
+def test_a_pod_with_more_routes_than_are_read_is_said_to_be_unknown(node: Node) -> None:
+    cgroup = node.pods.make("router")
+    pid = node.pods.run(cgroup)
+    wire(pid, 7)
+    ip(*[f"route add 11.{n >> 8}.{n & 255}.0/24 dev eth0" for n in range(12000)], pid=pid)
+    (found,) = node.read(node.pods.member(cgroup))
+    assert found.addresses == ()
+    assert "fib_trie is longer than" in found.why

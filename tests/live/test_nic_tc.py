@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import signal
 import socket
+import struct
 import subprocess
 from collections.abc import Iterator
 from typing import Any
@@ -27,6 +29,7 @@ from tests.live.running import until
 pytestmark = pytest.mark.live
 RATES_BPS = (64e3, 1e6, 1e7, 123_456_789.0, 1e9, 2.5e9, 1e10, 2.5e10, 34.359e9, 34.36e9, 1e11, 4e11)
 SHARES = ((Qos.LS, 0.6), (Qos.MID, 0.3), (Qos.BATCH, 0.05))
+TUNSETIFF, IFF_TAP, IFF_NO_PI = 0x400454CA, 0x2, 0x1000  # linux/if_tun.h
 UDP_BYTES = 14 + 20 + 8
 
 
@@ -171,15 +174,36 @@ def test_a_limit_bounds_the_leaf_and_is_changed_in_place(trees: Trees, device: i
     assert trees.set(device, tree(1e9, queue_bytes=0)) == 0
 
 
-def test_leaves_without_a_limit_are_fq_codel_where_the_kernel_has_it(trees: Trees, device: int) -> None:
+def test_leaves_without_a_limit_are_fq_codel_where_the_kernel_has_it_else_fifos(
+    trees: Trees, device: int
+) -> None:
     had = subprocess.run(
         ["tc", "qdisc", "add", "dev", "far0", "root", "fq_codel"], capture_output=True, check=False
     )
     trees.set(device, tree(1e9))
     leaves = {handle: line.split()[1] for handle, line in shown().items() if "parent 4e51:" in line}
     queues = {handle: kind for handle, kind in leaves.items() if handle.endswith(":")}
-    expected = {"4e52:": "fq_codel", "4e53:": "fq_codel"} if had.returncode == 0 else {}
-    assert queues == {**expected, "4e54:": "bfifo"}
+    kind = "fq_codel" if had.returncode == 0 else "pfifo"
+    assert queues == {"4e52:": kind, "4e53:": kind, "4e54:": "bfifo"}
+
+
+def test_on_a_device_whose_own_queue_has_no_room_nothing_is_lost(trees: Trees) -> None:
+    """Not a veth: there the kernel mends a txqueuelen of 0 (qdisc_create, for IFF_NO_QUEUE)."""
+    if not os.path.exists("/dev/net/tun"):
+        pytest.skip("no tun devices here")
+    with open("/dev/net/tun", "r+b", buffering=0) as tap:
+        fcntl.ioctl(tap, TUNSETIFF, struct.pack("16sH22x", b"tap0", IFF_TAP | IFF_NO_PI))
+        ip(
+            "link set tap0 txqueuelen 0 addrgenmode none up",
+            "address add 10.8.0.1/24 dev tap0",
+            "neighbour add 10.8.0.2 lladdr 02:00:00:00:00:02 dev tap0",
+        )
+        trees.set(socket.if_nametoindex("tap0"), tree(1e9))
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+            udp.sendto(b"to somebody", ("10.8.0.2", 9))
+        seen = trees.read(socket.if_nametoindex("tap0"))
+    assert seen is not None
+    assert [(each.packets, each.drops) for each in seen if each.qos is Qos.LS] == [(1, 0)]
 
 
 def test_a_device_that_was_never_up_gets_its_tree(trees: Trees, device: int) -> None:

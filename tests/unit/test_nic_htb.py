@@ -29,6 +29,8 @@ TREE = Tree(
 )
 OURS = Queue(2, ROOT, TC_H_ROOT, "htb", default=DEFAULT)
 LEAF = Queue(2, 0x4E540000, ROOT | 0x30, "bfifo", limit=2_000_000)
+FIFOS = [Queue(2, n << 16, ROOT | m, "pfifo", limit=1000) for n, m in ((0x4E52, 0x10), (0x4E53, 0x20))]
+LEAVES = {each.parent: each for each in (LEAF, *FIFOS)}
 
 
 def message(parms: Parms, stats: bytes = STATS) -> bytes:
@@ -128,14 +130,22 @@ def test_a_tree_is_made_from_the_top_down_and_each_class_gets_its_leaf() -> None
 
 
 def test_nothing_is_written_when_it_is_as_wanted() -> None:
-    assert words(Shape(OURS, as_wanted(), {LEAF.parent: LEAF})) == []
+    assert words(Shape(OURS, as_wanted(), LEAVES)) == []
+
+
+def test_without_fq_codel_no_leaf_is_left_to_the_device_whose_queue_may_have_no_room() -> None:
+    assert words(Shape(OURS, as_wanted(), {LEAF.parent: LEAF})) == ["add pfifo 4e52:", "add pfifo 4e53:"]
+
+
+def test_a_fifo_of_an_earlier_run_is_kept_for_what_waits_in_it() -> None:
+    assert words(Shape(OURS, as_wanted(), LEAVES), fq_codel=True) == []
 
 
 def test_classes_below_a_misplaced_one_go_first_and_come_back() -> None:
     classes = as_wanted()
     classes[TOP] = classes[TOP]._replace(parent=ROOT | 0x99)
     classes[ROOT | 0x99] = Held(ROOT | 0x99, TC_H_ROOT, htb.top_parms(TREE), NOTHING)
-    assert words(Shape(OURS, classes, {LEAF.parent: LEAF})) == [
+    assert words(Shape(OURS, classes, LEAVES)) == [
         "delete class 4e51:10",
         "delete class 4e51:20",
         "delete class 4e51:30",
@@ -143,7 +153,9 @@ def test_classes_below_a_misplaced_one_go_first_and_come_back() -> None:
         "delete class 4e51:99",
         "add class 4e51:1",
         "add class 4e51:10",
+        "add pfifo 4e52:",
         "add class 4e51:20",
+        "add pfifo 4e53:",
         "add class 4e51:30",
         "add bfifo 4e54:",
     ]

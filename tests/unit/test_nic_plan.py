@@ -77,6 +77,17 @@ def test_what_the_kernel_lacks_is_told_with_the_next_step() -> None:
     assert plan_of(link(), support=NicSupport()).why == "htb, edt, veth: not tried"
 
 
+def test_pods_are_shaped_behind_one_nic_for_their_packets_have_not_chosen_theirs() -> None:
+    foreign = [link(f"eth{number}", 2 + number, root=FOREIGN) for number in range(2)]
+    assert plan_of(*foreign).scheduler is Scheduler.VETH
+    shaping, _ = shaped(
+        snapshot(1.0, NicsSeen(support=ALL, links=tuple(foreign))), policy(NicRule(match="*")), {}
+    )
+    assert shaping is not None
+    assert shaping.nics[1].scheduler is Scheduler.OBSERVE
+    assert shaping.nics[1].why == "the pods' interfaces are shaped for eth0 already"
+
+
 def test_a_step_that_was_asked_for_is_taken_or_none() -> None:
     asked = policy(NicRule(match="*", schedule=ScheduleBy.EDT))
     assert plan_of(link(root=Qdisc("fq", 1 << 16)), rules=asked).scheduler is Scheduler.EDT

@@ -69,6 +69,8 @@ def shaped(
         step, why = choose(each.link, seen.support, rule, links)
         if step is not Scheduler.OBSERVE and memory.link_bps is None:
             step, why = Scheduler.OBSERVE, NO_SPEED
+        if step is Scheduler.VETH and (other := next((p.name for p in plans if p.scheduler is step), "")):
+            step, why = Scheduler.OBSERVE, f"the pods' interfaces are shaped for {other} already"
         plan = NicPlan(
             name=each.link.name,
             index=each.link.index,

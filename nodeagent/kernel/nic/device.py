@@ -20,12 +20,10 @@ from nodeagent.kernel.nic.rtnetlink import (
 from nodeagent.model.errors import AgentError, Gone, Refused, Unsupported
 
 _NEWLINK, _DELLINK, _GETLINK = 16, 17, 18  # linux/rtnetlink.h
-_IFNAME, _TXQLEN, _LINKINFO, _EXT_MASK, _INFO_KIND = 3, 13, 18, 29, 1  # IFLA_*
+_IFNAME, _LINKINFO, _EXT_MASK, _INFO_KIND = 3, 18, 29, 1  # IFLA_*
 _SKIP_STATS = 8  # RTEXT_FILTER_SKIP_STATS
 _UP = 1  # IFF_UP
 _IFINFOMSG = Struct("=BxHiII")  # family, type, index, flags, change
-# An IFB has 32, which would be the length of a class's default queue: that of any other device.
-_QUEUE_PACKETS = 1000
 
 
 def make_ifb(link: Rtnetlink, name: str) -> tuple[int, int]:
@@ -39,8 +37,7 @@ def make_ifb(link: Rtnetlink, name: str) -> tuple[int, int]:
         return index, 1
     kind = attribute(_LINKINFO, attribute(_INFO_KIND, b"ifb"))
     body = _IFINFOMSG.pack(0, 0, 0, _UP, _UP) + attribute(_IFNAME, name.encode() + b"\0")
-    body += attribute(_TXQLEN, pack("=I", _QUEUE_PACKETS)) + kind
-    _ask(link, _NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body, f"making {name}")
+    _ask(link, _NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body + kind, f"making {name}")
     return socket.if_nametoindex(name), 1
 
 

@@ -20,6 +20,8 @@ _TC_LINKLAYER_ETHERNET = 1
 _HTB_VERSION, _RATE_TO_QUANTUM, _MAX_PRIO = 3, 10, 7
 _U32 = MAX_LIMIT = 0xFFFFFFFF
 
+_FIFOS = frozenset({"bfifo", "pfifo"})
+
 _RATESPEC = "BBHhHI"  # cell_log, linklayer, overhead, cell_align, mpu, rate
 _PARMS = Struct(f"={_RATESPEC}{_RATESPEC}5I")  # ... buffer, cbuffer, quantum, level, prio
 _GLOB = Struct("=5I")  # version, rate2quantum, defcls, debug, direct_pkts
@@ -62,7 +64,7 @@ class Held(NamedTuple):
 
 
 class Queue(NamedTuple):
-    """A qdisc; `limit` where it is a fifo, `default` (a minor) where it is an HTB."""
+    """A qdisc; `limit` (bytes or packets) where it is a fifo, `default` (a minor) where it is an HTB."""
 
     device: int
     handle: int
@@ -106,7 +108,7 @@ def class_attributes(parms: Parms) -> bytes:
 
 
 def queue_attributes(kind: str, limit: int | None = None) -> bytes:
-    """Of a leaf qdisc; `limit` in bytes for bfifo."""
+    """Of a leaf qdisc; `limit` in bytes for bfifo, in packets for pfifo."""
     return _kind(kind) + (b"" if limit is None else attribute(_TCA_OPTIONS, _LIMIT.pack(limit)))
 
 
@@ -135,7 +137,7 @@ def held_queue(message: bytes) -> Queue:
     if kind == "htb":
         glob = fields(_GLOB, attributes(options).get(_TCA_HTB_INIT), "HTB root")
         return queue._replace(default=glob[2])
-    return queue._replace(limit=fields(_LIMIT, options, "fifo")[0]) if kind == "bfifo" else queue
+    return queue._replace(limit=fields(_LIMIT, options, "fifo")[0]) if kind in _FIFOS else queue
 
 
 def device_of(message: bytes) -> int:

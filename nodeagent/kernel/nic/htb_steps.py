@@ -27,6 +27,7 @@ TC_H_ROOT = 0xFFFFFFFF
 ROOT = MAJOR << 16
 TOP = ROOT | 1
 DEFAULT = MINORS[Qos.LS]
+_QUEUE_PACKETS = 1000
 _NEW = NLM_F_CREATE | NLM_F_EXCL  # never over what somebody has set meanwhile
 
 
@@ -60,7 +61,7 @@ def is_ours(root: Queue | None) -> bool:
 def steps(shape: Shape, tree: Tree, fq_codel: bool) -> Iterator[Step]:
     """The writes that are missing, in order; the root must be ours or the kernel's own.
 
-    `fq_codel` tells that the kernel has it: leaves without a limit get one.
+    `fq_codel` tells that the kernel has it: leaves without a limit get one, else a fifo.
     """
     classes = shape.classes
     if shape.root is None:
@@ -126,18 +127,24 @@ def _class_steps(held: Held | None, handle: int, parent: int, parms: Parms) -> I
 
 
 def _leaf_steps(queue: Queue | None, parent: int, wanted: HtbClass, fq_codel: bool) -> Iterator[Step]:
-    """`queue` is what is there; None is the kernel's own, a pfifo of the device's txqueuelen."""
-    limit = min(wanted.queue_bytes, htb.MAX_LIMIT) or None
-    kind = "bfifo" if limit else "fq_codel" if fq_codel else ""
+    """`queue` is what is there; None is the kernel's own.
+
+    That is a pfifo of the device's txqueuelen, which drops every packet where that is 0: so never that one.
+    A pfifo of ours stays when fq_codel comes: what waits in it would be lost.
+    """
     handle = leaf_of(wanted.qos)
+    fifo = not fq_codel or (queue is not None and (queue.handle, queue.kind) == (handle, "pfifo"))
+    kind, limit = ("pfifo", _QUEUE_PACKETS) if fifo else ("fq_codel", None)
+    if wanted.queue_bytes:
+        kind, limit = "bfifo", min(wanted.queue_bytes, htb.MAX_LIMIT)
     attributes = htb.queue_attributes(kind, limit)
     if queue is not None and (queue.handle, queue.kind) != (handle, kind):
         name = f"{queue.kind} {htb.shown(queue.handle)}"
         yield Step(RTM_DELQDISC, 0, queue.handle, parent, b"", f"delete {name}")
         queue = None
-    if kind and queue is None:
+    if queue is None:
         what = f"add {kind} {htb.shown(handle)}"
         yield Step(RTM_NEWQDISC, _NEW, handle, parent, attributes, what, optional=kind == "fq_codel")
-    elif queue is not None and queue.limit != limit:
+    elif queue.limit != limit:
         what = f"change {kind} {htb.shown(handle)}"
         yield Step(RTM_NEWQDISC, NLM_F_REPLACE, handle, parent, attributes, what)

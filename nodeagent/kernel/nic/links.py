@@ -32,7 +32,7 @@ _IFNAME, _MTU, _LINK, _QDISC, _MASTER, _INFO, _EXT_MASK, _QUEUES = 3, 4, 5, 6, 1
 _NETNSID, _PARENT_DEV, _PARENT_BUS = 37, 56, 57
 _SKIP_STATS = 8
 _ROOT, _INGRESS = 0xFFFFFFFF, 0xFFFFFFF1
-_MAIN, _UNICAST = 254, 1
+_MAIN, _UNICAST, _SCOPE_HOST = 254, 1, 254
 _OIF, _MULTIPATH = 4, 9
 _IFINFO = struct.Struct("=BxHiII")  # struct ifinfomsg
 _TC = struct.Struct("=BxxxiIII")  # struct tcmsg
@@ -160,7 +160,7 @@ class Links:
         return _Known(raw, flags, link, number(told.get(_MASTER)), 0 if lower == index else lower, netns_id)
 
     def _addresses_now(self) -> tuple[str, ...]:
-        told = [raw for raw in dump(_GETADDR, bytes(8)) if raw[3] == 0]  # struct ifaddrmsg: scope
+        told = [raw for raw in dump(_GETADDR, bytes(8)) if _reachable(raw[0], raw[3])]  # struct ifaddrmsg
         self._address_of = {raw: self._address_of.get(raw) or _address(raw) for raw in told}
         return tuple(sorted({address for address in self._address_of.values() if address}))
 
@@ -287,6 +287,11 @@ def _hops(told: bytes) -> list[int]:
         found.append(index)
         at += max(8, length + 3 & ~3)
     return found
+
+
+def _reachable(family: int, scope: int) -> bool:
+    """Of IPv6 global ones alone, as of pods. One of IPv4 with scope link may be a pod's as well."""
+    return scope == 0 or (family == socket.AF_INET and scope < _SCOPE_HOST)
 
 
 def _address(raw: bytes) -> str:

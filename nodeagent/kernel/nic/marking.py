@@ -51,7 +51,7 @@ class Marking:
             self._by = by
 
     def remove(self, trees: Collection[int]) -> bool:
-        """Nothing of ours marks packets any more; `trees` are the NICs with a tree of ours."""
+        """Nothing of ours marks packets any more; `trees` are the NICs with a tree of ours. AgentError."""
         if self._by is Classifier.NONE:
             return False
         removed = self._remove_others(Classifier.NONE, trees)

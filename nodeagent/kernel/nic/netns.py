@@ -13,8 +13,10 @@ from nodeagent.kernel.errno import translated
 from nodeagent.kernel.files import read_whole
 from nodeagent.kernel.nic.rt_dump import number
 from nodeagent.kernel.nic.rtnetlink import Rtnetlink, attribute, attributes
-from nodeagent.model.errors import Gone
+from nodeagent.model.errors import Gone, Refused
 
+MOST_ADDRESSES = 64
+_MOST_BYTES = 1 << 19  # of a list of them: with routes to 5000 networks
 _GETNSID, _NSID, _FD = 90, 1, 3
 # One namespace for the thread that asks: setns(2) moves no other.
 _OWN = "/proc/thread-self/ns/net"
@@ -48,9 +50,16 @@ def number_here(link: Rtnetlink, path: str) -> int:
 
 
 def addresses_of(proc: str, pid: int) -> tuple[str, ...]:
-    """Addresses, sorted, that others can send to in the namespace of a process; AgentError."""
+    """Addresses, sorted, that others can send to in the namespace of a process; AgentError.
+
+    Refused when there are more than MOST_ADDRESSES, or too many routes to find them: whoever may unshare(2)
+    can have thousands, and they would fill the maps that all pods share.
+    """
     v4 = local_v4(_lines(f"{proc}/{pid}/net/fib_trie"))
-    return tuple(sorted({*v4, *global_v6(_lines(f"{proc}/{pid}/net/if_inet6"))}))
+    found = {*v4, *global_v6(_lines(f"{proc}/{pid}/net/if_inet6"))}
+    if len(found) > MOST_ADDRESSES:
+        raise Refused(f"it has more than {MOST_ADDRESSES} addresses")
+    return tuple(sorted(found))
 
 
 def local_v4(fib_trie: list[str]) -> set[str]:
@@ -83,8 +92,11 @@ def global_v6(if_inet6: list[str]) -> set[str]:
 def _lines(path: str) -> list[str]:
     """No lines of a file that is not there: a kernel without IPv6."""
     try:
-        return read_whole(path).decode("ascii", "replace").splitlines()
+        found = read_whole(path, _MOST_BYTES)
     except Gone:
         if os.path.exists(os.path.dirname(path)):
             return []
         raise
+    if len(found) >= _MOST_BYTES:
+        raise Refused(f"its {os.path.basename(path)} is longer than {_MOST_BYTES >> 10} KiB")
+    return found.decode("ascii", "replace").splitlines()

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
 from nodeagent.kernel.mounts import Hierarchies
@@ -82,6 +82,19 @@ def _leave(schedulers: Schedulers, marking: Marking) -> Left:
     return Left(tuple(removed), tuple(failed))
 
 
+def bridge_ports(links: Mapping[str, Link]) -> set[str]:
+    """Ports of bridges, and what these are made of: a bond, or the NIC below a VLAN."""
+    bridges = {name for name, link in links.items() if link.kind == "bridge"}
+    found: set[str] = set()
+    pending = [name for name, link in links.items() if link.master in bridges]
+    while pending:
+        name = pending.pop()
+        if name in links and name not in found:
+            found.add(name)
+            pending += links[name].lower
+    return found
+
+
 class Network:
     """The NICs of the network namespace of this process, and whose traffic is whose; `close` it.
 
@@ -92,7 +105,7 @@ class Network:
     def __init__(self, places: Hierarchies, host_root: str) -> None:
         self._written: dict[int, dict[tuple[Kind, Qos], Value]] = {}
         self.failed: dict[str, str] = {}
-        self.support = probe(PROBE_LIMIT_S)
+        self.support = probe(PROBE_LIMIT_S, host_root)
         self._links = Links(host_root)
         self._pod_nets = PodNets(places, host_root)
         self._now = {link.name: link for link in self._links.read(time.monotonic())}
@@ -216,14 +229,13 @@ class Network:
         return ours is not None and bool(found) and found[0] != ours
 
     def _mark(self, marks: Marks, shaped: list[NicPlan]) -> None:
-        bridges = {link.name for link in self._now.values() if link.kind == "bridge"}
-        bridged = any(self._now[plan.name].master in bridges for plan in shaped if plan.name in self._now)
+        in_bridges = not bridge_ports(self._now).isdisjoint(plan.name for plan in shaped)
         with self._noting(f"classifier {marks.classifier}"):
             self._marking.set(
                 marks,
                 [plan.index for plan in shaped if plan.scheduler is not Scheduler.VETH],
                 [plan.index for plan in shaped if plan.scheduler is Scheduler.HTB],
-                bridged=bridged,
+                bridged=in_bridges,
             )
 
     def _unmark(self) -> None:

@@ -31,11 +31,17 @@ _ANSWER_BYTES = 1 << 16  # the kernel never puts more than 32 KiB into one (netl
 
 
 class Rtnetlink:
-    """A conversation with rtnetlink in the network namespace of the thread that made it; close it."""
+    """A conversation with rtnetlink in the network namespace of the thread that made it; close it.
+
+    Unsupported where there is no netlink (a unit's RestrictAddressFamilies), Refused.
+    """
 
     def __init__(self) -> None:
         kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC
-        self._socket = socket.socket(socket.AF_NETLINK, kind, socket.NETLINK_ROUTE)
+        try:
+            self._socket = socket.socket(socket.AF_NETLINK, kind, socket.NETLINK_ROUTE)
+        except OSError as error:
+            raise translated(error, "open rtnetlink") from error
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _TIMEOUT)
         self._socket.setsockopt(_SOL_NETLINK, _NETLINK_CAP_ACK, 1)
         self._socket.setsockopt(_SOL_NETLINK, _NETLINK_EXT_ACK, 1)

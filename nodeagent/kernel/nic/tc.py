@@ -42,8 +42,7 @@ class Trees:
     """Our HTB trees on the devices of this network namespace, by interface index; close it."""
 
     def __init__(self) -> None:
-        with _doing("open rtnetlink"):
-            self._rtnetlink = Rtnetlink()
+        self._rtnetlink = Rtnetlink()
         self._fq_codel = True  # until the kernel says no
 
     def close(self) -> None:
@@ -72,7 +71,7 @@ class Trees:
         Refused when the root is somebody's, and, once all else is done, when somebody's class in our tree is
         in use. Unsupported without sch_htb. Gone. A rate is kept to the byte per second, a burst to 64 ns.
         """
-        done, refused = 0, None
+        done, refused, had_fq_codel = 0, None, self._fq_codel
         for step in self.steps(index, tree):
             try:
                 done += self.take(index, step)
@@ -82,7 +81,7 @@ class Trees:
                 refused = error
         if refused:
             raise refused
-        return done
+        return done if self._fq_codel == had_fq_codel else done + self.set(index, tree)
 
     def steps(self, index: int, tree: Tree) -> tuple[Step, ...]:
         """The writes that `set` would do, in order. Refused, Gone, Garbled."""
@@ -108,7 +107,7 @@ class Trees:
             except OSError as error:
                 if error.errno != errno.ENOENT:
                     raise
-                if step.optional:  # the leaf stays the kernel's own pfifo
+                if step.optional:  # the next steps have a fifo in its place
                     self._fq_codel = False
                     return False
                 if step.message == RTM_NEWQDISC and step.parent == TC_H_ROOT:

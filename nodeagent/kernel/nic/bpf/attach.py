@@ -101,21 +101,12 @@ def attach(link: Rtnetlink, index: int, name: str, fd: int) -> None:
 
 def detach(link: Rtnetlink, step: str, index: int) -> bool:
     """Remove our filter of that step, and the clsact if it is ours and empty then; True if it was there."""
-    found = [each for each in filters(link, index) if each.step == step]
-    kind = attribute(KIND, b"bpf\0")
-    removals = [Wanted(DELTFILTER, index, each.handle, EGRESS, each.prio, ANY, kind) for each in found]
-    change(link, removals, {errno.ENODEV, errno.ENOENT, errno.EINVAL})
-    Clsact(link).release(index)
-    return bool(found)
+    return _detach(link, step, [index])
 
 
 def detach_everywhere(link: Rtnetlink, step: str) -> bool:
     """The same for every link of this network namespace."""
-    found = False
-    for index, ours in Clsact(link).seen().items():
-        if ours or any(each.step == step for each in filters(link, index)):
-            found |= detach(link, step, index)
-    return found
+    return _detach(link, step, Clsact(link).seen())
 
 
 def prio_for(step: str, present: Collection[Filter]) -> int:
@@ -136,6 +127,19 @@ def prio_for(step: str, present: Collection[Filter]) -> int:
             f"no priority is free for {step} at clsact egress", hint="tc filter show dev NIC egress"
         )
     return free
+
+
+def _detach(link: Rtnetlink, step: str, indexes: Collection[int]) -> bool:
+    kind = attribute(KIND, b"bpf\0")
+    removals = [
+        Wanted(DELTFILTER, index, each.handle, EGRESS, each.prio, ANY, kind)
+        for index in indexes
+        for each in filters(link, index)
+        if each.step == step
+    ]
+    change(link, removals, {errno.ENODEV, errno.ENOENT, errno.EINVAL})
+    Clsact(link).sweep(indexes)
+    return bool(removals)
 
 
 def _expect_egress(link: Rtnetlink, index: int) -> None:
