@@ -62,7 +62,8 @@ def shaped(
     gpus = {d.numa_node for d in snapshot.topology.devices if d.kind == "gpu" and d.numa_node is not None}
     found = matched(seen, policy.nics, known, gpus)
     links = {each.link.name: each.link for each in found}
-    plans, after = [], {}
+    plans: list[NicPlan] = []
+    after: dict[str, KnownNic] = {}
     for each in found:
         memory = _known(each, known, seen.samples, policy)
         rule = each.rule

@@ -20,25 +20,22 @@ from msgspec.structs import replace
 
 from nodeagent.kernel.nic import devices
 from nodeagent.kernel.nic.link_watch import LinkWatch
+from nodeagent.kernel.nic.queues import Queues, queues_of
 from nodeagent.kernel.nic.rt_dump import Interrupted, dump, number, text
 from nodeagent.kernel.nic.rtnetlink import attribute, attributes
 from nodeagent.model.nic import Link, Qdisc
 
 _REST_S = 0.2
 _SLOW_S = 10.0
-_GETLINK, _GETADDR, _GETROUTE, _GETQDISC = 18, 22, 26, 38
+_GETLINK, _GETADDR, _GETROUTE = 18, 22, 26
 _UP, _LOOPBACK, _LOWER_UP = 0x1, 0x8, 0x10000
 _IFNAME, _MTU, _LINK, _QDISC, _MASTER, _INFO, _EXT_MASK, _QUEUES = 3, 4, 5, 6, 10, 18, 29, 31
 _NETNSID, _PARENT_DEV, _PARENT_BUS = 37, 56, 57
 _SKIP_STATS = 8
-_ROOT, _INGRESS = 0xFFFFFFFF, 0xFFFFFFF1
 _MAIN, _UNICAST, _SCOPE_HOST = 254, 1, 254
 _OIF, _MULTIPATH = 4, 9
 _IFINFO = struct.Struct("=BxHiII")  # struct ifinfomsg
-_TC = struct.Struct("=BxxxiIII")  # struct tcmsg
-_ATTRIBUTE = struct.Struct("=HH")  # struct nlattr: length, type
 _OWN_IFB = "na-ifb"
-_TRIES = 3
 # Made of nothing that has a speed: drivers/net/veth.c and tun.c tell 10 Gbit/s or 10 Mbit/s of any.
 _NO_SPEED = frozenset({"veth", "tun", "ifb", "dummy"})
 
@@ -125,7 +122,7 @@ class Links:
         }
         self._peers = self._peers_now()
         self._addresses = self._addresses_now()
-        self._links = _joined(ends, self._known, _queues_now(ends), _default_routes())
+        self._links = _joined(ends, self._known, queues_of(ends), _default_routes())
         self._read_at, self._changed = at, False
 
     def _links_now(self) -> dict[int, _Known]:
@@ -179,7 +176,7 @@ class Links:
 def _joined(
     ends: Mapping[int, Link],
     known: Mapping[int, _Known],
-    queues: Mapping[int, tuple[Qdisc | None, tuple[str, ...], bool]],
+    queues: Mapping[int, Queues],
     routed: Collection[int],
 ) -> tuple[Link, ...]:
     """The links with what other questions answered, and with names for indices."""
@@ -188,7 +185,7 @@ def _joined(
     for index, link in ends.items():
         if link.name.startswith(_OWN_IFB):
             continue
-        root, leaves, clsact = queues.get(index, (None, (), False))
+        root, leaves, clsact = queues.get(index, Queues())
         master = known.get(known[index].master)
         found.append(
             replace(
@@ -224,46 +221,6 @@ def _without_speed(index: int, ends: Mapping[int, Link], lowers: Mapping[int, tu
     if ends[index].kind in _NO_SPEED or ends[index].kind == "bridge":
         return True
     return any(ends[each].kind in _NO_SPEED for each in lowers.get(index, ()) if each in ends)
-
-
-def _queues_now(ends: Mapping[int, Link]) -> dict[int, tuple[Qdisc | None, tuple[str, ...], bool]]:
-    """Root, kinds below it, and whether there is a clsact, by link.
-
-    tc_dump_qdisc counts its way as well, and does not tell: what is missing is asked for again.
-    """
-    found: dict[int, tuple[Qdisc | None, tuple[str, ...], bool]] = {}
-    for _ in range(_TRIES):
-        found = _queues_once(ends)
-        if all(index in found or link.root.kind == "noop" for index, link in ends.items()):
-            break
-    return found
-
-
-def _queues_once(ends: Mapping[int, Link]) -> dict[int, tuple[Qdisc | None, tuple[str, ...], bool]]:
-    told: dict[int, list[tuple[int, Qdisc]]] = {}
-    for raw in dump(_GETQDISC, _TC.pack(0, 0, 0, 0, 0)):
-        _, index, handle, parent, _ = _TC.unpack_from(raw)
-        if index in ends:
-            kind = text(_kind(raw))
-            told.setdefault(index, []).append((parent, Qdisc(kind, handle)))
-    return {index: _queue(found) for index, found in told.items()}
-
-
-def _kind(raw: bytes) -> bytes | None:
-    """TCA_KIND, which the kernel puts first (tc_fill_qdisc)."""
-    length, kind = _ATTRIBUTE.unpack_from(raw, _TC.size)
-    return (
-        raw[_TC.size + _ATTRIBUTE.size : _TC.size + length] if kind == 1 else attributes(raw, _TC.size).get(1)
-    )
-
-
-def _queue(found: list[tuple[int, Qdisc]]) -> tuple[Qdisc | None, tuple[str, ...], bool]:
-    root = next((qdisc for parent, qdisc in found if parent == _ROOT), None)
-    major = root.handle >> 16 if root else 0
-    leaves = tuple(
-        qdisc.kind for parent, qdisc in found if parent not in (_ROOT, _INGRESS) and parent >> 16 == major
-    )
-    return root, leaves, any(parent == _INGRESS and qdisc.kind == "clsact" for parent, qdisc in found)
 
 
 def _default_routes() -> frozenset[int]:
