@@ -1,6 +1,6 @@
 """What queues the packets of each link: the qdisc at its root, those below it, and whether it has a clsact.
 
-Invariant: a link that is not told is asked for again; one without a root looks like a kernel default to others.
+Invariant: a link that is not told is asked for again: without a root it would pass for a kernel default.
 """
 
 from __future__ import annotations
