@@ -241,6 +241,8 @@ class Network:
     def _unmark(self) -> None:
         with self._noting("classifier"):
             self._marking.remove(self._schedulers.trees())
+        if not self._schedulers.left():  # then it marks for nobody, and who may not ask need not hear of it
+            self.failed.pop("classifier", None)
 
     def _tree(self, link: Link) -> TreeSeen | None:
         found: list[TreeSeen | None] = []
