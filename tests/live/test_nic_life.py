@@ -127,9 +127,14 @@ def _told(made: Lab, path: Path) -> Iterator[Path]:
     with path.open("w") as out:
         words = ["tc", "-n", made.host, "monitor"]
         with ended(subprocess.Popen(words, stdout=out, text=True)) as monitor:
-            made.tc(made.host, "qdisc add dev lo root handle 99: bfifo limit 10000")
-            until(lambda: "99:" in path.read_text() or monitor.poll() is not None, "the monitor")
+            until(lambda: _heard(made, path) or monitor.poll() is not None, "the monitor")
             yield path
+
+
+def _heard(made: Lab, path: Path) -> bool:
+    """It listens by now: something happens until it tells of it."""
+    made.tc(made.host, "qdisc replace dev lo root handle 99: bfifo limit 10000")
+    return "99:" in path.read_text()
 
 
 def test_a_killed_agent_leaves_its_protection_and_the_next_one_takes_it_over_as_it_is(tmp_path: Path) -> None:

@@ -23,10 +23,14 @@ _MOST_READS = 4096
 
 
 class LinkWatch:
-    """A socket that is readable when something changed in the network namespace it was made in."""
+    """A socket that is readable when something changed in the network namespace it was made in.
+
+    `routes` is set when default routes may have changed; whoever reads them takes it back.
+    """
 
     def __init__(self) -> None:
         self.degraded = ""
+        self.routes = True
         self._socket: socket.socket | None = None
         try:
             self._socket = _subscribed()
@@ -40,6 +44,7 @@ class LinkWatch:
     def drain(self) -> bool:
         """Take all that was told without waiting. True if something changed, or may have."""
         if self._socket is None:
+            self.routes = True
             return False
         changed = False
         for _ in range(_MOST_READS):
@@ -50,9 +55,11 @@ class LinkWatch:
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
                     raise
-                changed = True  # what did not fit is lost
+                changed = self.routes = True  # what did not fit is lost
             else:
-                changed = changed or any(_matters(kind, body) for kind, _, body in messages_in(received))
+                told = [(kind, body) for kind, _, body in messages_in(received)]
+                self.routes = self.routes or any(_is_default_route(kind, body) for kind, body in told)
+                changed = changed or self.routes or any(kind in _TOLD for kind, _ in told)
         return True
 
     def close(self) -> None:
@@ -78,6 +85,6 @@ def _subscribed() -> socket.socket:
     return made
 
 
-def _matters(kind: int, body: bytes) -> bool:
-    """Of routes only those to everywhere (struct rtmsg: the second byte is the length of the prefix)."""
-    return kind in _TOLD or (kind in _ROUTES and body[1:2] == b"\0")
+def _is_default_route(kind: int, body: bytes) -> bool:
+    """A route to everywhere (struct rtmsg: the second byte is the length of the prefix)."""
+    return kind in _ROUTES and body[1:2] == b"\0"

@@ -70,6 +70,7 @@ class Links:
         self._addresses: tuple[str, ...] = ()
         self._address_of: dict[bytes, str] = {}  # as told, for most do not change
         self._without: Collection[str] = ()
+        self._routed: dict[int, int] = {}  # links with a default route, and their flags
         self._read_at = -math.inf
         self._changed = True
 
@@ -122,8 +123,17 @@ class Links:
         }
         self._peers = self._peers_now()
         self._addresses = self._addresses_now()
-        self._links = _joined(ends, self._known, queues_of(ends), _default_routes())
+        self._links = _joined(ends, self._known, queues_of(ends), self._default_routes(at))
         self._read_at, self._changed = at, False
+
+    def _default_routes(self, at: float) -> Collection[int]:
+        """Indices of the links that have one. Those of a link that goes down go untold (fib_flush)."""
+        flags = {index: known.flags for index, known in self._known.items() if index in self._routed}
+        if self.watch.routes or flags != self._routed or at - self._read_at >= _SLOW_S:
+            self.watch.routes = False
+            found = _default_routes()
+            self._routed = {index: known.flags for index, known in self._known.items() if index in found}
+        return self._routed.keys()
 
     def _links_now(self) -> dict[int, _Known]:
         body = _IFINFO.pack(0, 0, 0, 0, 0) + attribute(_EXT_MASK, struct.pack("=I", _SKIP_STATS))
