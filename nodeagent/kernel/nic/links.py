@@ -25,7 +25,7 @@ from nodeagent.kernel.nic.rt_dump import Interrupted, dump, number, text
 from nodeagent.kernel.nic.rtnetlink import attribute, attributes
 from nodeagent.model.nic import Link, Qdisc
 
-_REST_S = 0.2
+_REST_S = 0.9  # so that early ticks, which pods that come cause, do without
 _SLOW_S = 10.0
 _GETLINK, _GETADDR, _GETROUTE = 18, 22, 26
 _UP, _LOOPBACK, _LOWER_UP = 0x1, 0x8, 0x10000
