@@ -150,7 +150,7 @@ def test_renamed_made_anew_under_another_index_and_gone_are_seen_at_the_next_rea
 
 
 def test_nothing_is_read_anew_while_nothing_changes_nor_when_a_class_does(reading: Reading) -> None:
-    ip("link add nic0 type veth peer name nic1", "link set nic0 up")
+    ip("link add nic0 type veth peer name nic1")  # down: of carrier it is told at any later time
     tc("qdisc add dev nic0 root handle 7: htb default 1")
     before = reading.links.read(200.0)
     tc("class add dev nic0 parent 7: classid 7:1 htb rate 1mbit")
