@@ -52,7 +52,8 @@ class NicPolicy(Struct, frozen=True, forbid_unknown_fields=True):
         Meta(ge=0.1, le=1.0, description="share of the link that is given out: below the real bottleneck"),
     ] = 0.95
     calm_beats: Annotated[
-        int, Meta(ge=1, le=100, description="beats without need before Batch's ceiling goes up a step")
+        int,
+        Meta(ge=1, le=100, description="beats without need before Batch's ceiling goes up, a step a beat"),
     ] = 3
     step_up: Annotated[float, Meta(gt=1.0, le=4.0, description="such a step: the ceiling times this")] = 1.25
     stale_s: Annotated[

@@ -40,7 +40,10 @@ def at(sys: str, bus: str, address: str, name: str, index: int) -> Device:
 
 
 def link_bps(name: str) -> float | None:
-    """Speed in bits per second as the driver tells it, None if it does not (ethtool of linux/ethtool.h)."""
+    """Speed in bits per second as the driver tells it, None if it does not (ethtool of linux/ethtool.h).
+
+    One ioctl for one link: psutil asks all links three times each, hundreds of veths among them.
+    """
     command = array.array("B", struct.pack("=I", _ETHTOOL_GSET).ljust(_COMMAND_BYTES, b"\0"))
     request = struct.pack("16sP", os.fsencode(name), command.buffer_info()[0]).ljust(40, b"\0")
     with (

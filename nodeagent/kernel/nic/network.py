@@ -182,7 +182,7 @@ class Network:
         """Between two ticks: the NICs whose plans have changed since, and nothing else."""
         before = () if self._shaping is None else self._shaping.nics
         for plan in shaping.nics:
-            if plan.tree is not None and plan not in before and not self._touched(plan):
+            if plan not in before and not self._touched(plan):
                 self._shape(plan, shaping.marks)
         self._shaping = shaping
 
@@ -207,17 +207,17 @@ class Network:
             part.close()
 
     def _shape(self, plan: NicPlan, marks: Marks) -> None:
-        if plan.name in self._yielded:
+        if plan.tree is None or plan.name in self._yielded:
             return
         # half of a tree that failed is not what somebody else has written
         self._written.pop(plan.index, None)
         with self._noting(plan.name):
-            self._schedulers.set(plan, self._veths, marks.addresses)
-            classes = plan.tree.classes if plan.tree is not None else ()
-            rates: dict[tuple[Kind, Qos], Value] = {
-                (Kind.NIC_RATE, each.qos): each.rate_bps for each in classes
-            }
-            self._written[plan.index] = rates | {(Kind.NIC_CEIL, each.qos): each.ceil_bps for each in classes}
+            self._schedulers.set(plan, plan.tree, self._veths, marks.addresses)
+            values: dict[tuple[Kind, Qos], Value] = {}
+            for each in plan.tree.classes:
+                values[Kind.NIC_RATE, each.qos] = each.rate_bps
+                values[Kind.NIC_CEIL, each.qos] = each.ceil_bps
+            self._written[plan.index] = values
 
     def _touched(self, plan: NicPlan) -> bool:
         """Somebody else has changed Batch's ceiling: the next tick counts that, and has the answer."""

@@ -14,7 +14,7 @@ from nodeagent.kernel.nic.rtnetlink import Rtnetlink
 from nodeagent.kernel.nic.tc import Trees
 from nodeagent.kernel.nic.veth import Veths
 from nodeagent.model.errors import AgentError, Gone
-from nodeagent.model.nic import ClassSeen, Link, NicPlan, Scheduler, TreeSeen
+from nodeagent.model.nic import ClassSeen, Link, NicPlan, Scheduler, Tree, TreeSeen
 from nodeagent.model.pod import Qos
 
 if TYPE_CHECKING:
@@ -59,20 +59,17 @@ class Schedulers:
         incoming = self._ingress.read(index) if index in self._incoming else None
         return TreeSeen(name, step, classes, incoming or ())
 
-    def set(self, plan: NicPlan, pods: Pods, addresses: tuple[tuple[str, Qos], ...]) -> None:
-        """Have the NIC shaped as planned; AgentError."""
-        if plan.tree is None:
-            self.remove(plan.index)
-            return
+    def set(self, plan: NicPlan, tree: Tree, pods: Pods, addresses: tuple[tuple[str, Qos], ...]) -> None:
+        """Have the NIC shaped as planned, with its `tree`; AgentError."""
         if self.steps.get(plan.index, plan.scheduler) is not plan.scheduler:
             self.remove(plan.index)
         self.steps[plan.index] = plan.scheduler
         if plan.scheduler is Scheduler.HTB:
-            self._trees.set(plan.index, plan.tree)
+            self._trees.set(plan.index, tree)
         elif plan.scheduler is Scheduler.EDT:
-            self._edt().set(plan.index, plan.tree)
+            self._edt().set(plan.index, tree)
         else:
-            self._veths.set(plan.index, plan.tree, pods)
+            self._veths.set(plan.index, tree, pods)
         if plan.ingress is not None:
             self._incoming.add(plan.index)
             self._ingress.set(plan.index, plan.ingress, addresses)
