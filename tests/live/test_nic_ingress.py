@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 import pytest
 
 from nodeagent.kernel.nic.clsact import Clsact
-from nodeagent.kernel.nic.ifb import Ingress
+from nodeagent.kernel.nic.ingress import Ingress
 from nodeagent.kernel.nic.redirect import PRIO, Redirects
 from nodeagent.kernel.nic.rtnetlink import Rtnetlink
 from nodeagent.kernel.nic.tc import Trees

@@ -1,92 +1,87 @@
-"""Incoming traffic of a NIC goes through an IFB ("na-ifb" and the NIC's index) with an HTB tree of ours.
+"""IFB devices of ours: made, found and removed.
 
-    NIC -- clsact ingress: redirect --> na-ifb7 -- 4e51: LS, MID, BATCH by destination --> NIC, as it came in
-
-Classes are by the destination address alone, on the wire's side of conntrack: pods behind a masquerade and
-host-network pods are not told apart, their downloads pass for LS. Packets wait after they have crossed the
-wire, so this slows down senders (TCP) and protects the median of online traffic rather than its tail.
-Invariant: the device, its tree and its filters are there before the redirect comes, and go after it.
+Invariant: what has our name but is no IFB is somebody else's, and let be.
 """
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import socket
-from collections.abc import Sequence
-from typing import Protocol
+from struct import Struct, pack
 
-from nodeagent.kernel.nic.device import ifb_index, make_ifb, remove_ifb
-from nodeagent.kernel.nic.redirect import Redirects
-from nodeagent.kernel.nic.rtnetlink import Rtnetlink
-from nodeagent.kernel.nic.u32 import AddressFilters
-from nodeagent.model.errors import Gone
-from nodeagent.model.nic import ClassSeen, Tree
-from nodeagent.model.pod import Qos
+from nodeagent.kernel.nic.rtnetlink import (
+    NLM_F_CREATE,
+    NLM_F_EXCL,
+    Rtnetlink,
+    attribute,
+    attributes,
+    translated,
+)
+from nodeagent.model.errors import AgentError, Gone, Refused, Unsupported
 
-PREFIX = "na-ifb"
-
-
-class SetsTrees(Protocol):
-    """What puts HTB trees of ours on devices."""
-
-    def read(self, index: int) -> tuple[ClassSeen, ...] | None: ...
-    def set(self, index: int, tree: Tree) -> int: ...
+_NEWLINK, _DELLINK, _GETLINK = 16, 17, 18  # linux/rtnetlink.h
+_IFNAME, _LINKINFO, _EXT_MASK, _INFO_KIND = 3, 18, 29, 1  # IFLA_*
+_SKIP_STATS = 8  # RTEXT_FILTER_SKIP_STATS
+_UP = 1  # IFF_UP
+_IFINFOMSG = Struct("=BxHiII")  # family, type, index, flags, change
 
 
-class Ingress:
-    """One IFB for each NIC whose incoming traffic is shaped."""
-
-    def __init__(self, link: Rtnetlink, trees: SetsTrees) -> None:
-        self._link, self._trees = link, trees
-        self._redirects, self._addresses = Redirects(link), AddressFilters(link)
-
-    def read(self, index: int) -> tuple[ClassSeen, ...] | None:
-        """The classes of what comes in at the NIC `index`; None where it is not shaped."""
-        ifb = ifb_index(self._link, f"{PREFIX}{index}")
-        return None if ifb is None else self._trees.read(ifb)
-
-    def set(self, index: int, tree: Tree, addresses: Sequence[tuple[str, Qos]]) -> int:
-        """Shape what comes in at the NIC `index` to `addresses`; how many writes it took.
-
-        Gone without the NIC, Unsupported without the kernel's modules, Refused.
-        """
-        present(index)
-        writes = self._unblocked(index)
-        ifb, made = make_ifb(self._link, f"{PREFIX}{index}")
-        writes += made + self._trees.set(ifb, tree)
-        writes += self._addresses.set(ifb, addresses, source=False)
-        return writes + self._redirects.set(index, ifb)
-
-    def remove(self, index: int) -> int:
-        """Let it come in as it did, also when the NIC is gone; how many writes it took."""
-        writes = self._redirects.remove([index]) + self._redirects.sweep()
-        return writes + remove_ifb(self._link, f"{PREFIX}{index}")
-
-    def ours(self) -> tuple[int, ...]:
-        """The indexes of NICs with an IFB of ours: of those that are gone, too."""
-        return indexes(PREFIX)
-
-    def _unblocked(self, index: int) -> int:
-        # to an IFB that somebody has removed or set down nothing gets through: first let it in
-        target = self._redirects.target(index)
-        if target is None or target == ifb_index(self._link, f"{PREFIX}{index}", up=True):
-            return 0
-        return self._redirects.remove([index])
+def make_ifb(link: Rtnetlink, name: str) -> tuple[int, int]:
+    """Have the IFB `name`, up; its index and how many writes it took. Unsupported, Refused."""
+    found = _find(link, name)
+    if found is not None and found[1]:
+        return found[0], 0
+    if found is not None:
+        index = found[0]
+        _ask(link, _NEWLINK, 0, _IFINFOMSG.pack(0, 0, index, _UP, _UP), f"setting {name} up")
+        return index, 1
+    kind = attribute(_LINKINFO, attribute(_INFO_KIND, b"ifb"))
+    body = _IFINFOMSG.pack(0, 0, 0, _UP, _UP) + attribute(_IFNAME, name.encode() + b"\0")
+    _ask(link, _NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body + kind, f"making {name}")
+    return socket.if_nametoindex(name), 1
 
 
-def present(index: int) -> None:
-    """Gone if the interface is."""
+def ifb_index(link: Rtnetlink, name: str, up: bool = False) -> int | None:
+    """Where the IFB `name` is; None without one (with `up`: without one that is up). Refused."""
+    found = _find(link, name)
+    return None if found is None or (up and not found[1]) else found[0]
+
+
+def remove_ifb(link: Rtnetlink, name: str) -> int:
+    """Remove the IFB `name` and what is on it; 1 if it was there. Refused."""
+    index = ifb_index(link, name)
+    if index is None:
+        return 0
     try:
-        socket.if_indextoname(index)
+        _ask(link, _DELLINK, 0, _IFINFOMSG.pack(0, 0, index, 0, 0), f"removing {name}")
+    except Gone:
+        return 0
+    return 1
+
+
+def _find(link: Rtnetlink, name: str) -> tuple[int, bool] | None:
+    """Index and whether it is up."""
+    mask = attribute(_EXT_MASK, pack("=I", _SKIP_STATS))
+    body = _IFINFOMSG.pack(0, 0, 0, 0, 0) + attribute(_IFNAME, name.encode() + b"\0") + mask
+    try:
+        (answer,) = _ask(link, _GETLINK, 0, body, f"looking for {name}")
+    except Gone:
+        return None
+    *_, index, flags, _ = _IFINFOMSG.unpack_from(answer)
+    info = attributes(attributes(answer, _IFINFOMSG.size).get(_LINKINFO, b""))
+    if info.get(_INFO_KIND, b"").rstrip(b"\0") != b"ifb":
+        raise Refused(f"{name} is no IFB device", hint="rename it: names with na-ifb are the agent's")
+    return index, bool(flags & _UP)
+
+
+def _ask(link: Rtnetlink, kind: int, flags: int, body: bytes, doing: str) -> list[bytes]:
+    try:
+        return link.ask(kind, flags, body)
     except OSError as error:
-        raise Gone(f"interface {index} is gone") from error
+        raise _explained(error, doing) from error
 
 
-def indexes(prefix: str) -> tuple[int, ...]:
-    """The numbers after `prefix` in the names of interfaces."""
-    names = (name for _, name in socket.if_nameindex() if name.startswith(prefix))
-    found = []
-    for name in names:
-        with contextlib.suppress(ValueError):
-            found.append(int(name.removeprefix(prefix)))
-    return tuple(sorted(found))
+def _explained(error: OSError, doing: str) -> AgentError:
+    if error.errno == errno.EOPNOTSUPP:
+        return Unsupported(f"{doing}: this kernel has no IFB devices", hint="modprobe ifb")
+    return translated(error, doing)

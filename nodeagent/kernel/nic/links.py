@@ -18,7 +18,7 @@ from collections.abc import Collection, Mapping
 from msgspec import Struct
 from msgspec.structs import replace
 
-from nodeagent.kernel.nic import devices
+from nodeagent.kernel.nic import hardware
 from nodeagent.kernel.nic.link_watch import LinkWatch
 from nodeagent.kernel.nic.queues import Queues, queues_of
 from nodeagent.kernel.nic.rt_dump import Interrupted, dump, number, text
@@ -149,7 +149,7 @@ class Links:
         kind = text(attributes(told.get(_INFO, b""), 0).get(1))
         name = text(told.get(_IFNAME))
         bus, address = text(told.get(_PARENT_BUS)), text(told.get(_PARENT_DEV))
-        device = devices.Device() if kind else devices.at(self._sys, bus, address, name, index)
+        device = hardware.Device() if kind else hardware.at(self._sys, bus, address, name, index)
         link = Link(
             name=name,
             index=index,
@@ -203,7 +203,7 @@ def _joined(
                 root=root or link.root,
                 leaves=leaves,
                 clsact=clsact,
-                link_bps=None if _without_speed(index, ends, lowers) else devices.link_bps(link.name),
+                link_bps=None if _without_speed(index, ends, lowers) else hardware.link_bps(link.name),
                 master=master.link.name if master else "",
                 lower=tuple(sorted(ends[each].name for each in lowers[index])),
                 default_route=index in routed,

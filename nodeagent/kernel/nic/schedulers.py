@@ -9,7 +9,7 @@ import contextlib
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from nodeagent.kernel.nic.ifb import Ingress
+from nodeagent.kernel.nic.ingress import Ingress
 from nodeagent.kernel.nic.rtnetlink import Rtnetlink
 from nodeagent.kernel.nic.tc import Trees
 from nodeagent.kernel.nic.veth import Veths

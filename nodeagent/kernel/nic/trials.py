@@ -14,7 +14,7 @@ from nodeagent.kernel.mounts import Hierarchies
 from nodeagent.kernel.nic.bench import FAR, OWN, POD, WIRE, Bench, as_batch, in_cgroup, tree
 from nodeagent.kernel.nic.bpf.marks import BpfMarks
 from nodeagent.kernel.nic.bpf.pacing import Edt
-from nodeagent.kernel.nic.ifb import Ingress
+from nodeagent.kernel.nic.ingress import Ingress
 from nodeagent.kernel.nic.nft import Table
 from nodeagent.kernel.nic.probe_cgroup import cgroup
 from nodeagent.kernel.nic.rtnetlink import (

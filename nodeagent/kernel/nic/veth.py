@@ -16,8 +16,8 @@ import contextlib
 import socket
 from collections.abc import Sequence
 
-from nodeagent.kernel.nic.device import ifb_index, make_ifb, remove_ifb
-from nodeagent.kernel.nic.ifb import SetsTrees, indexes, present
+from nodeagent.kernel.nic.ifb import ifb_index, make_ifb, remove_ifb
+from nodeagent.kernel.nic.ingress import SetsTrees, indexes, present
 from nodeagent.kernel.nic.redirect import Redirects
 from nodeagent.kernel.nic.rtnetlink import Rtnetlink
 from nodeagent.kernel.nic.u32 import AddressFilters
