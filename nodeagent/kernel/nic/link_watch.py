@@ -9,7 +9,8 @@ from __future__ import annotations
 import errno
 import socket
 
-from nodeagent.kernel.nic.rt_dump import messages_in
+from nodeagent.kernel.nic.rtnetlink import messages_in
+from nodeagent.model.errors import Garbled
 
 # linux/rtnetlink.h: LINK, TC, IPV4_IFADDR, IPV4_ROUTE, IPV6_IFADDR, IPV6_ROUTE
 _GROUPS = (1, 4, 5, 7, 9, 11)
@@ -49,15 +50,16 @@ class LinkWatch:
         changed = False
         for _ in range(_MOST_READS):
             try:
-                received = self._socket.recv(1 << 16)
+                told = [(kind, body) for kind, _, _, body in messages_in(self._socket.recv(1 << 16))]
             except BlockingIOError:
                 return changed
+            except Garbled:
+                changed = self.routes = True  # it was longer than that
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
                     raise
                 changed = self.routes = True  # what did not fit is lost
             else:
-                told = [(kind, body) for kind, _, body in messages_in(received)]
                 self.routes = self.routes or any(_is_default_route(kind, body) for kind, body in told)
                 changed = changed or self.routes or any(kind in _TOLD for kind, _ in told)
         return True

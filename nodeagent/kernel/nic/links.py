@@ -21,8 +21,8 @@ from msgspec.structs import replace
 from nodeagent.kernel.nic import hardware
 from nodeagent.kernel.nic.link_watch import LinkWatch
 from nodeagent.kernel.nic.queues import Queues, queues_of
-from nodeagent.kernel.nic.rt_dump import Interrupted, dump, number, text
-from nodeagent.kernel.nic.rtnetlink import attribute, attributes
+from nodeagent.kernel.nic.rt_dump import Interrupted, dump
+from nodeagent.kernel.nic.rtnetlink import attribute, attributes, number, text
 from nodeagent.model.nic import Link, Qdisc
 
 _REST_S = 0.9  # so that early ticks, which pods that come cause, do without

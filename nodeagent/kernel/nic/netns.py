@@ -11,8 +11,7 @@ import struct
 
 from nodeagent.kernel.errno import translated
 from nodeagent.kernel.files import read_whole
-from nodeagent.kernel.nic.rt_dump import number
-from nodeagent.kernel.nic.rtnetlink import Rtnetlink, attribute, attributes
+from nodeagent.kernel.nic.rtnetlink import Rtnetlink, attribute, attributes, number
 from nodeagent.model.errors import Gone, Refused
 
 MOST_ADDRESSES = 64

@@ -9,8 +9,8 @@ import struct
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from nodeagent.kernel.nic.rt_dump import dump, text
-from nodeagent.kernel.nic.rtnetlink import attributes
+from nodeagent.kernel.nic.rt_dump import dump
+from nodeagent.kernel.nic.rtnetlink import attributes, text
 from nodeagent.model.nic import Link, Qdisc
 
 _GETQDISC = 38

@@ -11,16 +11,13 @@ from __future__ import annotations
 import errno
 import os
 import socket
-import sys
-from collections.abc import Iterator
 from contextlib import suppress
 from struct import Struct
 
-from nodeagent.kernel.nic.rtnetlink import NLM_F_DUMP, NLM_F_REQUEST, fields, translated
+from nodeagent.kernel.nic.rtnetlink import HEADER, NLM_F_DUMP, NLM_F_REQUEST, fields, messages_in, translated
 from nodeagent.model.errors import Refused
 
 MAX_DUMP_BYTES = 8 << 20  # 60000 routes; the default route of IPv4 is the first (fib_table_dump)
-_HEADER = Struct("=IHHII")  # length, type, flags, sequence, port
 _ERROR, _DONE = 2, 3
 _SOL_NETLINK, _STRICT = 270, 12
 _TIMEOUT_S = 2.0
@@ -46,27 +43,6 @@ def dump(kind: int, body: bytes) -> list[bytes]:
     raise Interrupted(f"rtnetlink dump {kind}: links came and went during {_TRIES} of them")
 
 
-def messages_in(received: bytes) -> Iterator[tuple[int, int, bytes]]:
-    """(type, flags, body) of each message in what one recv gave."""
-    at, end = 0, len(received)
-    while at + _HEADER.size <= end:
-        length, kind, flags, _, _ = _HEADER.unpack_from(received, at)
-        if length < _HEADER.size:
-            return
-        yield kind, flags, received[at + _HEADER.size : at + length]
-        at += length + 3 & ~3
-
-
-def number(value: bytes | None, missing: int = 0) -> int:
-    """A 32-bit attribute."""
-    return missing if value is None else int.from_bytes(value[:4], sys.byteorder, signed=True)
-
-
-def text(value: bytes | None) -> str:
-    """A string attribute, "" when missing."""
-    return (value or b"").rstrip(b"\0").decode("utf-8", "replace")
-
-
 def _once(kind: int, body: bytes) -> list[bytes] | None:
     """None when it was interrupted."""
     what = f"rtnetlink dump {kind}"
@@ -78,12 +54,12 @@ def _once(kind: int, body: bytes) -> list[bytes] | None:
             netlink.settimeout(_TIMEOUT_S)
             with suppress(OSError):
                 netlink.setsockopt(_SOL_NETLINK, _STRICT, 1)
-            size = _HEADER.size + len(body)
-            netlink.sendall(_HEADER.pack(size, kind, NLM_F_REQUEST | NLM_F_DUMP, 1, 0) + body)
+            size = HEADER.size + len(body)
+            netlink.sendall(HEADER.pack(size, kind, NLM_F_REQUEST | NLM_F_DUMP, 1, 0) + body)
             while left > 0:
                 received = netlink.recv(_BUFFER_BYTES)
                 left -= len(received)
-                for answer, flag, message in messages_in(received):
+                for answer, flag, _, message in messages_in(received):
                     flags |= flag
                     if answer in (_DONE, _ERROR):
                         code = -fields(Struct("=i"), message, "an answer")[0]

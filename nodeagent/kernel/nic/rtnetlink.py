@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import sys
 from collections.abc import Iterator
 from struct import Struct, error
 
@@ -23,7 +24,7 @@ _NLMSGERR_ATTR_MSG = 1
 _NLA_TYPE = 0x3FFF  # without NLA_F_NESTED and NLA_F_NET_BYTEORDER
 
 TCMSG = Struct("=BxHiIII")  # linux/rtnetlink.h: family, -, index, handle, parent, info
-_HEADER = Struct("=IHHII")  # length, type, flags, sequence, port
+HEADER = Struct("=IHHII")  # length, type, flags, sequence, port
 _ATTRIBUTE = Struct("=HH")  # length, type
 _CODE = Struct("=i")
 _TIMEOUT = Struct("@ll").pack(2, 0)  # the kernel answers before send() returns: this is for bugs
@@ -58,28 +59,39 @@ class Rtnetlink:
         """
         self._sequence = self._sequence + 1 & 0xFFFFFFFF
         asked = flags | NLM_F_REQUEST | (0 if flags & NLM_F_DUMP == NLM_F_DUMP else NLM_F_ACK)
-        self._socket.send(_HEADER.pack(_HEADER.size + len(body), kind, asked, self._sequence, 0) + body)
+        self._socket.send(HEADER.pack(HEADER.size + len(body), kind, asked, self._sequence, 0) + body)
         answer: list[bytes] = []
         while True:
-            for got, got_flags, message in self._received():
+            for got, got_flags, sequence, message in messages_in(self._socket.recv(_ANSWER_BYTES)):
+                if sequence != self._sequence:
+                    continue
                 if got in {_NLMSG_ERROR, _NLMSG_DONE}:
                     _raise_code(message, got == _NLMSG_ERROR and bool(got_flags & _NLM_F_ACK_TLVS))
                     return answer
                 answer.append(message)
 
-    def _received(self) -> Iterator[tuple[int, int, bytes]]:
-        """(type, flags, body) of the messages to the last request, in one datagram."""
-        data = self._socket.recv(_ANSWER_BYTES)
-        at = 0
-        while at < len(data):
-            if len(data) - at < _HEADER.size:
-                raise Garbled(f"rtnetlink: {len(data) - at} bytes after the last message")
-            length, kind, flags, sequence, _ = _HEADER.unpack_from(data, at)
-            if not _HEADER.size <= length <= len(data) - at:
-                raise Garbled(f"rtnetlink: a message of {length} bytes in {len(data) - at}")
-            if sequence == self._sequence:
-                yield kind, flags, data[at + _HEADER.size : at + length]
-            at += length + 3 & ~3
+
+def messages_in(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
+    """(type, flags, sequence, body) of each message in what one recv gave; Garbled."""
+    at, end = 0, len(data)
+    while at < end:
+        if end - at < HEADER.size:
+            raise Garbled(f"rtnetlink: {end - at} bytes after the last message")
+        length, kind, flags, sequence, _ = HEADER.unpack_from(data, at)
+        if not HEADER.size <= length <= end - at:
+            raise Garbled(f"rtnetlink: a message of {length} bytes in {end - at}")
+        yield kind, flags, sequence, data[at + HEADER.size : at + length]
+        at += length + 3 & ~3
+
+
+def number(value: bytes | None, missing: int = 0) -> int:
+    """A 32-bit attribute."""
+    return missing if value is None else int.from_bytes(value[:4], sys.byteorder, signed=True)
+
+
+def text(value: bytes | None) -> str:
+    """A string attribute, "" when missing."""
+    return (value or b"").rstrip(b"\0").decode("utf-8", "replace")
 
 
 def attribute(kind: int, value: bytes) -> bytes:
@@ -128,5 +140,5 @@ def _raise_code(message: bytes, explained: bool) -> None:
     """Nothing for code 0; in NLMSG_ERROR attributes follow after the header of the request."""
     code = -fields(_CODE, message, "an error")[0]
     if code:
-        text = attributes(message, _CODE.size + _HEADER.size).get(_NLMSGERR_ATTR_MSG) if explained else None
-        raise OSError(code, text.rstrip(b"\0").decode(errors="replace") if text else os.strerror(code))
+        said = attributes(message, _CODE.size + HEADER.size).get(_NLMSGERR_ATTR_MSG) if explained else None
+        raise OSError(code, text(said) or os.strerror(code))
