@@ -1,6 +1,9 @@
 import datetime
 
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from nodeagent.v1 import directive_pb2 as _directive_pb2
+from nodeagent.v1 import event_pb2 as _event_pb2
+from nodeagent.v1 import explain_pb2 as _explain_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
@@ -213,6 +216,110 @@ class GetNodeReportResponse(_message.Message):
     REPORT_FIELD_NUMBER: _ClassVar[int]
     report: NodeReport
     def __init__(self, report: _Optional[_Union[NodeReport, _Mapping]] = ...) -> None: ...
+
+class ListPodsRequest(_message.Message):
+    __slots__ = ("qos", "page_size", "page_token")
+    QOS_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    qos: _containers.RepeatedScalarFieldContainer[Qos]
+    page_size: int
+    page_token: str
+    def __init__(self, qos: _Optional[_Iterable[_Union[Qos, str]]] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class ListPodsResponse(_message.Message):
+    __slots__ = ("seq", "observed_at", "pods", "next_page_token")
+    SEQ_FIELD_NUMBER: _ClassVar[int]
+    OBSERVED_AT_FIELD_NUMBER: _ClassVar[int]
+    PODS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    seq: int
+    observed_at: _timestamp_pb2.Timestamp
+    pods: _containers.RepeatedCompositeFieldContainer[PodStatus]
+    next_page_token: str
+    def __init__(self, seq: _Optional[int] = ..., observed_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., pods: _Optional[_Iterable[_Union[PodStatus, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class PodStatus(_message.Message):
+    __slots__ = ("pod", "cpu_cores", "memory_bytes", "cpu_stall_ratio", "throttled_ratio", "settings", "signals")
+    POD_FIELD_NUMBER: _ClassVar[int]
+    CPU_CORES_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    CPU_STALL_RATIO_FIELD_NUMBER: _ClassVar[int]
+    THROTTLED_RATIO_FIELD_NUMBER: _ClassVar[int]
+    SETTINGS_FIELD_NUMBER: _ClassVar[int]
+    SIGNALS_FIELD_NUMBER: _ClassVar[int]
+    pod: Pod
+    cpu_cores: float
+    memory_bytes: int
+    cpu_stall_ratio: float
+    throttled_ratio: float
+    settings: _containers.RepeatedCompositeFieldContainer[Setting]
+    signals: _containers.RepeatedCompositeFieldContainer[Signal]
+    def __init__(self, pod: _Optional[_Union[Pod, _Mapping]] = ..., cpu_cores: _Optional[float] = ..., memory_bytes: _Optional[int] = ..., cpu_stall_ratio: _Optional[float] = ..., throttled_ratio: _Optional[float] = ..., settings: _Optional[_Iterable[_Union[Setting, _Mapping]]] = ..., signals: _Optional[_Iterable[_Union[Signal, _Mapping]]] = ...) -> None: ...
+
+class ExplainRequest(_message.Message):
+    __slots__ = ("capacity", "pod")
+    CAPACITY_FIELD_NUMBER: _ClassVar[int]
+    POD_FIELD_NUMBER: _ClassVar[int]
+    capacity: CapacitySubject
+    pod: str
+    def __init__(self, capacity: _Optional[_Union[CapacitySubject, _Mapping]] = ..., pod: _Optional[str] = ...) -> None: ...
+
+class CapacitySubject(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ExplainResponse(_message.Message):
+    __slots__ = ("explanation",)
+    EXPLANATION_FIELD_NUMBER: _ClassVar[int]
+    explanation: _explain_pb2.Explanation
+    def __init__(self, explanation: _Optional[_Union[_explain_pb2.Explanation, _Mapping]] = ...) -> None: ...
+
+class WatchEventsRequest(_message.Message):
+    __slots__ = ("topics", "after_number", "run_id")
+    TOPICS_FIELD_NUMBER: _ClassVar[int]
+    AFTER_NUMBER_FIELD_NUMBER: _ClassVar[int]
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    topics: _containers.RepeatedScalarFieldContainer[_event_pb2.EventTopic]
+    after_number: int
+    run_id: str
+    def __init__(self, topics: _Optional[_Iterable[_Union[_event_pb2.EventTopic, str]]] = ..., after_number: _Optional[int] = ..., run_id: _Optional[str] = ...) -> None: ...
+
+class WatchEventsResponse(_message.Message):
+    __slots__ = ("events", "missed", "run_id")
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
+    MISSED_FIELD_NUMBER: _ClassVar[int]
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    events: _containers.RepeatedCompositeFieldContainer[_event_pb2.Event]
+    missed: int
+    run_id: str
+    def __init__(self, events: _Optional[_Iterable[_Union[_event_pb2.Event, _Mapping]]] = ..., missed: _Optional[int] = ..., run_id: _Optional[str] = ...) -> None: ...
+
+class ApplyDirectiveRequest(_message.Message):
+    __slots__ = ("directive", "dry_run")
+    DIRECTIVE_FIELD_NUMBER: _ClassVar[int]
+    DRY_RUN_FIELD_NUMBER: _ClassVar[int]
+    directive: _directive_pb2.Directive
+    dry_run: bool
+    def __init__(self, directive: _Optional[_Union[_directive_pb2.Directive, _Mapping]] = ..., dry_run: _Optional[bool] = ...) -> None: ...
+
+class ApplyDirectiveResponse(_message.Message):
+    __slots__ = ("status", "already_taken")
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    ALREADY_TAKEN_FIELD_NUMBER: _ClassVar[int]
+    status: _directive_pb2.DirectiveStatus
+    already_taken: bool
+    def __init__(self, status: _Optional[_Union[_directive_pb2.DirectiveStatus, _Mapping]] = ..., already_taken: _Optional[bool] = ...) -> None: ...
+
+class ListDirectivesRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListDirectivesResponse(_message.Message):
+    __slots__ = ("directives",)
+    DIRECTIVES_FIELD_NUMBER: _ClassVar[int]
+    directives: _containers.RepeatedCompositeFieldContainer[_directive_pb2.DirectiveStatus]
+    def __init__(self, directives: _Optional[_Iterable[_Union[_directive_pb2.DirectiveStatus, _Mapping]]] = ...) -> None: ...
 
 class Capacity(_message.Message):
     __slots__ = ("seq", "boot_id", "observed_at", "valid_until", "cpu", "memory", "zones", "confidence_ratio", "withdrawn", "lent")

@@ -50,6 +50,31 @@ class NodeAgentStub:
                 request_serializer=nodeagent_dot_v1_dot_nodeagent__pb2.GetNodeReportRequest.SerializeToString,
                 response_deserializer=nodeagent_dot_v1_dot_nodeagent__pb2.GetNodeReportResponse.FromString,
                 _registered_method=True)
+        self.ListPods = channel.unary_unary(
+                '/nodeagent.v1.NodeAgent/ListPods',
+                request_serializer=nodeagent_dot_v1_dot_nodeagent__pb2.ListPodsRequest.SerializeToString,
+                response_deserializer=nodeagent_dot_v1_dot_nodeagent__pb2.ListPodsResponse.FromString,
+                _registered_method=True)
+        self.Explain = channel.unary_unary(
+                '/nodeagent.v1.NodeAgent/Explain',
+                request_serializer=nodeagent_dot_v1_dot_nodeagent__pb2.ExplainRequest.SerializeToString,
+                response_deserializer=nodeagent_dot_v1_dot_nodeagent__pb2.ExplainResponse.FromString,
+                _registered_method=True)
+        self.WatchEvents = channel.unary_stream(
+                '/nodeagent.v1.NodeAgent/WatchEvents',
+                request_serializer=nodeagent_dot_v1_dot_nodeagent__pb2.WatchEventsRequest.SerializeToString,
+                response_deserializer=nodeagent_dot_v1_dot_nodeagent__pb2.WatchEventsResponse.FromString,
+                _registered_method=True)
+        self.ApplyDirective = channel.unary_unary(
+                '/nodeagent.v1.NodeAgent/ApplyDirective',
+                request_serializer=nodeagent_dot_v1_dot_nodeagent__pb2.ApplyDirectiveRequest.SerializeToString,
+                response_deserializer=nodeagent_dot_v1_dot_nodeagent__pb2.ApplyDirectiveResponse.FromString,
+                _registered_method=True)
+        self.ListDirectives = channel.unary_unary(
+                '/nodeagent.v1.NodeAgent/ListDirectives',
+                request_serializer=nodeagent_dot_v1_dot_nodeagent__pb2.ListDirectivesRequest.SerializeToString,
+                response_deserializer=nodeagent_dot_v1_dot_nodeagent__pb2.ListDirectivesResponse.FromString,
+                _registered_method=True)
 
 
 class NodeAgentServicer:
@@ -79,6 +104,41 @@ class NodeAgentServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListPods(self, request, context):
+        """The pods of the latest tick, with what the agent wants for each, in the order of their names.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Explain(self, request, context):
+        """Why this much is offered, or why a pod's limits are what they are. NOT_FOUND: no such pod in the latest tick.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchEvents(self, request, context):
+        """What happens, as it happens. A reader that is too slow misses the oldest events, which the numbers show.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ApplyDirective(self, request, context):
+        """For directors only (PERMISSION_DENIED). INVALID_ARGUMENT names the field that is wrong; then nothing changes.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListDirectives(self, request, context):
+        """Those in force, and those that ended lately.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_NodeAgentServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -96,6 +156,31 @@ def add_NodeAgentServicer_to_server(servicer, server):
                     servicer.GetNodeReport,
                     request_deserializer=nodeagent_dot_v1_dot_nodeagent__pb2.GetNodeReportRequest.FromString,
                     response_serializer=nodeagent_dot_v1_dot_nodeagent__pb2.GetNodeReportResponse.SerializeToString,
+            ),
+            'ListPods': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListPods,
+                    request_deserializer=nodeagent_dot_v1_dot_nodeagent__pb2.ListPodsRequest.FromString,
+                    response_serializer=nodeagent_dot_v1_dot_nodeagent__pb2.ListPodsResponse.SerializeToString,
+            ),
+            'Explain': grpc.unary_unary_rpc_method_handler(
+                    servicer.Explain,
+                    request_deserializer=nodeagent_dot_v1_dot_nodeagent__pb2.ExplainRequest.FromString,
+                    response_serializer=nodeagent_dot_v1_dot_nodeagent__pb2.ExplainResponse.SerializeToString,
+            ),
+            'WatchEvents': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchEvents,
+                    request_deserializer=nodeagent_dot_v1_dot_nodeagent__pb2.WatchEventsRequest.FromString,
+                    response_serializer=nodeagent_dot_v1_dot_nodeagent__pb2.WatchEventsResponse.SerializeToString,
+            ),
+            'ApplyDirective': grpc.unary_unary_rpc_method_handler(
+                    servicer.ApplyDirective,
+                    request_deserializer=nodeagent_dot_v1_dot_nodeagent__pb2.ApplyDirectiveRequest.FromString,
+                    response_serializer=nodeagent_dot_v1_dot_nodeagent__pb2.ApplyDirectiveResponse.SerializeToString,
+            ),
+            'ListDirectives': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDirectives,
+                    request_deserializer=nodeagent_dot_v1_dot_nodeagent__pb2.ListDirectivesRequest.FromString,
+                    response_serializer=nodeagent_dot_v1_dot_nodeagent__pb2.ListDirectivesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -180,6 +265,141 @@ class NodeAgent:
             '/nodeagent.v1.NodeAgent/GetNodeReport',
             nodeagent_dot_v1_dot_nodeagent__pb2.GetNodeReportRequest.SerializeToString,
             nodeagent_dot_v1_dot_nodeagent__pb2.GetNodeReportResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListPods(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nodeagent.v1.NodeAgent/ListPods',
+            nodeagent_dot_v1_dot_nodeagent__pb2.ListPodsRequest.SerializeToString,
+            nodeagent_dot_v1_dot_nodeagent__pb2.ListPodsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Explain(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nodeagent.v1.NodeAgent/Explain',
+            nodeagent_dot_v1_dot_nodeagent__pb2.ExplainRequest.SerializeToString,
+            nodeagent_dot_v1_dot_nodeagent__pb2.ExplainResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/nodeagent.v1.NodeAgent/WatchEvents',
+            nodeagent_dot_v1_dot_nodeagent__pb2.WatchEventsRequest.SerializeToString,
+            nodeagent_dot_v1_dot_nodeagent__pb2.WatchEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ApplyDirective(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nodeagent.v1.NodeAgent/ApplyDirective',
+            nodeagent_dot_v1_dot_nodeagent__pb2.ApplyDirectiveRequest.SerializeToString,
+            nodeagent_dot_v1_dot_nodeagent__pb2.ApplyDirectiveResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListDirectives(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nodeagent.v1.NodeAgent/ListDirectives',
+            nodeagent_dot_v1_dot_nodeagent__pb2.ListDirectivesRequest.SerializeToString,
+            nodeagent_dot_v1_dot_nodeagent__pb2.ListDirectivesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -38,7 +38,14 @@ def test_the_committed_code_is_what_the_protocol_generates(tmp_path: Path) -> No
     grpc_tools.protoc -Iproto --python_out=. --pyi_out=. --grpc_python_out=. proto/nodeagent/v1/*.proto
     """
     outputs = [f"--{kind}_out={tmp_path}" for kind in ("python", "pyi", "grpc_python")]
-    run(sys.executable, "-m", "grpc_tools.protoc", "-Iproto", *outputs, "proto/nodeagent/v1/nodeagent.proto")
+    run(
+        sys.executable,
+        "-m",
+        "grpc_tools.protoc",
+        "-Iproto",
+        *outputs,
+        *sorted((ROOT / "proto/nodeagent/v1").glob("*.proto")),
+    )
     made = {path.name: path.read_text() for path in (tmp_path / "nodeagent" / "v1").iterdir()}
     committed = ROOT / "nodeagent" / "v1"
     assert sorted(made) == sorted(path.name for path in committed.glob("*_pb2*.py*"))
