@@ -44,7 +44,7 @@ def test_the_committed_code_is_what_the_protocol_generates(tmp_path: Path) -> No
         "grpc_tools.protoc",
         "-Iproto",
         *outputs,
-        *sorted((ROOT / "proto/nodeagent/v1").glob("*.proto")),
+        *sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("proto/nodeagent/v1/*.proto")),
     )
     made = {path.name: path.read_text() for path in (tmp_path / "nodeagent" / "v1").iterdir()}
     committed = ROOT / "nodeagent" / "v1"
