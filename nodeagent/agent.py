@@ -18,6 +18,7 @@ from msgspec.structs import replace
 
 from nodeagent import __version__, checkpoint
 from nodeagent.config import Config
+from nodeagent.core.explain import Told
 from nodeagent.core.histogram import CPU, MEMORY
 from nodeagent.hands import Acting, Idle, actuator_of
 from nodeagent.host import Host
@@ -29,6 +30,7 @@ from nodeagent.lock import Lock
 from nodeagent.loop import Loop, Wish
 from nodeagent.model.decision import Checkpoint, Memory, Tick
 from nodeagent.model.errors import AgentError
+from nodeagent.model.event import Event
 from nodeagent.model.policy import Policy
 from nodeagent.model.settings import Actuator, AgentSettings, Mode, OnExit
 from nodeagent.originals import Originals
@@ -38,6 +40,7 @@ from nodeagent.report.metrics import Metrics, OwnCost
 from nodeagent.restore import give_back, old_nics
 from nodeagent.signals import Signals
 
+Publish = Callable[[Tick, Policy, Memory, Sequence[Event]], None]
 LATEST_S = 60.0  # after a suspended machine wakes, ticks that were missed are not counted one by one
 GC_THRESHOLDS = (50_000, 50, 100)  # ticks make little garbage; a full collection would make a tick late
 log = structlog.get_logger()
@@ -105,9 +108,9 @@ class Agent:
         )
         self._originals = originals
 
-    def _serve(self, stack: ExitStack) -> list[Callable[[Tick], None]]:
+    def _serve(self, stack: ExitStack) -> list[Publish]:
         settings = self._config.settings
-        publish: list[Callable[[Tick], None]] = []
+        publish: list[Publish] = []
         if settings.grpc.address:
             from nodeagent.rpc.server import RpcServer  # here: it takes 20 MiB
 
@@ -120,6 +123,7 @@ class Agent:
                 max_watchers=settings.grpc.max_watchers,
                 reflection=settings.grpc.reflection,
                 control=settings.agent.control_address,
+                accountant=Told,
             )
             os.makedirs(settings.agent.run_dir, mode=0o755, exist_ok=True)
             rpc.start()
@@ -235,11 +239,12 @@ class Agent:
             log.warning("originals", why=warning)
         self._originals.warnings.clear()
         self._tell_of_systemd()
-        for event in events(self._before, tick):
+        happened = tuple(events(self._before, tick))
+        for event in happened:
             getattr(log, event.level)(event.name, **event.keys)
         self._before = tick
         for publish in self._publish:
-            publish(tick)
+            publish(tick, policy, memory_before, happened)
         if self._show is not None:
             self._show(tick, duration_s)
 
