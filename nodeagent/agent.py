@@ -14,10 +14,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import structlog
-from msgspec.structs import replace
 
 from nodeagent import __version__, checkpoint
-from nodeagent.config import Config
+from nodeagent.config import Config, fixed
 from nodeagent.core.explain import Told
 from nodeagent.core.histogram import CPU, MEMORY
 from nodeagent.hands import Acting, Idle, actuator_of
@@ -32,7 +31,7 @@ from nodeagent.model.decision import Checkpoint, Memory, Tick
 from nodeagent.model.errors import AgentError
 from nodeagent.model.event import Event
 from nodeagent.model.policy import Policy
-from nodeagent.model.settings import Actuator, AgentSettings, Mode, OnExit
+from nodeagent.model.settings import Actuator, Mode, OnExit
 from nodeagent.originals import Originals
 from nodeagent.report.events import events
 from nodeagent.report.http import HttpServer
@@ -287,15 +286,8 @@ class Agent:
             self._metrics.reloaded(ok=False)
             log.error("config.refused", why=str(error), hint=error.hint)
             return
-        fixed = _fixed(config) != _fixed(self._config)
+        restart = fixed(config) != fixed(self._config)
         self._metrics.reloaded(ok=True)
         self._config = config
         self._loop.take(config.policy, config.rules)
-        log.info("config.reloaded", path=config.path or "", restart_needed_for_the_rest=fixed)
-
-
-def _fixed(config: Config) -> tuple[object, ...]:
-    """What only a restart changes: all but the policy, the rules and the pace of ticks and checkpoints."""
-    agent, default = config.settings.agent, AgentSettings()
-    paced = replace(agent, tick_s=default.tick_s, checkpoint_s=default.checkpoint_s, on_exit=default.on_exit)
-    return (replace(config.settings, agent=paced), config.policy.pressure.ls_cpu_stall_ratio)
+        log.info("config.reloaded", path=config.path or "", restart_needed_for_the_rest=restart)

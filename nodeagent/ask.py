@@ -37,11 +37,13 @@ def agent_address(config: Config) -> str:
 @address_option
 @config_options
 @output_option
-def explain(path: str | None, overrides: Sequence[str], subject: str, address: str | None, output: str) -> None:
+def explain(
+    path: str | None, overrides: Sequence[str], subject: str, address: str | None, output: str
+) -> None:
     """Why this much is offered to Batch (capacity, the default), or why POD's limits are what they are.
 
-    POD is a uid or a name. For each value: the rule, the same with the numbers of the agent's last tick, where
-    they came from, what was written to the kernel and what was read back.
+    POD is a uid or a name. For each value: the rule, the same with the numbers of the agent's last tick,
+    where they came from, what was written to the kernel and what was read back.
 
     \b
       nodeagent explain                 why this capacity
@@ -57,12 +59,14 @@ def explain(path: str | None, overrides: Sequence[str], subject: str, address: s
 
 @click.command()
 @click.option("--follow", "-f", is_flag=True, help="Go on with those to come, until Ctrl-C.")
-@click.option("--topic", "topics", multiple=True, type=click.Choice(TOPICS), help="Only this; may be given again.")
+@click.option(
+    "--topic", "topics", multiple=True, type=click.Choice(TOPICS), help="Only this; may be given again."
+)
 @click.option("--debug", is_flag=True, help="Each single write and each step of a limit too.")
 @address_option
 @config_options
 @output_option
-def events(  # noqa: PLR0913, PLR0917  one argument per option
+def events(
     path: str | None,
     overrides: Sequence[str],
     follow: bool,
@@ -73,7 +77,7 @@ def events(  # noqa: PLR0913, PLR0917  one argument per option
 ) -> None:
     """What happened on this node: pods, signals, limits, writes that failed, other writers; a line each.
 
-    The last few hundred that the running agent still knows; the same as in its log. With -o json one JSON object
+    The last few hundred that the running agent still knows; the same as in its log. With -o json an object
     a line.
     """
     from nodeagent.report.happened import lines

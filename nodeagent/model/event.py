@@ -5,6 +5,8 @@ from __future__ import annotations
 import enum
 from typing import NamedTuple
 
+from msgspec import Struct
+
 Value = str | int | float | bool
 
 
@@ -45,3 +47,23 @@ class Event(NamedTuple):
     def topic(self) -> Topic:
         """What it is about."""
         return TOPICS.get(self.name) or TOPICS.get(self.name.partition(".")[0], Topic.SIGNAL)
+
+
+class Happened(Struct, frozen=True, gc=False):
+    """An event as a watcher is told: `number` counts within one run of the agent, `unix` is its tick's."""
+
+    number: int
+    seq: int
+    unix: float
+    level: str
+    topic: str
+    name: str
+    keys: dict[str, str]
+
+
+class Heard(Struct, frozen=True, gc=False):
+    """One message to a watcher: what happened, and how many events before that are lost to it."""
+
+    events: tuple[Happened, ...]
+    missed: int
+    run_id: str

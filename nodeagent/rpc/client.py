@@ -64,9 +64,7 @@ def explain(address: str, pod: str | None, *, timeout_s: float) -> Explanation:
 
     Failed when there is no such pod; Failed or Refused, with what to do, when there is no answer.
     """
-    request = (
-        pb.ExplainRequest(capacity=pb.CapacitySubject()) if pod is None else pb.ExplainRequest(pod=pod)
-    )
+    request = pb.ExplainRequest(capacity=pb.CapacitySubject()) if pod is None else pb.ExplainRequest(pod=pod)
     with asking(address, timeout_s) as agent:
         return explanation(agent.Explain(request, timeout=timeout_s).explanation)
 

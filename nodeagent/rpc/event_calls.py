@@ -41,7 +41,7 @@ async def _watch(board: Board, reader: Reader, context: Context, max_bytes: int,
         news = board.news  # taken before the ring is read: what is posted from here on sets it
         events, missed, more = reader.read(max_bytes)
         if events or missed or time.monotonic() >= due:
-            head = pb.WatchEventsResponse(missed=missed, run_id=board.events.run_id)
+            head = pb.WatchEventsResponse(missed=missed, run_id=board.events.run_id, caught_up=not more)
             await context.write(b"".join((*events, head.SerializeToString())))
             due = time.monotonic() + heartbeat_s
         if not more:

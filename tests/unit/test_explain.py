@@ -17,8 +17,8 @@ from nodeagent.core.explain import Told
 from nodeagent.model.decision import Tick
 from nodeagent.model.explanation import Explanation, Reason
 from nodeagent.model.plan import Kind, Knob, Outcome
-from nodeagent.model.policy import BurstPolicy, CapacityPolicy, CpuPolicy, DriftPolicy, OnDrift, Policy
 from nodeagent.model.pod import Qos
+from nodeagent.model.policy import BurstPolicy, CapacityPolicy, CpuPolicy, DriftPolicy, OnDrift, Policy
 from tests.unit import samples
 from tests.unit.limited_pods import Limited
 from tests.unit.world import TIER, Load, World

@@ -1,4 +1,4 @@
-"""Why each NUMA node's part is what it is: the formula, scaled down where all parts are more than the node."""
+"""Why each NUMA node's part is what it is: the formula, scaled down where the parts are too much."""
 
 from __future__ import annotations
 
