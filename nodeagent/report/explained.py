@@ -27,10 +27,20 @@ def as_json(found: Explanation) -> str:
 
 
 def as_text(found: Explanation) -> str:
-    """A block per value, in the order in which they follow from each other."""
+    """All values at a glance; then a block for each, in the order in which they follow from each other."""
     at = datetime.datetime.fromtimestamp(found.observed_unix, tz=datetime.UTC).astimezone()
     head = f"{printable(found.subject)}: tick {found.seq} at {at:%Y-%m-%d %H:%M:%S}"
-    return "\n".join([head, *(line for each in found.reasons for line in _block(each))])
+    blocks = (line for each in found.reasons for line in _block(each))
+    return "\n".join([head, "", *_glance(found), *blocks])
+
+
+def _glance(found: Explanation) -> Iterator[str]:
+    """Every value in a line, before it is told how each came about."""
+    names = max((len(printable(each.name)) for each in found.reasons), default=0)
+    values = max((len(each.result) for each in found.reasons), default=0)
+    for each in found.reasons:
+        line = f"{printable(each.name):<{names}}  {each.result:>{values}}  {printable(each.why)}".rstrip()
+        yield line if len(line) <= WIDTH else f"{line[: WIDTH - 3]}..."
 
 
 def _block(each: Reason) -> Iterator[str]:

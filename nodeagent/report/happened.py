@@ -9,6 +9,9 @@ import msgspec
 
 from nodeagent.model.event import Happened, Heard
 
+FIRST = frozenset({"cgroup", "knob", "nic", "pod", "subject"})
+LAST = frozenset({"evidence", "why"})
+
 
 def lines(heard: Heard, *, as_json: bool) -> Iterator[str]:
     """What was missed, then a line per event."""
@@ -22,8 +25,13 @@ def lines(heard: Heard, *, as_json: bool) -> Iterator[str]:
 def _line(each: Happened) -> str:
     at = datetime.datetime.fromtimestamp(each.unix, tz=datetime.UTC).astimezone()
     level = "" if each.level == "info" else f" [{each.level}]"
-    keys = "  ".join(f"{key}={_quoted(value)}" for key, value in each.keys.items())
+    keys = "  ".join(f"{key}={_quoted(each.keys[key])}" for key in sorted(each.keys, key=_place))
     return f"{at:%H:%M:%S}  {each.name + level:<28} {keys}".rstrip()
+
+
+def _place(key: str) -> tuple[int, str]:
+    """What it is about first, why last."""
+    return 0 if key in FIRST else 2 if key in LAST else 1, key
 
 
 def _quoted(value: str) -> str:

@@ -84,7 +84,18 @@ def _law(ground: Ground, why: str) -> tuple[str, list[Given]]:
     node = _cores("total", total, "online CPUs")
     bounds = [node, *last, *ceiling, *use]
     names = ", ".join("max(floor, last)" if g.name == "last" else g.name for g in bounds)
-    return f"max(floor, min({names}) / 2)", [floor, *bounds]
+    return f"max(floor, min({names}) / 2)", [floor, *bounds, *_pressure(ground)]
+
+
+def _pressure(ground: Ground) -> list[Given]:
+    hurt = next((s for s in ground.tick.decision.signals if s.name == limit.LS_PRESSURE), None)
+    if hurt is None:
+        return []
+    ratio = ground.policy.pressure.ls_cpu_stall_ratio
+    return [
+        Given("waits", hurt.level, hurt.evidence),
+        Given("may_wait", ratio, "policy: pressure.ls_cpu_stall_ratio"),
+    ]
 
 
 def _growth(ground: Ground, total: float) -> list[Given]:

@@ -30,8 +30,8 @@ def told(kind: Kind, value: Value) -> str:
 def with_effect(ground: Ground, knob: Knob, reason: Reason) -> Reason:
     """The reason, and what the kernel has of it after this tick."""
     found = ground.readings.get(knob)
-    if found is not None:
-        before = Input("before", told(knob.kind, found.actual), "read from the kernel in this tick")
+    if found is not None and any(c.knob == knob and c.new != c.old for c in ground.tick.changes):
+        before = Input("before", told(knob.kind, found.actual), "what the kernel had when the tick began")
         reason = replace(reason, inputs=(*reason.inputs, before))
     drift = next((d for d in ground.tick.decision.drifts if d.knob == knob), None)
     if drift is not None and knob in ground.tick.decision.yielded:

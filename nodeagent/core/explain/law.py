@@ -77,7 +77,7 @@ def figure(value: float) -> str:
 
 def _number(given: Given, scale: float) -> str:
     value = given.value / scale if given.unit is Unit.BYTES else given.value
-    text = f"{value:.9g}" if given.fine else figure(value)
+    text = f"{value:.6g}" if given.fine else figure(value)
     return f"({text})" if text.startswith("-") else text
 
 

@@ -43,15 +43,17 @@ def reasons(ground: Ground) -> Iterator[Reason]:
     yield _confidence(ground)
 
 
-def given_term(term: Term, unit: Unit) -> Given:
-    """A term of the offer; its age belongs to where it came from."""
-    unit = Unit.PLAIN if term.name.endswith("_ratio") else unit
+def given_term(term: Term, resource: str, unit: Unit) -> Given:
+    """A term of the offer; its age belongs to where it came from, and its key to the policy."""
+    source, ratio = term.source, term.name.endswith("_ratio")
+    if source == "policy":
+        source += f": capacity.{f'{resource}_{term.name}' if ratio else f'{term.name}_{resource}_{unit}'}"
     age = f", {term.age_s:.1f} s old" if term.age_s >= 0.05 else ""
-    return Given(term.name, term.value, f"{term.source}{age}", unit)
+    return Given(term.name, term.value, f"{source}{age}", Unit.PLAIN if ratio else unit)
 
 
 def _resource(ground: Ground, each: Resource) -> Iterator[Reason]:
-    terms = {term.name: given_term(term, each.unit) for term in each.amount.terms}
+    terms = {term.name: given_term(term, each.name, each.unit) for term in each.amount.terms}
     if "online_peak" in terms and "online_now" in terms:
         past = Given("past_peak", each.past[0], each.past[1], each.unit)
         peak = terms["online_peak"]

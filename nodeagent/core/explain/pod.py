@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from nodeagent.core import foreign
-from nodeagent.core.explain import batch, quota, weight
+from nodeagent.core.explain import batch, burst, quota, weight
 from nodeagent.core.explain.ground import Ground
 from nodeagent.core.explain.kernel import told, with_effect
 from nodeagent.model.explanation import Input, Reason
@@ -32,6 +32,7 @@ def reasons(ground: Ground, spec: PodSpec) -> Iterator[Reason]:
             if each.name not in named:
                 named.add(each.name)
                 yield with_effect(ground, knob, each) if each.name == str(knob) else each
+    yield from burst.none_now(ground, spec)
     yield from _place(ground, spec)
     yield from _nothing(ground, spec, {k for k in plan if _mine(k, spec)})
 
@@ -52,7 +53,7 @@ def _outside_in(knob: Knob) -> tuple[int, str, int]:
 def _of(ground: Ground, setting: Setting, spec: PodSpec) -> Iterator[Reason]:
     kind, target = setting.knob.kind, setting.knob.target
     if kind is Kind.CPU_QUOTA and setting.by == BURST:
-        yield quota.of_burst(ground, setting, spec)
+        yield burst.of_quota(ground, setting, spec)
     elif kind is Kind.CPU_QUOTA and setting.why.startswith("kept: "):
         yield quota.kept(ground, setting)
     elif kind is Kind.CPU_QUOTA and target in ground.tick.snapshot.tiers:
@@ -60,7 +61,7 @@ def _of(ground: Ground, setting: Setting, spec: PodSpec) -> Iterator[Reason]:
     elif kind is Kind.CPU_QUOTA and target == spec.cgroup:
         yield from quota.of_pod(ground, setting, spec)
     elif kind is Kind.CPU_BURST:
-        yield quota.kernel_burst(ground, setting)
+        yield burst.of_kernel(ground, setting)
     elif kind is Kind.CPU_WEIGHT:
         yield weight.of(ground, setting, spec)
     else:

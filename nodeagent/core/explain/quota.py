@@ -1,4 +1,4 @@
-"""Why a quota is what it is: of a tier, of a Batch pod inside it, of an LS pod that bursts."""
+"""Why a quota is what it is: of a tier, and of a Batch pod inside it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from nodeagent.core import limit, share
 from nodeagent.core.explain.ground import Ground
 from nodeagent.core.explain.law import Given, Unit, amount, reason
 from nodeagent.model.explanation import Reason
-from nodeagent.model.plan import BURST, Kind, Knob, Setting, numeric
+from nodeagent.model.plan import Knob, Setting, numeric
 from nodeagent.model.pod import PodSpec
 
 POLICY = "policy: "
@@ -42,40 +42,6 @@ def of_pod(ground: Ground, setting: Setting, spec: PodSpec) -> Iterator[Reason]:
     yield _bounded(ground, setting, sum(share.granted(claims)[index]))
 
 
-def of_burst(ground: Ground, setting: Setting, spec: PodSpec) -> Reason:
-    """The quota of a throttled LS pod, or of a container in it, above its own."""
-    knob, burst = setting.knob, ground.thought.scene.bursts.get(spec.uid)
-    extra = 0.0 if burst is None else burst.extra_cores
-    own = _cores("own_limit", _limit(ground, knob), "the limit without us")
-    more = _cores("burst", extra, f"{setting.why}; room on the node by burst.room_ratio")
-    if knob.target == spec.cgroup:
-        return _quota(setting, "own_limit + burst", (own, more))
-    roof = numeric(ground.plan[Knob(Kind.CPU_QUOTA, spec.cgroup)].value)
-    given = (
-        own,
-        more,
-        Given("max_ratio", ground.policy.burst.max_ratio, f"{POLICY}burst.max_ratio"),
-        _cores("pod_quota", roof, f"cpu.quota {spec.cgroup}"),
-    )
-    return _quota(setting, "min(own_limit + burst, own_limit * max_ratio, pod_quota)", given)
-
-
-def kernel_burst(ground: Ground, setting: Setting) -> Reason:
-    """What the kernel lets a period use of what one before left: of Batch nothing."""
-    knob, name = setting.knob, str(setting.knob)
-    if setting.value == 0.0:
-        return reason(name, "0", (), 0.0, Unit.CORES, by=BURST, why=setting.why)
-    found = ground.readings[knob]
-    before = numeric(found.actual if found.original is None else found.original)
-    given = (
-        _cores("own_limit", _limit(ground, Knob(Kind.CPU_QUOTA, knob.target)), "the limit without us"),
-        Given("kernel_ratio", ground.policy.burst.kernel_ratio, f"{POLICY}burst.kernel_ratio"),
-        _cores("own_burst", before, "cpu burst without us"),
-    )
-    rule, value = "max(own_limit * kernel_ratio, own_burst)", numeric(setting.value)
-    return reason(name, rule, given, value, Unit.CORES, by=BURST, why=setting.why)
-
-
 def kept(ground: Ground, setting: Setting) -> Reason:
     """While the Batch limit is not known, what is held."""
     written = numeric(ground.readings[setting.knob].written or 0.0)
@@ -97,12 +63,6 @@ def _quota(setting: Setting, rule: str, given: tuple[Given, ...], why: str = "")
 def _own(ground: Ground, knob: Knob) -> Given:
     own = share.own_limit(ground.readings.get(knob))
     return _cores("own_limit", own, "its quota without us")
-
-
-def _limit(ground: Ground, knob: Knob) -> float:
-    """The quota without us, also one that somebody else has set since."""
-    found = ground.readings[knob]
-    return numeric(found.actual) if found.drifted else share.own_limit(found)
 
 
 def _grid(ground: Ground) -> float:
@@ -179,7 +139,9 @@ def _bounded(ground: Ground, setting: Setting, cores: float) -> Reason:
     roof = min((c for tier, c in tiers.items() if knob.target.startswith(f"{tier}/")), default=math.inf)
     own, floor = _own(ground, knob), policy.pod_floor_cores
     value, fair = numeric(setting.value), min(own.value, roof, max(floor, cores))
-    if value != fair:
+    found = ground.readings.get(knob)
+    grid = 0.0 if found is None else 1.0 / found.scale  # what is held is in the kernel's steps
+    if abs(value - fair) > grid:
         why = f"kept: {amount(fair, Unit.CORES)} differs by less than cpu.dead_band_ratio from what it has"
         return _quota(setting, "written", (_cores("written", value, "what we wrote last"),), why)
     given = (
