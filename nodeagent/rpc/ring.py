@@ -10,8 +10,8 @@ import heapq
 import secrets
 from collections import deque
 from collections.abc import Collection, Iterable, Sequence
+from functools import cached_property
 from itertools import islice
-from typing import NamedTuple
 
 from nodeagent.model.event import Event, Topic, Value
 from nodeagent.rpc.scalars import text, timestamp
@@ -36,13 +36,30 @@ LEVEL = {
 RANK: dict[int, int] = {level: rank for rank, level in enumerate(LEVEL.values())}
 
 
-class Kept(NamedTuple):
-    """One event as it is sent: a WatchEventsResponse with nothing else in it, which may simply be joined."""
+class Kept:
+    """One event. `data` is a WatchEventsResponse with nothing else in it, so that these may simply be joined."""
 
-    number: int
-    topic: int
-    rank: int
-    data: bytes
+    def __init__(self, number: int, seq: int, unix: float, event: Event) -> None:
+        self.number = number
+        self.topic = TOPIC[event.topic]
+        self.level = LEVEL.get(event.level, event_pb2.EVENT_LEVEL_INFO)
+        self.rank = RANK[self.level]
+        self._what = (seq, unix, event)
+
+    @cached_property
+    def data(self) -> bytes:
+        """Made when the first reader wants it."""
+        seq, unix, event = self._what
+        message = event_pb2.Event(
+            number=self.number,
+            seq=seq,
+            observed_at=timestamp(unix),
+            level=self.level,
+            topic=self.topic,
+            name=text(event.name),
+            keys={text(key): text(_told(value)) for key, value in event.keys.items()},
+        )
+        return nodeagent_pb2.WatchEventsResponse(events=[message]).SerializeToString()
 
 
 class Lane:
@@ -98,7 +115,7 @@ class Ring:
                 self.loud.lose(first - self.last - 1)
             for event in events:
                 first, self.last = first + 1, first
-                kept = _kept(self.last, seq, unix, event)
+                kept = Kept(self.last, seq, unix, event)
                 (self.quiet if event.level == "debug" else self.loud).add(kept)
 
 
@@ -130,21 +147,6 @@ class Reader:
                 taken.append(kept.data)
                 size += len(kept.data)
         return taken, missed, False
-
-
-def _kept(number: int, seq: int, unix: float, event: Event) -> Kept:
-    topic, level = TOPIC[event.topic], LEVEL.get(event.level, event_pb2.EVENT_LEVEL_INFO)
-    message = event_pb2.Event(
-        number=number,
-        seq=seq,
-        observed_at=timestamp(unix),
-        level=level,
-        topic=topic,
-        name=text(event.name),
-        keys={text(key): text(_told(value)) for key, value in event.keys.items()},
-    )
-    data = nodeagent_pb2.WatchEventsResponse(events=[message]).SerializeToString()
-    return Kept(number, topic, RANK[level], data)
 
 
 def _told(value: Value) -> str:

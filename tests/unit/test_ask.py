@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -40,10 +41,8 @@ def test_the_capacity_is_explained_by_default_and_by_its_name(server: RpcServer)
     assert done.returncode == 0, done.stderr
     assert done.stdout == nodeagent("explain", "capacity", "--address", server.address).stdout
     assert done.stdout.startswith("what is offered to Batch, and what it may use: tick 2 at ")
-    assert (
-        "\n    max(0, max(0, total - steal) * ceiling_ratio - max(reserved, system) - online_peak)\n  = max(0,"
-        in (done.stdout)
-    )
+    law = "max(0, max(0, total - steal) * ceiling_ratio - max(reserved, system) - online_peak)"
+    assert f"\n    {law}\n  = max(0," in done.stdout
     assert max(map(len, done.stdout.splitlines()[:16])) <= 110
 
 
@@ -99,14 +98,9 @@ def test_following_goes_on_until_the_agent_stops(server: RpcServer) -> None:
 
 
 def test_every_event_of_the_log_has_a_topic() -> None:
-    import re
-
+    named = re.compile(r'Event\([^"]*(?:"\w+" if [^"]* "\w+"|"\w+"|level), "([\w.-]+)"')
     sources = Path(__file__).parents[2].joinpath("nodeagent", "report").glob("*.py")
-    names = {
-        n
-        for s in sources
-        for n in re.findall(r'Event\([^"]*(?:"\w+" if [^"]* "\w+"|"\w+"|level), "([\w.-]+)"', s.read_text())
-    }
+    names = {name for source in sources for name in named.findall(source.read_text())}
     assert {"pod.appeared", "knob.drift", "nic.shaped", "offer.withdrawn", "batch.limit"} <= names
     assert [n for n in names if n not in TOPICS and n.partition(".")[0] not in TOPICS] == []
     assert Event("info", "ls-cpu-pressure.began", {}).topic is Topic.SIGNAL

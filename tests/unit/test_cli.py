@@ -24,7 +24,7 @@ def nodeagent(*words: str, cwd: Path | None = None) -> subprocess.CompletedProce
         (
             ["xyzzy"],
             2,
-            "there are: check, defragment, doctor, events, exec, explain, nic, once, replay, restore, run",
+            "there are: check, defragment, doctor, events, exec, explain,",
         ),
         (["run", "--bogus"], 2, "--bogus"),
         (["once", "-o", "yaml"], 2, "'yaml' is not one of 'text', 'json'"),

@@ -21,6 +21,7 @@ from nodeagent.model.pod import Qos
 from nodeagent.model.policy import BurstPolicy, CapacityPolicy, CpuPolicy, DriftPolicy, OnDrift, Policy
 from tests.unit import samples
 from tests.unit.limited_pods import Limited
+from tests.unit.seated_node import ON, Node
 from tests.unit.world import TIER, Load, World
 
 SUMS = re.compile(r"[-+*/(). ,0-9einfmax]+")  # what a law in numbers is made of
@@ -134,6 +135,42 @@ def test_pressure_is_told_as_a_halving() -> None:
     *_, (_, told) = steps(World(), *[Load()] * 3, Load(stall_ratio=0.9))
     limit = named(told.capacity())["batch.limit"]
     assert "/ 2" in limit.arithmetic and limit.why == "pod0 waits 90% of the time (PSI cpu some)"
+
+
+def test_a_limited_ls_pod_that_does_not_burst_is_told_why_not() -> None:
+    node = Limited([2.0], policy=Policy(burst=BurstPolicy(budget_s=2.0)))
+    seen_whys = []
+    for demand in [1.0, 1.0, 6.0, 6.0, 6.0, 6.0, 6.0, 6.0, 6.0]:
+        before, seen = node.memory, node.snapshot([demand], 0.5)
+        decision, node.memory = decide(seen, node.policy, before)
+        changes = diff({s.knob: s for s in decision.plan}, seen.knobs, decision.yielded)
+        node.kernel.run(changes)
+        found = named(Told(Tick(seen, decision, changes), node.policy, before).pod("nodeagent/ls/pod0"))
+        quota, none = (found.get(f"{kind} nodeagent/ls/pod0") for kind in ("cpu.quota", "burst"))
+        bursting = quota is not None and quota.by == "burst"
+        assert bursting == (none is None)
+        seen_whys.append(none.why if none is not None else f"= {quota.arithmetic if quota else ''}")
+    assert seen_whys[1] == "it is not throttled"
+    assert any(why.startswith("= 2 + ") for why in seen_whys)
+    assert "its budget is used up; what it leaves unused of its limit is saved up" in seen_whys
+
+
+def test_places_are_told_with_what_was_asked_for() -> None:
+    node = Node()
+    node.run(3)
+    before, seen = node.memory, node._snapshot()
+    decision, _ = decide(seen, ON, before)
+    told = Told(Tick(seen, decision), ON, before)
+    bound, shared, batch = (named(told.pod(pod.spec.uid)) for pod in seen.pods)
+    place = bound["placement"]
+    assert place.result.startswith("bound: CPUs ") and place.inputs[0].value == "CPUs of its own"
+    assert shared["placement"].result.startswith("shared: CPUs ")
+    sets = bound["cpuset.cpus nodeagent/ls/pod1"]
+    assert sets.result == sets.read_back == f"CPUs {place.result.split()[2].rstrip(',')}"
+    assert sets.rule == "bound: whole cores of its own"
+    assert "cpuset.cpus nodeagent/batch" in batch and "cpuset.mems nodeagent/batch/pod3" in batch
+    computed = named(told.capacity())["cpu.computed"]
+    assert "reach" in {i.name for i in computed.inputs} and checked(told.capacity()) > 8
 
 
 def test_what_somebody_else_wrote_is_told_as_theirs() -> None:
