@@ -37,7 +37,7 @@ RANK: dict[int, int] = {level: rank for rank, level in enumerate(LEVEL.values())
 
 
 class Kept:
-    """One event. `data` is a WatchEventsResponse with nothing else in it, so that these may simply be joined."""
+    """One event. `data` is a WatchEventsResponse with it alone, so that these may simply be joined."""
 
     def __init__(self, number: int, seq: int, unix: float, event: Event) -> None:
         self.number = number
