@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from msgspec import Struct
 
-from nodeagent.core import zones
+from nodeagent.core import directives, zones
 from nodeagent.core.formula import Inputs, offline_available, online_peak
 from nodeagent.core.histogram import CPU, MEMORY, Scale, observe
 from nodeagent.core.rates import View
@@ -39,16 +39,18 @@ def assess(
     memory: Memory,
     batch: BatchLimit,
     reach: Reach | None = None,
+    orders: directives.Orders = directives.NONE,
 ) -> Assessed:
     """Capacity of the node and of each NUMA node in this tick; with `reach` on the CPUs that Batch may have.
 
-    While Batch is held to less for the sake of LS work (`batch`), no more than that is offered.
+    While Batch is held to less for the sake of LS work (`batch`), no more than that is offered. `policy` is
+    that of the tick: a lend has changed it (directives.lending).
     """
     history = _learn(view, usage, policy, memory.online)
-    withdrawn = _withdrawn(usage, policy)
-    inputs = Inputs(view, usage, policy, history, reach)
+    withdrawn = _withdrawn(usage, policy) or orders.withdrawn
+    inputs = Inputs(view, usage, policy, directives.remembered(orders, history), reach)
     offer = memory.offer
-    cpu, size = _pressed(_cpu(inputs), batch), _memory(inputs)
+    cpu, size = directives.held(orders, _pressed(_cpu(inputs), batch), _memory(inputs))
     computed = (0.0, 0.0) if withdrawn else (cpu.computed, size.computed)
     sure = usage.sure and not view.blind
     step_s = view.snapshot.at - offer.at if sure and offer.at is not None else 0.0

@@ -7,6 +7,7 @@ from msgspec.structs import replace
 from nodeagent.core import (
     burst,
     capacity,
+    directives,
     drift,
     dwell,
     foreign,
@@ -22,7 +23,6 @@ from nodeagent.core import (
 )
 from nodeagent.core.rates import View
 from nodeagent.core.scene import Scene, Sight
-from nodeagent.core.usage import Usage
 from nodeagent.detect import DETECTORS
 from nodeagent.enforce import ENFORCERS
 from nodeagent.model.decision import BatchLimit, Decision, Drift, Memory, Signal, Spell
@@ -41,9 +41,12 @@ def decide(snapshot: Snapshot, policy: Policy, memory: Memory) -> tuple[Decision
     signals, spells = _signals(sight, policy, memory)
     busy, known, use = usage.used(view, memory)
     within = reach.reach(view, known, memory)
-    window, ceiling = _ceiling(view, use, policy, memory, within)
-    batch, why = limit.next_limit(view, signals, policy.cpu, _last(memory, snapshot), ceiling, use.cpu_sure)
-    offered = capacity.assess(view, use, policy.capacity, memory, batch, within)
+    orders = directives.orders(snapshot.directives, snapshot.unix)
+    formula = directives.lending(orders, policy.capacity)
+    window = _slide(view, use.told_cores, memory.online_cores, policy.cpu.window_s)
+    ceiling = capacity.cpu_ceiling(view, use, formula, max((c for _, c in window), default=None), within)
+    batch, why = _limit(view, signals, policy, memory, (ceiling, use.cpu_sure), orders)
+    offered = capacity.assess(view, use, formula, memory, batch, within, orders)
     scene = burst.bursting(_scene(view, signals, policy, batch, why), use, policy, memory.bursts)
     drifts, yielded = _drifting(snapshot, policy, memory)
     scene, memory = _arranged(scene, policy, memory, batch, yielded)
@@ -59,6 +62,7 @@ def decide(snapshot: Snapshot, policy: Policy, memory: Memory) -> tuple[Decision
         placement=scene.placement,
         moves=scene.moves,
         shaping=scene.shaping,
+        mode=directives.mode(orders, snapshot.mode),
     )
     return decision, replace(
         memory,
@@ -83,13 +87,21 @@ def _signals(sight: Sight, policy: Policy, memory: Memory) -> tuple[tuple[Signal
     )
 
 
-def _ceiling(
-    view: View, use: Usage, policy: Policy, memory: Memory, within: reach.Reach | None
-) -> tuple[tuple[tuple[float, float], ...], float | None]:
-    """What online work used in the window that counts, and what that leaves to Batch."""
-    window = _slide(view, use.told_cores, memory.online_cores, policy.cpu.window_s)
-    most = max((cores for _, cores in window), default=None)
-    return window, capacity.cpu_ceiling(view, use, policy.capacity, most, within)
+def _limit(
+    view: View,
+    signals: tuple[Signal, ...],
+    policy: Policy,
+    memory: Memory,
+    ceiling: tuple[float | None, bool],
+    orders: directives.Orders,
+) -> tuple[BatchLimit, str]:
+    """What Batch as a whole may use, below the `ceiling` (and whether it is sure) and what directives allow."""
+    snapshot, (cores, sure) = view.snapshot, ceiling
+    last = _last(memory, snapshot)
+    floor = min(policy.cpu.floor_cores, float(snapshot.topology.cores))
+    roof = directives.roof(orders, last, snapshot, memory.previous, floor)
+    capped = directives.capped(cores, roof)
+    return directives.limited(*limit.next_limit(view, signals, policy.cpu, last, capped, sure), roof, cores)
 
 
 def _slide(
