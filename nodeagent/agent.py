@@ -11,6 +11,7 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -19,12 +20,14 @@ from msgspec.structs import replace
 from nodeagent import __version__, checkpoint
 from nodeagent.config import Config
 from nodeagent.core.histogram import CPU, MEMORY
-from nodeagent.hands import Acting, Idle, actuator_of
+from nodeagent.directives import Directives
+from nodeagent.hands import Acting, Directed, Idle, actuator_of
 from nodeagent.host import Host
 from nodeagent.journal import Journal
 from nodeagent.keep import Keeper
 from nodeagent.kernel.node_lock import NodeLock
 from nodeagent.kernel.own import resident_bytes
+from nodeagent.leaving import Leaving, tell_of_nics
 from nodeagent.lock import Lock
 from nodeagent.loop import Loop, Wish
 from nodeagent.model.decision import Checkpoint, Memory, Tick
@@ -35,7 +38,7 @@ from nodeagent.originals import Originals
 from nodeagent.report.events import events
 from nodeagent.report.http import HttpServer
 from nodeagent.report.metrics import Metrics, OwnCost
-from nodeagent.restore import give_back, old_nics
+from nodeagent.restore import old_nics
 from nodeagent.signals import Signals
 
 LATEST_S = 60.0  # after a suspended machine wakes, ticks that were missed are not counted one by one
@@ -80,7 +83,7 @@ class Agent:
             try:
                 self._turn(signals)
             finally:
-                self._stop(host, originals)
+                self._stop(originals)
 
     def _assemble(self, stack: ExitStack, host: Host, originals: Originals) -> None:
         settings = self._config.settings
@@ -91,19 +94,29 @@ class Agent:
         self._metrics = Metrics(__version__, max_series=settings.http.max_series)
         self._journal = Journal(state_dir, settings.journal.max_bytes, settings.journal.segment_bytes)
         stack.callback(self._journal.close)
-        self._keeper = Keeper(settings.agent.host_root, host.hierarchies.versions, originals)
-        host.knobs.gives = self._keeper.gives
+        keeper = Keeper(settings.agent.host_root, host.hierarchies.versions, originals)
+        host.knobs.gives = keeper.gives
+        self._leaving = Leaving(host, originals, keeper)
+        self._originals = originals
+        self._directives = Directives(
+            settings.agent.state_dir, host.boot_id, settings.directives, enforcing=self._writes
+        )
+        stack.callback(self._directives.close)
+        if self._directives.warning:
+            log.warning("directives.lost", why=self._directives.warning)
         self._publish = self._serve(stack)
         self._loop = Loop(
             host,
             originals,
-            Acting(host, originals, self._keeper, settings.agent.enforce) if self._writes else Idle(),
+            Directed(Acting(host, originals, keeper, settings.agent.enforce), self._leaving.all)
+            if self._writes
+            else Idle(),
             policy=self._config.policy,
             memory=Memory(online=saved.online, lent=saved.lent),
             listener=self,
             wishes=self._wishes,
+            asked=self._directives,
         )
-        self._originals = originals
 
     def _serve(self, stack: ExitStack) -> list[Callable[[Tick], None]]:
         settings = self._config.settings
@@ -120,6 +133,7 @@ class Agent:
                 max_watchers=settings.grpc.max_watchers,
                 reflection=settings.grpc.reflection,
                 control=settings.agent.control_address,
+                directives=self._directives,
             )
             os.makedirs(settings.agent.run_dir, mode=0o755, exist_ok=True)
             rpc.start()
@@ -153,9 +167,9 @@ class Agent:
             log.warning("nic.off", why=str(host.no_network), hint=host.no_network.hint)
         acting = agent.enforce if self._writes else ()
         if any(actuator_of(knob.kind) not in acting for knob in self._originals.held):
-            self._give_back(host)
+            self._leaving.values()
         if Actuator.NIC not in acting:
-            self._tell_of_nics(*old_nics(host.hierarchies.walk_root, locked=self._writes))
+            tell_of_nics(*old_nics(host.hierarchies.walk_root, locked=self._writes))
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
 
@@ -186,37 +200,12 @@ class Agent:
                 return reason
             self._loop.beat()
 
-    def _stop(self, host: Host, originals: Originals) -> None:
+    def _stop(self, originals: Originals) -> None:
         keep = self._config.settings.agent.on_exit is OnExit.KEEP
         if self._writes and not keep:
-            self._leave_nics(host)
-            self._give_back(host)
+            self._leaving.all()
         self._save()
         log.info("agent.stopped", kept=len(originals.held))
-
-    def _give_back(self, host: Host) -> None:
-        host.stop_moving()
-        try:
-            done = give_back(self._originals, host.knobs, self._keeper)
-        except AgentError as error:
-            log.error("giveback.failed", error=str(error), hint="nodeagent restore")
-            return
-        self._tell_of_systemd()
-        for knob, why in done.failed:
-            log.warning("giveback.refused", knob=str(knob), error=why)
-        for reading in done.left:
-            log.warning("giveback.left", knob=str(reading.knob), found=reading.actual, ours=reading.written)
-        log.info("giveback.done", restored=len(done.put_back), left=len(done.left), gone=len(done.gone))
-
-    def _leave_nics(self, host: Host) -> None:
-        if host.network is not None:
-            self._tell_of_nics(*host.network.leave())
-
-    def _tell_of_nics(self, removed: Sequence[str], failed: Sequence[str]) -> None:
-        for failure in failed:
-            log.warning("nic.left", why=failure, hint="nodeagent restore")
-        if removed:
-            log.info("nic.released", removed=list(removed))
 
     def ticked(self, tick: Tick, policy: Policy, memory_before: Memory, duration_s: float) -> None:
         """Record, count, tell: the journal first, so that what clients see can be replayed."""
@@ -234,7 +223,7 @@ class Agent:
         for warning in self._originals.warnings:
             log.warning("originals", why=warning)
         self._originals.warnings.clear()
-        self._tell_of_systemd()
+        self._leaving.tell_of_systemd()
         for event in events(self._before, tick):
             getattr(log, event.level)(event.name, **event.keys)
         self._before = tick
@@ -242,11 +231,6 @@ class Agent:
             publish(tick)
         if self._show is not None:
             self._show(tick, duration_s)
-
-    def _tell_of_systemd(self) -> None:
-        for news in self._keeper.news:
-            log.warning("systemd", why=news)
-        self._keeper.news.clear()
 
     def _record(self, tick: Tick, policy: Policy, memory: Memory) -> None:
         was = self._journal.stopped
@@ -266,13 +250,17 @@ class Agent:
         self._skipped_why = str(error)
 
     def _save(self) -> None:
-        memory = self._loop.memory
-        try:
-            checkpoint.save(
-                Path(self._config.settings.agent.state_dir), Checkpoint(memory.online, memory.lent)
-            )
-        except AgentError as error:
-            log.warning("checkpoint.failed", why=str(error), hint=error.hint)
+        memory, state_dir = self._loop.memory, Path(self._config.settings.agent.state_dir)
+        saved = Checkpoint(memory.online, memory.lent)
+        parts = {
+            "checkpoint": partial(checkpoint.save, state_dir, saved),
+            "directives": self._directives.save,
+        }
+        for what, save in parts.items():
+            try:
+                save()
+            except AgentError as error:
+                log.warning(f"{what}.failed", why=str(error), hint=error.hint)
 
     def _take_new_config(self) -> None:
         """Take the policy, the rules and the pace anew; a bad file is refused and the old one stays."""

@@ -1,6 +1,6 @@
-"""The directives that were taken: who asked for what, until when; on disk before anybody is told that it is so.
+"""The directives that were taken: who asked for what, until when; on disk before anybody is told so.
 
-Any thread may ask for one to be taken; the loop has what is in force by reading one reference, and never waits.
+Any thread may have one taken; the loop learns what is in force by reading one reference, and never waits.
 
 Invariant: a lease ends when either clock says so (the wall's, or the one that counts since the boot, also
 while the machine sleeps), and what has ended stays ended. A write that the disk refuses has changed nothing.
@@ -126,7 +126,8 @@ class Directives:
                     answer = Refused(Code.UNAVAILABLE, f"{why}; nothing was changed")
                 else:
                     self._entries = entries
-                    os.eventfd_write(self._wake, 1)
+                    with contextlib.suppress(OSError):  # closed: the agent is stopping
+                        os.eventfd_write(self._wake, 1)
         if isinstance(answer, Refused) and not dry_run:
             self.refused(directive.id, issuer, answer)
         return answer
@@ -141,7 +142,7 @@ class Directives:
         return tuple(self._at(entry, now) for entry in self._entries)
 
     def news(self) -> tuple[tuple[DirectiveStatus, ...], tuple[Refusal, ...]]:
-        """What is in force and what has ended since the last call, and what was refused. For the loop alone."""
+        """What is in force or has ended since the last call, and what was refused. For the loop alone."""
         now = self._clock()
         statuses = [self._at(entry, now) for entry in self._entries]
         told = [s for s in statuses if s.state is State.IN_FORCE or self._seen.get(s.directive.id) != s.state]
@@ -162,7 +163,7 @@ class Directives:
             os.eventfd_read(self._wake)
 
     def save(self) -> None:
-        """Note how much of each lease is over, for a boot with another clock. Failed when the disk refuses."""
+        """Note how much of each lease is over, for a boot with another clock. Failed: the disk refuses."""
         running = any(entry.status.state is State.IN_FORCE for entry in self._entries)
         if not (running or self._unsaved) or not self._writing.acquire(blocking=False):
             return  # who has the lock is writing it all

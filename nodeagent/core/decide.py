@@ -95,7 +95,7 @@ def _limit(
     ceiling: tuple[float | None, bool],
     orders: directives.Orders,
 ) -> tuple[BatchLimit, str]:
-    """What Batch as a whole may use, below the `ceiling` (and whether it is sure) and what directives allow."""
+    """What Batch as a whole may use: below the `ceiling` (and whether it is sure), within directives."""
     snapshot, (cores, sure) = view.snapshot, ceiling
     last = _last(memory, snapshot)
     floor = min(policy.cpu.floor_cores, float(snapshot.topology.cores))

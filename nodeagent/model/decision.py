@@ -175,7 +175,8 @@ class Decision(Struct, frozen=True, gc=False, kw_only=True):
     `placement` is where everything shall run, None while the agent does not place pods; `moves` are the pods
     whose pages are to go where it says before their memory nodes are narrowed.
     `batch_limit_cores` is what Batch as a whole may use, None while not known. `shaping` is how all traffic
-    shall be shaped, None where none is. `mode` is what the writes of this tick obey, None where it is not known.
+    shall be shaped, None where none is. `mode` is what the writes of this tick obey, None where not
+    known.
     """
 
     seq: int

@@ -1,6 +1,6 @@
 """What a controller may ask of a node for a time, and what became of it.
 
-Invariant: `wrong` names the field of what no agent may take; what it lets pass is bounded, finite and printable.
+Invariant: `wrong` names the field that no agent may take; what it lets pass is bounded, finite, printable.
 """
 
 from __future__ import annotations

@@ -120,12 +120,10 @@ class JournalSettings(Struct, frozen=True, forbid_unknown_fields=True):
 class DirectiveSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """What directors may ask of this node for a time: ApplyDirective, and the controller's stream."""
 
-    enabled: Annotated[bool, Meta(description="take directives at all; false also ends those in force")] = (
-        True
-    )
+    enabled: Annotated[bool, Meta(description="false: none is taken, and none is in force")] = True
     max_lease_s: Annotated[
         float,
-        Meta(gt=0.0, le=2_592_000.0, description="longest lease of a directive; then it ends by itself"),
+        Meta(gt=0.0, le=2_592_000.0, description="longest lease; with it a directive ends by itself"),
     ] = 86_400.0
     kept: Annotated[
         int, Meta(ge=16, le=4096, description="directives remembered, so that one sent again changes nothing")

@@ -141,11 +141,11 @@ class Snapshot(Struct, frozen=True, gc=False, kw_only=True):
     `tiers` are the cgroups that bound Batch pods together and exist now, even without a pod in them.
     `knobs` holds every knob that the agent may set or has set, each tick anew. `moving` tells how far the
     moves of the last decision have come. `misses` counts readings that failed in this tick by kind
-    ("garbled", "gone", "refused"). `woken_by` tells what started the tick: "timer", "psi", "cgroup", "signal"
-    or "directive". `foreign` is looked at only where pods are placed. `defragment`: an operator asks, once, that
-    bound pods be moved together. `nics` is None where no traffic is shaped. `directives` are those in force and
-    those that ended since the last tick, `refused` those not taken since. `mode` is the configured one,
-    None where it was not told.
+    ("garbled", "gone", "refused"). `woken_by` tells what started the tick: "timer", "psi", "cgroup",
+    "signal" or "directive". `foreign` is looked at only where pods are placed. `defragment`: an operator
+    asks, once, that bound pods be moved together. `nics` is None where no traffic is shaped. `directives`
+    are those in force and those that ended since the last tick, `refused` those not taken since. `mode` is
+    the configured one, None where it was not told.
     """
 
     seq: int

@@ -20,6 +20,7 @@ from nodeagent.model.decision import Tick
 from nodeagent.model.errors import Failed
 from nodeagent.rpc.address import Unix, identity, listen, parse
 from nodeagent.rpc.control import Control
+from nodeagent.rpc.directing import Taker
 from nodeagent.rpc.posted import Posted
 from nodeagent.rpc.service import SERVICE, Service
 
@@ -46,6 +47,7 @@ class RpcServer:
         max_watchers: int = 64,
         reflection: bool = True,
         control: str = "",
+        directives: Taker | None = None,
     ) -> None:
         self.address = address
         self.control = Control(control)
@@ -55,6 +57,7 @@ class RpcServer:
             heartbeat_s=heartbeat_s,
             max_message_bytes=max_message_bytes,
             max_watchers=max_watchers,
+            directives=directives,
         )
         self._where = parse(address)
         self._options = _options(max_message_bytes, max_watchers)

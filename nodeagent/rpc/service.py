@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from typing import Any, NoReturn
 
 import grpc
 from google.protobuf.message import DecodeError, Message
 
 from nodeagent.model.capacity import Capacity
+from nodeagent.rpc.directing import Directing, Taker
 from nodeagent.rpc.posted import Posted, differs
 from nodeagent.v1 import nodeagent_pb2 as pb
 
@@ -26,13 +28,21 @@ REASON = {
 }
 
 Context = Any  # grpc.aio.ServicerContext: grpc ships no annotations
+Call = Callable[[bytes, Context], Awaitable[bytes]]
 
 
 class Service:
     """The board (`latest`, set by any thread) and the calls that read it (on the event loop)."""
 
     def __init__(
-        self, *, hostname: str, version: str, heartbeat_s: float, max_message_bytes: int, max_watchers: int
+        self,
+        *,
+        hostname: str,
+        version: str,
+        heartbeat_s: float,
+        max_message_bytes: int,
+        max_watchers: int,
+        directives: Taker | None = None,
     ) -> None:
         self.latest: Posted | None = None
         self.watchers = 0
@@ -41,6 +51,7 @@ class Service:
         self._heartbeat_s = heartbeat_s
         self._max_message_bytes = max_message_bytes
         self._max_watchers = max_watchers
+        self._directing = None if directives is None else Directing(directives)
         self._news = asyncio.Event()
         self._stopping = False
 
@@ -51,6 +62,12 @@ class Service:
             "WatchCapacity": grpc.unary_stream_rpc_method_handler(self._watch_capacity),
             "GetNodeReport": grpc.unary_unary_rpc_method_handler(self._get_node_report),
         }
+        if self._directing is not None:
+            for name, call in (
+                ("ApplyDirective", self._directing.apply),
+                ("ListDirectives", self._directing.list),
+            ):
+                calls[name] = grpc.unary_unary_rpc_method_handler(self._warm(call))
         return grpc.method_handlers_generic_handler(SERVICE, calls)
 
     def wake(self) -> None:
@@ -113,6 +130,15 @@ class Service:
     def _pace_s(self, posted: Posted) -> float:
         """Heartbeat often enough that a client's last capacity stays valid while the agent lives."""
         return max(MIN_HEARTBEAT_S, min(self._heartbeat_s, posted.valid_s / 2 or self._heartbeat_s))
+
+    def _warm(self, call: Call) -> Call:
+        """The call, once a tick has finished."""
+
+        async def warm(request: bytes, context: Context) -> bytes:
+            await self._posted(context)
+            return await call(request, context)
+
+        return warm
 
     async def _posted(self, context: Context) -> Posted:
         if self.latest is None:
