@@ -252,7 +252,7 @@ class Agent:
     def _save(self) -> None:
         memory, state_dir = self._loop.memory, Path(self._config.settings.agent.state_dir)
         saved = Checkpoint(memory.online, memory.lent)
-        parts = {
+        parts: dict[str, Callable[[], None]] = {
             "checkpoint": partial(checkpoint.save, state_dir, saved),
             "directives": self._directives.save,
         }

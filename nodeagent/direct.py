@@ -38,7 +38,7 @@ def direct() -> None:
       nodeagent direct hold --cpu 4 --memory 8GiB --for 1h    offer, and let Batch use, at most this
       nodeagent direct observe --for 30m                      give everything back and write nothing
       nodeagent direct lend --for 8h                          offer all that is not used now
-      nodeagent direct recall --by 10m --for 1h               offer nothing, Batch down to its floor by then
+      nodeagent direct recall --by 10m --for 1h               offer nothing, Batch at its floor by then
       nodeagent direct end ID                                 end one before its time
       nodeagent direct list                                   those in force, and those that ended
 
@@ -53,7 +53,7 @@ def _asking(command: Command) -> Command:
         config_options,
         click.option("--dry-run", is_flag=True, help="Tell what would come of it; change nothing."),
         click.option("--reason", default="", metavar="TEXT", help="For people; it is recorded."),
-        click.option("--id", "name", metavar="ID", help="Its name.  [default: a random one, which is shown]"),
+        click.option("--id", "name", metavar="ID", help="Its name.  [default: a random one, shown]"),
     ):
         command = option(command)
     return command
@@ -96,7 +96,7 @@ def _sent(make: Callable[..., Order]) -> Command:
 @_leased
 @_sent
 def observe() -> Order:
-    """Give back all that was set, and write nothing; then enforce again."""
+    """Give back all that was set, and write nothing."""
     return SetMode(Mode.OBSERVE)
 
 
@@ -104,7 +104,10 @@ def observe() -> Order:
 @_leased
 @_sent
 def enforce() -> Order:
-    """Write again, where a directive says observe. Refused where the configuration does."""
+    """Write again where a directive says observe.
+
+    Refused where the configuration says observe: a directive does not change that.
+    """
     return SetMode(Mode.ENFORCE)
 
 
@@ -114,7 +117,10 @@ def enforce() -> Order:
 @_leased
 @_sent
 def hold(cpu: str | None, memory: str | None) -> Order:
-    """Offer at most this, and let Batch as a whole use no more cores (but its floor)."""
+    """Offer at most this, and let Batch use no more.
+
+    Batch as a whole keeps its floor (cpu.floor_cores), and is not given what online work does not leave.
+    """
     if cpu is None and memory is None:
         raise click.UsageError("give --cpu, --memory or both", click.get_current_context())
     return Hold(parsed("--cpu", cpu, _cores), parsed("--memory", memory, parse_bytes))
@@ -124,7 +130,10 @@ def hold(cpu: str | None, memory: str | None) -> Order:
 @_leased
 @_sent
 def lend() -> Order:
-    """Offer all that is not used now, whatever online work used before."""
+    """Offer all that is not used now.
+
+    Whatever online work used before; what it uses, and what is reserved, is not offered.
+    """
     return Lend()
 
 
@@ -138,7 +147,10 @@ def lend() -> Order:
 @_leased
 @_sent
 def recall(by: str) -> Order:
-    """Offer nothing from now on; what Batch may use falls evenly to its floor."""
+    """Offer nothing, and take Batch to its floor.
+
+    What Batch may use falls evenly from now on, and stays at its floor until the lease ends.
+    """
     return Recall(time.time() + (parsed("--by", by, parse_duration) or 0.0))
 
 
