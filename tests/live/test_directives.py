@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 
 from nodeagent.model.pod import OWN_TIER
+from tests.live.nic_agent import BATCH, shaping
+from tests.live.nic_lab import classes, lab
 from tests.live.running import (
     NODEAGENT,
     SLOWNESS,
@@ -177,3 +179,15 @@ def test_a_lease_goes_on_after_the_agent_was_killed(tmp_path: Path) -> None:
             assert direct(second, "observe", "--for", lease(12.0), "--id", "o")["already_taken"]
             time.sleep(0.6)  # two ticks
             assert quota_cores(OWN_TIER) is not None, "sent again it changes nothing"
+
+
+@pytest.mark.skipif(not shutil.which("tc"), reason="needs ip and tc (iproute2) to look with")
+def test_to_observe_lets_the_nics_go_and_then_shapes_them_again(tmp_path: Path) -> None:
+    address = f"unix:{tmp_path}/run/nodeagent.sock"
+    with lab() as made, shaping(made, tmp_path, grpc__address=address) as agent:
+        direct(agent, "observe", "--for", lease(4.0))
+        until(lambda: BATCH not in classes(made), "the tree is gone")
+        assert agent.named("nic.released")
+        until(lambda: BATCH in classes(made), "after the lease it is there again")
+        assert agent.stop() == 0
+        assert BATCH not in classes(made)
