@@ -42,7 +42,7 @@ def direct() -> None:
       nodeagent direct end ID                                 end one before its time
       nodeagent direct list                                   those in force, and those that ended
 
-    Durations are written as 90s, 10m, 1h30m or 2d. Sent again under the same --id a directive changes nothing.
+    Durations are written as 90s, 10m, 1h30m or 2d. Sent again under the same --id one changes nothing.
     """
 
 
@@ -205,7 +205,7 @@ def known_as_text(known: tuple[DirectiveStatus, ...], now: float) -> str:
         in_force = status.state is State.IN_FORCE
         left = format_duration(status.ends_unix - now) if in_force else "-"
         of = status.directive
-        rows.append((of.id, status.state.value, left, status.issuer, what(of), of.reason))
+        rows.append((of.id, status.state.value.replace("_", " "), left, status.issuer, what(of), of.reason))
     widths = [max(len(row[column]) for row in rows) for column in range(5)]
     lines = (
         "  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[5]]) for row in rows

@@ -193,8 +193,8 @@ class Directives:
         if why := wrong(directive, self._settings.max_lease_s, now.unix):
             return Refused(Code.INVALID_ARGUMENT, why), entries
         if known is not None:
-            who = known.status.issuer
-            return Refused(Code.ALREADY_EXISTS, f"id: {directive.id} of {who} has another content"), entries
+            why = f"id: {directive.id} was taken before, from {known.status.issuer}, with another content"
+            return Refused(Code.ALREADY_EXISTS, why), entries
         if (refused := self._unfit(directive)) is not None:
             return refused, entries
         return self._taken(directive, issuer, now)

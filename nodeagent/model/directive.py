@@ -74,7 +74,7 @@ class Directive(Struct, frozen=True, kw_only=True):
 
 
 class State(enum.StrEnum):
-    IN_FORCE = "in force"
+    IN_FORCE = "in_force"
     EXPIRED = "expired"
     REPLACED = "replaced"
     ENDED = "ended"

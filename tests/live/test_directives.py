@@ -94,7 +94,7 @@ def test_to_observe_gives_the_quota_back_until_the_lease_is_over(tmp_path: Path)
         assert (taken["id"], taken["kind"], taken["reason"]) == ("o", "observe", "a test")
         assert taken["issuer"]
         assert [e["mode"] for e in agent.named("mode.changed")] == ["observe"]
-        assert known(agent) == {"o": "in force"}
+        assert known(agent) == {"o": "in_force"}
         until(lambda: quota_cores(f"{OWN_TIER}/{name}") is not None, "after the lease it is set again")
         assert not idle.exists() or idle.read_text() == "1\n"
         until(lambda: bool(agent.named("directive.expired")), "the end is told")
@@ -112,7 +112,7 @@ def test_to_enforce_ends_to_observe_before_its_time(tmp_path: Path) -> None:
         until(lambda: quota_cores(OWN_TIER) is None, "the tier's quota is given back")
         direct(agent, "enforce", "--for", "1h", "--id", "e")
         until(lambda: quota_cores(OWN_TIER) is not None, "it is set again")
-        assert known(agent) == {"o": "replaced", "e": "in force"}
+        assert known(agent) == {"o": "replaced", "e": "in_force"}
 
 
 def test_a_hold_lowers_the_real_quota_at_once(tmp_path: Path, quiet: list[str]) -> None:
@@ -173,7 +173,7 @@ def test_a_lease_goes_on_after_the_agent_was_killed(tmp_path: Path) -> None:
             (resumed,) = second.named("directive.resumed")
             assert resumed["id"] == "o" and resumed["lasts_s"] <= 12.0 * SLOWNESS - 0.1
             assert quota_cores(OWN_TIER) is None
-            assert known(second) == {"o": "in force"}
+            assert known(second) == {"o": "in_force"}
             until(lambda: quota_cores(OWN_TIER) is not None, "after the lease it is set again", 40.0)
             assert time.monotonic() - begin >= 12.0 * SLOWNESS - 0.5
             assert direct(second, "observe", "--for", lease(12.0), "--id", "o")["already_taken"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from itertools import pairwise
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -32,6 +33,7 @@ from nodeagent.model.settings import Mode
 from nodeagent.model.snapshot import Snapshot
 from nodeagent.report.events import events
 from nodeagent.report.metrics import Metrics, OwnCost
+from nodeagent.report.screen import Screen
 from tests.unit import samples
 from tests.unit.metric_pages import values
 from tests.unit.world import Load, World
@@ -323,6 +325,19 @@ def test_directives_come_back_from_the_journal_and_decide_the_same() -> None:
         memory = after
 
 
+def test_a_tick_of_an_agent_that_knew_no_directives_still_reads_and_decides_as_it_did() -> None:
+    world = World()
+    seen = world.snapshot(Load())
+    decision, _ = decide(seen, world.policy, world.memory)
+    old_seen, old_decision = msgspec.to_builtins(seen), msgspec.to_builtins(decision)
+    for name in ("directives", "refused", "mode"):
+        del old_seen[name]
+    del old_decision["mode"]
+    assert decide(msgspec.convert(old_seen, Snapshot), world.policy, world.memory)[0] == msgspec.convert(
+        old_decision, Decision
+    )
+
+
 def test_every_directive_is_told_once_when_it_comes_and_once_when_it_goes() -> None:
     held = status(Hold(cpu_cores=2.0))
     gone = replace(held, state=State.EXPIRED)
@@ -364,3 +379,17 @@ def test_metrics_tell_kinds_in_force_and_whether_the_agent_writes() -> None:
     assert {kind for kind, value in in_force.items() if value} == {"kind=hold", "kind=observe"}
     assert len(in_force) == 5
     assert values(page, "nodeagent_enforcing") == {"": 0.0}
+
+
+def test_the_screen_has_a_line_for_each_in_force(capsys: pytest.CaptureFixture[str]) -> None:
+    plain = samples.tick(1)
+    held = replace(status(Hold(cpu_cores=1.0), plain.snapshot.unix, 5400.0), issuer="[red]uid:0")
+    over = replace(status(Lend()), state=State.ENDED)
+    screen = Screen("nodeagent")
+    try:
+        screen.show(replace(plain, snapshot=replace(plain.snapshot, directives=(held, over))), 0.01)
+    finally:
+        screen.close()
+    shown = capsys.readouterr().out
+    assert "directive the-hold of [red]uid:0: hold, 1h 30m left" in shown
+    assert "directive the-lend" not in shown

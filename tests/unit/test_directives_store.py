@@ -107,7 +107,7 @@ def test_a_repeat_changes_nothing_and_another_content_is_refused(tmp_path: Path)
         clock.pass_s(10.0)
         assert directives.take(directive("a"), "another") == Taken(first.status, already=True)
         code, said = refused(directives.take(directive("a", lease_s=61.0), "uid:0"))
-        assert code is Code.ALREADY_EXISTS and "id: a of uid:0" in said
+        assert code is Code.ALREADY_EXISTS and "id: a was taken before, from uid:0" in said
         clock.pass_s(100.0)
         assert directives.take(directive("a"), "uid:0") == Taken(
             replace(first.status, state=State.EXPIRED), already=True

@@ -255,7 +255,7 @@ def test_the_command_asks_lists_and_ends(tmp_path: Path) -> None:
             s["directive"]["id"]: s["state"]
             for s in json.loads(direct(tmp_path, "list", "-o", "json").stdout)
         }
-        assert states["h"] == "ended" and states[status["directive"]["id"]] == "in force"
+        assert states["h"] == "ended" and states[status["directive"]["id"]] == "in_force"
 
 
 @pytest.mark.parametrize(
