@@ -39,13 +39,14 @@ def assess(
     memory: Memory,
     batch: BatchLimit,
     reach: Reach | None = None,
-    orders: directives.Orders = directives.NONE,
 ) -> Assessed:
     """Capacity of the node and of each NUMA node in this tick; with `reach` on the CPUs that Batch may have.
 
-    While Batch is held to less for the sake of LS work (`batch`), no more than that is offered. `policy` is
-    that of the tick: a lend has changed it (directives.lending).
+    While Batch is held to less for the sake of LS work (`batch`), no more than that is offered. What
+    directives do to the offer is done here.
     """
+    orders = directives.orders(view.snapshot)
+    policy = directives.lending(orders, policy)
     history = _learn(view, usage, policy, memory.online)
     withdrawn = _withdrawn(usage, policy) or orders.withdrawn
     inputs = Inputs(view, usage, policy, directives.remembered(orders, history), reach)

@@ -23,6 +23,7 @@ from nodeagent.core import (
 )
 from nodeagent.core.rates import View
 from nodeagent.core.scene import Scene, Sight
+from nodeagent.core.usage import Usage
 from nodeagent.detect import DETECTORS
 from nodeagent.enforce import ENFORCERS
 from nodeagent.model.decision import BatchLimit, Decision, Drift, Memory, Signal, Spell
@@ -41,12 +42,8 @@ def decide(snapshot: Snapshot, policy: Policy, memory: Memory) -> tuple[Decision
     signals, spells = _signals(sight, policy, memory)
     busy, known, use = usage.used(view, memory)
     within = reach.reach(view, known, memory)
-    orders = directives.orders(snapshot.directives, snapshot.unix)
-    formula = directives.lending(orders, policy.capacity)
-    window = _slide(view, use.told_cores, memory.online_cores, policy.cpu.window_s)
-    ceiling = capacity.cpu_ceiling(view, use, formula, max((c for _, c in window), default=None), within)
-    batch, why = _limit(view, signals, policy, memory, (ceiling, use.cpu_sure), orders)
-    offered = capacity.assess(view, use, formula, memory, batch, within, orders)
+    window, batch, why = _limit(view, use, signals, policy, memory, within)
+    offered = capacity.assess(view, use, policy.capacity, memory, batch, within)
     scene = burst.bursting(_scene(view, signals, policy, batch, why), use, policy, memory.bursts)
     drifts, yielded = _drifting(snapshot, policy, memory)
     scene, memory = _arranged(scene, policy, memory, batch, yielded)
@@ -62,7 +59,7 @@ def decide(snapshot: Snapshot, policy: Policy, memory: Memory) -> tuple[Decision
         placement=scene.placement,
         moves=scene.moves,
         shaping=scene.shaping,
-        mode=directives.mode(orders, snapshot.mode),
+        mode=directives.mode(snapshot),
     )
     return decision, replace(
         memory,
@@ -89,19 +86,23 @@ def _signals(sight: Sight, policy: Policy, memory: Memory) -> tuple[tuple[Signal
 
 def _limit(
     view: View,
+    use: Usage,
     signals: tuple[Signal, ...],
     policy: Policy,
     memory: Memory,
-    ceiling: tuple[float | None, bool],
-    orders: directives.Orders,
-) -> tuple[BatchLimit, str]:
-    """What Batch as a whole may use: below the `ceiling` (and whether it is sure), within directives."""
-    snapshot, (cores, sure) = view.snapshot, ceiling
-    last = _last(memory, snapshot)
-    floor = min(policy.cpu.floor_cores, float(snapshot.topology.cores))
-    roof = directives.roof(orders, last, snapshot, memory.previous, floor)
-    capped = directives.capped(cores, roof)
-    return directives.limited(*limit.next_limit(view, signals, policy.cpu, last, capped, sure), roof, cores)
+    within: reach.Reach | None,
+) -> tuple[tuple[tuple[float, float], ...], BatchLimit, str]:
+    """What online work used in the window that counts; what that and directives leave to Batch, and why."""
+    orders = directives.orders(view.snapshot)
+    window = _slide(view, use.told_cores, memory.online_cores, policy.cpu.window_s)
+    most = max((cores for _, cores in window), default=None)
+    ceiling = capacity.cpu_ceiling(view, use, directives.lending(orders, policy.capacity), most, within)
+    last, total = _last(memory, view.snapshot), float(view.snapshot.topology.cores)
+    floor = min(policy.cpu.floor_cores, total)
+    roof = directives.roof(orders, last, view.snapshot, memory.previous, floor)
+    capped = directives.capped(ceiling, roof)
+    batch, why = limit.next_limit(view, signals, policy.cpu, last, capped, use.cpu_sure)
+    return window, *directives.limited(batch, why, roof, ceiling)
 
 
 def _slide(

@@ -7,7 +7,6 @@ input is not known it gives nothing more. All others only take.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from msgspec import Struct
@@ -38,9 +37,6 @@ class Orders(Struct, frozen=True, gc=False):
         return "" if self.recall is None else f"recalled by {named(self.recall)}"
 
 
-NONE = Orders()
-
-
 class Roof(Struct, frozen=True, gc=False):
     """Batch's limit is at most `cores` (inf without a directive), and why."""
 
@@ -48,11 +44,11 @@ class Roof(Struct, frozen=True, gc=False):
     why: str = ""
 
 
-def orders(statuses: Iterable[DirectiveStatus], unix: float) -> Orders:
-    """What is in force at that time; a recall ends a lend."""
+def orders(snapshot: Snapshot) -> Orders:
+    """What is in force now; a recall ends a lend."""
     found: dict[type, DirectiveStatus] = {}
-    for status in statuses:
-        if status.state is State.IN_FORCE and unix < status.ends_unix:
+    for status in snapshot.directives:
+        if status.state is State.IN_FORCE and snapshot.unix < status.ends_unix:
             found[type(status.directive.order)] = status
     recall = found.get(Recall)
     return Orders(found.get(SetMode), found.get(Hold), None if recall else found.get(Lend), recall)
@@ -63,9 +59,10 @@ def named(status: DirectiveStatus) -> str:
     return f"directive {status.directive.id} of {status.issuer}"
 
 
-def mode(now: Orders, configured: Mode | None) -> Mode | None:
+def mode(snapshot: Snapshot) -> Mode | None:
     """What this tick's writes obey: a directive makes an enforcing agent observe, never the other way."""
-    order = now.mode.directive.order if now.mode is not None else None
+    asked, configured = orders(snapshot).mode, snapshot.mode
+    order = asked.directive.order if asked is not None else None
     observing = isinstance(order, SetMode) and order.mode is Mode.OBSERVE
     return Mode.OBSERVE if configured is Mode.ENFORCE and observing else configured
 

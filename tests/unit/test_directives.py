@@ -45,8 +45,8 @@ BEGIN = samples.snapshot(0, 1000.0).unix
 class Directed(World):
     """A World in which directives are in force."""
 
-    def __init__(self, *args: int, policy: Policy | None = None, numa_nodes: int = 1) -> None:
-        super().__init__(*args, policy=policy, numa_nodes=numa_nodes)
+    def __init__(self, policy: Policy | None = None, numa_nodes: int = 1) -> None:
+        super().__init__(policy=policy, numa_nodes=numa_nodes)
         self.statuses: tuple[DirectiveStatus, ...] = ()
 
     @property

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -143,17 +144,15 @@ MALFORMED = {
 def test_what_is_malformed_is_refused_with_the_field_and_nothing_changes(tmp_path: Path) -> None:
     with _serving(tmp_path, f"unix:{tmp_path}/rpc.sock") as served:
         for field, message in MALFORMED.items():
-            status, said = code(lambda m=message: apply(served, m))  # type: ignore[misc]
+            status, said = code(partial(apply, served, message))
             assert status is grpc.StatusCode.INVALID_ARGUMENT, said
             assert said.startswith(field), said
         for request in (b"\xff", b""):
             raw = grpc.insecure_channel(served.server.address)
             with closing(raw) as channel:
                 call = channel.unary_unary("/nodeagent.v1.NodeAgent/ApplyDirective")
-                assert (
-                    code(lambda r=request, c=call: c(r, timeout=WAIT_S))[0]
-                    is grpc.StatusCode.INVALID_ARGUMENT
-                )  # type: ignore[misc]
+                status, _ = code(partial(call, request, timeout=WAIT_S))
+                assert status is grpc.StatusCode.INVALID_ARGUMENT
         assert known(served) == []
         assert not (tmp_path / "directives").exists()
         assert len(served.directives.news()[1]) == 16, "the latest are on record"
