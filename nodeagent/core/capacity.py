@@ -42,8 +42,7 @@ def assess(
 ) -> Assessed:
     """Capacity of the node and of each NUMA node in this tick; with `reach` on the CPUs that Batch may have.
 
-    While Batch is held to less for the sake of LS work (`batch`), no more than that is offered. What
-    directives do to the offer is done here.
+    While Batch is held to less for the sake of LS work (`batch`), no more than that is offered.
     """
     orders = directives.orders(view.snapshot)
     policy = directives.lending(orders, policy)
