@@ -21,13 +21,13 @@ from nodeagent import __version__, checkpoint
 from nodeagent.config import Config
 from nodeagent.core.histogram import CPU, MEMORY
 from nodeagent.directives import Directives
-from nodeagent.hands import Acting, Directed, Idle, actuator_of
+from nodeagent.hands import Acting, Directed, Hands, Idle, actuator_of
 from nodeagent.host import Host
 from nodeagent.journal import Journal
 from nodeagent.keep import Keeper
 from nodeagent.kernel.node_lock import NodeLock
 from nodeagent.kernel.own import resident_bytes
-from nodeagent.leaving import Leaving, tell_of_nics
+from nodeagent.leaving import give_back_values, leave_nics, tell_of_nics, tell_of_systemd
 from nodeagent.lock import Lock
 from nodeagent.loop import Loop, Wish
 from nodeagent.model.decision import Checkpoint, Memory, Tick
@@ -83,7 +83,7 @@ class Agent:
             try:
                 self._turn(signals)
             finally:
-                self._stop(originals)
+                self._stop(host, originals)
 
     def _assemble(self, stack: ExitStack, host: Host, originals: Originals) -> None:
         settings = self._config.settings
@@ -94,9 +94,8 @@ class Agent:
         self._metrics = Metrics(__version__, max_series=settings.http.max_series)
         self._journal = Journal(state_dir, settings.journal.max_bytes, settings.journal.segment_bytes)
         stack.callback(self._journal.close)
-        keeper = Keeper(settings.agent.host_root, host.hierarchies.versions, originals)
-        host.knobs.gives = keeper.gives
-        self._leaving = Leaving(host, originals, keeper)
+        self._keeper = Keeper(settings.agent.host_root, host.hierarchies.versions, originals)
+        host.knobs.gives = self._keeper.gives
         self._originals = originals
         self._directives = Directives(
             settings.agent.state_dir, host.boot_id, settings.directives, enforcing=self._writes
@@ -108,15 +107,17 @@ class Agent:
         self._loop = Loop(
             host,
             originals,
-            Directed(Acting(host, originals, keeper, settings.agent.enforce), self._leaving.all)
-            if self._writes
-            else Idle(),
+            self._hands(host, originals) if self._writes else Idle(),
             policy=self._config.policy,
             memory=Memory(online=saved.online, lent=saved.lent),
             listener=self,
             wishes=self._wishes,
             asked=self._directives,
         )
+
+    def _hands(self, host: Host, originals: Originals) -> Hands:
+        acting = Acting(host, originals, self._keeper, self._config.settings.agent.enforce)
+        return Directed(acting, partial(self._leave, host, originals))
 
     def _serve(self, stack: ExitStack) -> list[Callable[[Tick], None]]:
         settings = self._config.settings
@@ -167,7 +168,7 @@ class Agent:
             log.warning("nic.off", why=str(host.no_network), hint=host.no_network.hint)
         acting = agent.enforce if self._writes else ()
         if any(actuator_of(knob.kind) not in acting for knob in self._originals.held):
-            self._leaving.values()
+            give_back_values(host, self._originals, self._keeper)
         if Actuator.NIC not in acting:
             tell_of_nics(*old_nics(host.hierarchies.walk_root, locked=self._writes))
         gc.freeze()
@@ -200,12 +201,18 @@ class Agent:
                 return reason
             self._loop.beat()
 
-    def _stop(self, originals: Originals) -> None:
+    def _stop(self, host: Host, originals: Originals) -> None:
         keep = self._config.settings.agent.on_exit is OnExit.KEEP
         if self._writes and not keep:
-            self._leaving.all()
+            self._leave(host, originals)
         self._save()
         log.info("agent.stopped", kept=len(originals.held))
+
+    def _leave(self, host: Host, originals: Originals) -> bool:
+        """All as it was before us; False while something could not be given back."""
+        leave_nics(host)
+        give_back_values(host, originals, self._keeper)
+        return not originals.held
 
     def ticked(self, tick: Tick, policy: Policy, memory_before: Memory, duration_s: float) -> None:
         """Record, count, tell: the journal first, so that what clients see can be replayed."""
@@ -223,7 +230,7 @@ class Agent:
         for warning in self._originals.warnings:
             log.warning("originals", why=warning)
         self._originals.warnings.clear()
-        self._leaving.tell_of_systemd()
+        tell_of_systemd(self._keeper)
         for event in events(self._before, tick):
             getattr(log, event.level)(event.name, **event.keys)
         self._before = tick

@@ -19,7 +19,6 @@ from nodeagent.model.units import parse_bytes
 from nodeagent.words import (
     Group,
     config_options,
-    configured,
     cores_in,
     fail,
     leave,
@@ -28,6 +27,7 @@ from nodeagent.words import (
     progress,
     say_no_more,
 )
+from nodeagent.words import configured as _config
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -59,17 +59,17 @@ def run(path: str | None, overrides: Sequence[str], output: str) -> None:
     from nodeagent.agent import Agent
     from nodeagent.report.logs import set_up
 
-    config = configured(path, overrides)
+    config = _config(path, overrides)
     on_screen = output == "text" and sys.stdout.isatty()
     set_up(config.settings.log.level, as_json=output == "json" or not sys.stderr.isatty(), quiet=on_screen)
     if not on_screen:
-        Agent(config, lambda: configured(path, overrides), None).run()
+        Agent(config, lambda: _config(path, overrides), None).run()
         return
     from nodeagent.report.screen import Screen
 
     screen = Screen(f"nodeagent {__version__} [{config.settings.agent.mode.value}]")
     try:
-        Agent(config, lambda: configured(path, overrides), screen.show).run()
+        Agent(config, lambda: _config(path, overrides), screen.show).run()
     finally:
         screen.close()
 
@@ -84,7 +84,7 @@ def once(path: str | None, overrides: Sequence[str], output: str) -> None:
     """
     from nodeagent.once import as_json, as_text, look
 
-    seen = look(configured(path, overrides))
+    seen = look(_config(path, overrides))
     click.echo(as_json(seen) if output == "json" else as_text(seen))
 
 
@@ -169,7 +169,7 @@ def check(file: str | None, overrides: Sequence[str], output: str) -> None:
     """Print the effective configuration with the origin and meaning of each value; 78 when FILE is wrong."""
     from nodeagent.check import as_json, as_text, effective
 
-    rows = effective(configured(file, overrides))
+    rows = effective(_config(file, overrides))
     click.echo(as_json(rows) if output == "json" else as_text(rows))
 
 
@@ -180,7 +180,7 @@ def doctor(path: str | None, overrides: Sequence[str], output: str) -> None:
     """What this node supports, what is in the way, how to fix it. Changes nothing; 1 if something fails."""
     from nodeagent.doctor import as_json, as_text, examine, failed
 
-    findings = examine(configured(path, overrides))
+    findings = examine(_config(path, overrides))
     click.echo(as_json(findings) if output == "json" else as_text(findings))
     sys.exit(1 if failed(findings) else 0)
 
@@ -199,7 +199,7 @@ def replay(directory: str, policy_file: str | None, output: str) -> None:
     """
     from nodeagent import replay as journal
 
-    policy = configured(policy_file, ()).policy if policy_file else None
+    policy = _config(policy_file, ()).policy if policy_file else None
     done = journal.replay(directory, policy, progress())
     click.echo(journal.as_json(done) if output == "json" else journal.as_text(done))
     sys.exit(1 if done.differing_count else 0)
@@ -216,7 +216,7 @@ def defragment(path: str | None, overrides: Sequence[str], dry_run: bool, output
     """
     from nodeagent.defragment import as_json, as_text, ask
 
-    done = ask(configured(path, overrides), dry_run=dry_run)
+    done = ask(_config(path, overrides), dry_run=dry_run)
     click.echo(as_json(done) if output == "json" else as_text(done))
     sys.exit(1 if done.errors else 0)
 
@@ -232,7 +232,7 @@ def nic(path: str | None, overrides: Sequence[str], watch: bool, output: str) ->
     """
     from nodeagent.nic import show
 
-    show(configured(path, overrides), as_json=output == "json", watch=watch)
+    show(_config(path, overrides), as_json=output == "json", watch=watch)
 
 
 @cli.command()
@@ -246,7 +246,7 @@ def restore(path: str | None, overrides: Sequence[str], output: str, keep_nics: 
     """
     from nodeagent import restore as undo
 
-    agent = configured(path, overrides).settings.agent
+    agent = _config(path, overrides).settings.agent
     done = undo.restore(agent.state_dir, agent.host_root, nics=not keep_nics)
     click.echo(undo.as_json(done) if output == "json" else undo.as_text(done))
     sys.exit(1 if done.failed or done.nics_failed else 0)

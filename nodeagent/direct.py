@@ -81,7 +81,7 @@ def _sent(make: Callable[..., Order]) -> Command:
     ) -> None:
         import secrets  # here: the daemon does without
 
-        from nodeagent.rpc.client import direct as send
+        from nodeagent.rpc.direct_client import direct as send
 
         lease_s = parsed("--for", lease, parse_duration) or 0.0
         order = make(**own)
@@ -168,7 +168,7 @@ def end(directive: str) -> Order:
 @output_option
 def list_(path: str | None, overrides: Sequence[str], output: str) -> None:
     """What is in force, and what ended lately; the oldest first."""
-    from nodeagent.rpc.client import directives
+    from nodeagent.rpc.direct_client import directives
 
     known = directives(_address(path, overrides), timeout_s=TIMEOUT_S)
     click.echo(known_as_json(known) if output == "json" else known_as_text(known, time.time()))

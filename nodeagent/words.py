@@ -76,7 +76,7 @@ def config_options(command: Command) -> Command:
 
 
 def configured(path: str | None, overrides: Sequence[str]) -> Config:
-    """The effective configuration of a command with `config_options`; Misconfigured."""
+    """The configuration as the options of `config_options` say; Misconfigured when it is wrong."""
     from nodeagent.config import DEFAULT_PATH, load, parse_override
 
     if path is None and os.path.exists(DEFAULT_PATH):
