@@ -14,8 +14,9 @@ from google.protobuf.message import DecodeError
 from nodeagent.model.directive import Code, Directive, DirectiveStatus, Refused, Taken
 from nodeagent.rpc.caller import director
 from nodeagent.rpc.directed import directive_of, status_message
-from nodeagent.v1 import directive_pb2, nodeagent_pb2
+from nodeagent.v1 import collector_pb2, directive_pb2, nodeagent_pb2
 
+MAX_ID = 128
 STATUS = {status.value[0]: status for status in grpc.StatusCode}
 
 Context = Any  # grpc.aio.ServicerContext: grpc ships no annotations
@@ -41,6 +42,19 @@ async def take(
             taker.refused(message.id, issuer, directive)
         return directive
     return await asyncio.to_thread(taker.take, directive, issuer, dry_run=dry_run)
+
+
+async def result(
+    taker: Taker, message: directive_pb2.Directive, issuer: str
+) -> collector_pb2.DirectiveResult:
+    """The same as the answer on a controller's stream."""
+    answer = await take(taker, message, issuer)
+    told = collector_pb2.DirectiveResult(id=message.id[:MAX_ID])
+    if isinstance(answer, Refused):
+        told.code, told.message = answer.code, answer.message
+    else:
+        told.status.CopyFrom(status_message(answer.status))
+    return told
 
 
 class Directing:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from nodeagent.directives import Directives
 from nodeagent.model.directive import Directive, Refused
 from nodeagent.model.settings import DirectiveSettings
 from nodeagent.rpc.directed import directive_message, directive_of, status_message, status_of
+from nodeagent.rpc.directing import result
 from nodeagent.rpc.server import RpcServer
 from nodeagent.v1 import nodeagent_pb2 as pb
 from nodeagent.v1.directive_pb2 import (
@@ -189,6 +191,25 @@ def test_many_at_once_are_taken_one_by_one(served: Serving) -> None:
     answers = [call.result() for call in calls]
     assert sum(not answer.already_taken for answer in answers) == 10
     assert [s.state for s in known(served)].count(DIRECTIVE_STATE_IN_FORCE) == 1
+
+
+def test_on_a_controllers_stream_the_answers_are_the_same(tmp_path: Path) -> None:
+    given = DirectiveSettings()
+    with closing(Directives(str(tmp_path), "boot-1", given, enforcing=True)) as directives:
+        answers = [
+            asyncio.run(result(directives, message, "controller:127.0.0.1:9470"))
+            for message in (
+                HOLD,
+                HOLD,
+                Message(id="h", lease=LEASE, lend_node=LendNode()),
+                Message(id="y" * 999),
+            )
+        ]
+        (known,) = directives.known()
+    assert [answer.code for answer in answers] == [0, 0, 6, 3]
+    assert answers[0] == answers[1] and answers[0].status == status_message(known)
+    assert known.issuer == "controller:127.0.0.1:9470"
+    assert answers[3].message.startswith("order: ") and len(answers[3].id) == 128
 
 
 @settings(suppress_health_check=[HealthCheck.too_slow], deadline=None, max_examples=300)
