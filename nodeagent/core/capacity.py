@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from msgspec import Struct
 
-from nodeagent.core import zones
+from nodeagent.core import directives, zones
 from nodeagent.core.formula import Inputs, offline_available, online_peak
 from nodeagent.core.histogram import CPU, MEMORY, Scale, observe
 from nodeagent.core.rates import View
@@ -44,11 +44,13 @@ def assess(
 
     While Batch is held to less for the sake of LS work (`batch`), no more than that is offered.
     """
+    orders = directives.orders(view.snapshot)
+    policy = directives.lending(orders, policy)
     history = _learn(view, usage, policy, memory.online)
-    withdrawn = _withdrawn(usage, policy)
-    inputs = Inputs(view, usage, policy, history, reach)
+    withdrawn = _withdrawn(usage, policy) or orders.withdrawn
+    inputs = Inputs(view, usage, policy, directives.remembered(orders, history), reach)
     offer = memory.offer
-    cpu, size = _pressed(_cpu(inputs), batch), _memory(inputs)
+    cpu, size = directives.held(orders, _pressed(_cpu(inputs), batch), _memory(inputs))
     computed = (0.0, 0.0) if withdrawn else (cpu.computed, size.computed)
     step_s = growth_s(view, usage, policy, offer)
     cpu = _damped(cpu, computed[0], offer.cpu_cores, policy.raise_ratio_per_s * step_s * _total(cpu))

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from nodeagent.core import (
     burst,
     capacity,
+    directives,
     drift,
     dwell,
     foreign,
@@ -38,7 +39,7 @@ from nodeagent.model.decision import (
 )
 from nodeagent.model.glob import glob_regex
 from nodeagent.model.plan import Kind, Knob, KnobReading, Setting, numeric, one_owner
-from nodeagent.model.policy import Policy
+from nodeagent.model.policy import CapacityPolicy, Policy
 from nodeagent.model.snapshot import Snapshot
 
 _OF_OTHERS = frozenset({Kind.CPU_WEIGHT, Kind.NET_CLASS})
@@ -47,7 +48,8 @@ _OF_OTHERS = frozenset({Kind.CPU_WEIGHT, Kind.NET_CLASS})
 class Thought(Struct, frozen=True, gc=False):
     """What a tick comes to before it is planned; an explanation is made of the same.
 
-    `ceiling_cores` is what online work leaves, `last` the Batch limit in force until now, `scene` without
+    `ceiling_cores` is what online work leaves, `roof` what directives do,
+    `formula` the policy that the offer follows, `last` the Batch limit in force until now, `scene` without
     places and traffic.
     """
 
@@ -60,6 +62,8 @@ class Thought(Struct, frozen=True, gc=False):
     within: reach.Reach | None
     window: tuple[tuple[float, float], ...]
     ceiling_cores: float | None
+    roof: directives.Roof
+    formula: CapacityPolicy
     last: BatchLimit
     batch: BatchLimit
     why: str
@@ -74,14 +78,12 @@ def think(snapshot: Snapshot, policy: Policy, memory: Memory) -> Thought:
     signals, spells = _signals(sight, policy, memory)
     busy, known, use = usage.used(view, memory)
     within = reach.reach(view, known, memory)
-    window, ceiling = _ceiling(view, use, policy, memory, within)
-    last = _last(memory, snapshot)
-    batch, why = limit.next_limit(view, signals, policy.cpu, last, ceiling, use.cpu_sure)
+    window, ceiling, roof, last, batch, why = _limit(view, use, signals, policy, memory, within)
     offered = capacity.assess(view, use, policy.capacity, memory, batch, within)
+    formula = directives.lending(directives.orders(snapshot), policy.capacity)
     scene = burst.bursting(_scene(view, signals, policy, batch, why), use, policy, memory.bursts)
-    return Thought(
-        sight, signals, spells, busy, known, use, within, window, ceiling, last, batch, why, offered, scene
-    )
+    bounds = (window, ceiling, roof, formula, last)
+    return Thought(sight, signals, spells, busy, known, use, within, *bounds, batch, why, offered, scene)
 
 
 def decide(snapshot: Snapshot, policy: Policy, memory: Memory) -> tuple[Decision, Memory]:
@@ -101,6 +103,7 @@ def decide(snapshot: Snapshot, policy: Policy, memory: Memory) -> tuple[Decision
         placement=scene.placement,
         moves=scene.moves,
         shaping=scene.shaping,
+        mode=directives.mode(snapshot),
     )
     return decision, replace(
         memory,
@@ -125,13 +128,25 @@ def _signals(sight: Sight, policy: Policy, memory: Memory) -> tuple[tuple[Signal
     )
 
 
-def _ceiling(
-    view: View, use: Usage, policy: Policy, memory: Memory, within: reach.Reach | None
-) -> tuple[tuple[tuple[float, float], ...], float | None]:
-    """What online work used in the window that counts, and what that leaves to Batch."""
+def _limit(
+    view: View,
+    use: Usage,
+    signals: tuple[Signal, ...],
+    policy: Policy,
+    memory: Memory,
+    within: reach.Reach | None,
+) -> tuple[tuple[tuple[float, float], ...], float | None, directives.Roof, BatchLimit, BatchLimit, str]:
+    """What online work used in the window that counts; what that and directives leave to Batch, and why."""
+    orders = directives.orders(view.snapshot)
     window = _slide(view, use.told_cores, memory.online_cores, policy.cpu.window_s)
     most = max((cores for _, cores in window), default=None)
-    return window, capacity.cpu_ceiling(view, use, policy.capacity, most, within)
+    ceiling = capacity.cpu_ceiling(view, use, directives.lending(orders, policy.capacity), most, within)
+    last, total = _last(memory, view.snapshot), float(view.snapshot.topology.cores)
+    floor = min(policy.cpu.floor_cores, total)
+    roof = directives.roof(orders, last, view.snapshot, memory.previous, floor)
+    capped = directives.capped(ceiling, roof)
+    batch, why = limit.next_limit(view, signals, policy.cpu, last, capped, use.cpu_sure)
+    return window, ceiling, roof, last, *directives.limited(batch, why, roof, ceiling)
 
 
 def _slide(

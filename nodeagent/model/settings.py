@@ -119,6 +119,19 @@ class JournalSettings(Struct, frozen=True, forbid_unknown_fields=True):
     segment_bytes: Annotated[int, Meta(ge=1 << 16, le=1 << 32, description="one segment")] = 4 << 20
 
 
+class DirectiveSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """What directors may ask of this node for a time: ApplyDirective, and the controller's stream."""
+
+    enabled: Annotated[bool, Meta(description="false: none is taken, and none is in force")] = True
+    max_lease_s: Annotated[
+        float,
+        Meta(gt=0.0, le=2_592_000.0, description="longest lease; with it a directive ends by itself"),
+    ] = 86_400.0
+    kept: Annotated[
+        int, Meta(ge=16, le=4096, description="directives remembered, so that one sent again changes nothing")
+    ] = 256
+
+
 class LogSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """Structured events on standard error."""
 
@@ -126,10 +139,13 @@ class LogSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Settings(Struct, frozen=True, forbid_unknown_fields=True):
-    """TOML sections have the names of these fields: [agent], [grpc], [http], [journal], [log]."""
+    """TOML sections have the names of these fields: [agent], [grpc], [http], [journal],
+    [directives], [log].
+    """
 
     agent: AgentSettings = AgentSettings()
     grpc: GrpcSettings = GrpcSettings()
     http: HttpSettings = HttpSettings()
     journal: JournalSettings = JournalSettings()
+    directives: DirectiveSettings = DirectiveSettings()
     log: LogSettings = LogSettings()

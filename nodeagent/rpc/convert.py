@@ -10,6 +10,7 @@ from math import isinf
 from nodeagent.model.capacity import Amount, Capacity, Term
 from nodeagent.model.decision import Decision, Drift, Signal, Tick
 from nodeagent.model.plan import Change, Kind, Knob, Outcome, Setting, Value
+from nodeagent.rpc.directed import WIRE_MODE, status_message
 from nodeagent.rpc.nics import add_network
 from nodeagent.rpc.placed import add_placement
 from nodeagent.rpc.scalars import I64, U32, U64, text, timestamp, whole
@@ -61,6 +62,9 @@ def report_message(tick: Tick, hostname: str, version: str = "") -> pb.NodeRepor
         outcomes=[_outcome(outcome) for outcome in tick.outcomes],
         misses={text(kind): min(count, U32) for kind, count in seen.misses.items()},
     )
+    report.directives.extend(map(status_message, seen.directives))
+    if decision.mode is not None:
+        report.mode = WIRE_MODE[decision.mode]
     report.node.hostname = text(hostname)
     report.node.boot_id = text(seen.boot_id)
     report.node.agent_version = version

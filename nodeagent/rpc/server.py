@@ -24,6 +24,7 @@ from nodeagent.model.event import Event
 from nodeagent.model.policy import Policy
 from nodeagent.rpc.address import Unix, identity, listen, parse
 from nodeagent.rpc.control import Control
+from nodeagent.rpc.directing import Taker
 from nodeagent.rpc.posted import Accountant, Posted
 from nodeagent.rpc.service import SERVICE, Service
 
@@ -52,6 +53,7 @@ class RpcServer:
         max_watchers: int = 64,
         reflection: bool = True,
         control: str = "",
+        directives: Taker | None = None,
         accountant: Accountant | None = None,
     ) -> None:
         self.address = address
@@ -62,6 +64,7 @@ class RpcServer:
             heartbeat_s=heartbeat_s,
             max_message_bytes=max_message_bytes,
             max_watchers=max_watchers,
+            directives=directives,
         )
         self._accountant = accountant
         self._where = parse(address)

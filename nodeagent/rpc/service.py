@@ -11,6 +11,7 @@ import grpc
 
 from nodeagent.model.capacity import Capacity
 from nodeagent.rpc.board import Board, Calls, Context, abort, first, read
+from nodeagent.rpc.directing import Taker, direct_calls
 from nodeagent.rpc.event_calls import event_calls
 from nodeagent.rpc.explain_calls import explain_calls
 from nodeagent.rpc.pod_calls import pod_calls
@@ -31,13 +32,21 @@ class Service:
     """The board (`latest`, set by any thread) and the calls that read it (on the event loop)."""
 
     def __init__(
-        self, *, hostname: str, version: str, heartbeat_s: float, max_message_bytes: int, max_watchers: int
+        self,
+        *,
+        hostname: str,
+        version: str,
+        heartbeat_s: float,
+        max_message_bytes: int,
+        max_watchers: int,
+        directives: Taker | None = None,
     ) -> None:
         self.board = Board(max_watchers)
         self._hostname = hostname
         self._version = version
         self._heartbeat_s = heartbeat_s
         self._max_message_bytes = max_message_bytes
+        self._directives = directives
 
     @property
     def latest(self) -> Posted | None:
@@ -58,6 +67,7 @@ class Service:
             **own,
             **pod_calls(self.board, self._max_message_bytes),
             **explain_calls(self.board, self._max_message_bytes),
+            **({} if self._directives is None else direct_calls(self.board, self._directives)),
             **event_calls(self.board, self._max_message_bytes, self._heartbeat_s),
         }
 

@@ -15,6 +15,7 @@ from nodeagent.core.decide import decide
 from nodeagent.core.diff import diff
 from nodeagent.core.explain import Told
 from nodeagent.model.decision import Tick
+from nodeagent.model.directive import Hold, Lend, Order, Recall
 from nodeagent.model.explanation import Explanation, Reason
 from nodeagent.model.plan import Outcome
 from nodeagent.model.pod import Qos
@@ -22,6 +23,7 @@ from nodeagent.model.policy import BurstPolicy, CapacityPolicy, CpuPolicy, Drift
 from tests.unit import samples
 from tests.unit.limited_pods import Limited
 from tests.unit.seated_node import ON, Node
+from tests.unit.test_directives import BEGIN, Directed
 from tests.unit.world import TIER, Load, World
 
 SUMS = re.compile(r"[-+*/(). ,0-9einfmax]+")  # what a law in numbers is made of
@@ -112,6 +114,52 @@ def test_the_arithmetic_of_a_burst_gives_its_quota(demands: list[tuple[float, fl
             for setting in decision.plan:
                 if setting.knob.target == pod.spec.cgroup:
                     assert str(setting.knob) in named(found)
+
+
+orders = st.one_of(
+    st.builds(Hold, cpu_cores=st.floats(0.0, 10.0), memory_bytes=st.one_of(st.none(), st.integers(0, 2**36))),
+    st.just(Lend()),
+    st.floats(-2.0, 8.0).map(lambda left_s: Recall(BEGIN + left_s)),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.tuples(loads, st.lists(orders, max_size=2, unique_by=type)), min_size=1, max_size=10))
+def test_what_directives_do_is_in_the_arithmetic(history: list[tuple[Load, list[Order]]]) -> None:
+    world = Directed(numa_nodes=2)
+    for load, ordered in history:
+        world.order(*ordered)
+        for tick, told in steps(world, load):
+            offered = told.capacity()
+            assert checked(offered) >= 12
+            reasons = named(offered)
+            if tick.decision.batch_limit_cores is not None:
+                limit = reasons["batch.limit"]
+                assert (
+                    limit.result == f"{_figure(tick.decision.batch_limit_cores)} cores" and limit.arithmetic
+                )
+            for pod in tick.snapshot.pods:
+                checked(told.pod(pod.spec.uid))
+
+
+def test_a_recall_is_told_as_a_line_that_falls() -> None:
+    world = Directed()
+    list(steps(world, *[Load()] * 3))
+    world.order(Recall(world.now + 8.0))
+    *_, (_, told) = steps(world, *[Load()] * 3)
+    found = named(told.capacity())
+    assert found["batch.roof"].rule == "floor + max(0, last - floor) * left_s / span_s"
+    assert found["batch.limit"].rule == "roof"
+    assert found["cpu.available"].why == "withdrawn: recalled by directive the-recall of uid:0"
+
+
+def test_a_hold_is_told_in_the_offer_and_in_the_limit() -> None:
+    world = Directed()
+    world.order(Hold(cpu_cores=1.5))
+    *_, (_, told) = steps(world, *[Load()] * 3)
+    found = named(told.capacity())
+    assert found["cpu.computed"].result == "1.5 cores" and "hold" in found["cpu.computed"].rule
+    assert found["batch.roof"].why == "hold at 1.5 cores: directive the-hold of uid:0"
 
 
 def test_a_batch_pod_s_quota_is_told_from_the_limit_to_what_the_kernel_has() -> None:

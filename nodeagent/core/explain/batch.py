@@ -5,11 +5,13 @@ The law's own word for what it did (`limit_why`) tells which of its rules it was
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
-from nodeagent.core import limit
+from nodeagent.core import directives, limit
 from nodeagent.core.explain.ground import Ground
 from nodeagent.core.explain.law import Given, Unit, reason
+from nodeagent.model.directive import DirectiveStatus, Hold, Recall
 from nodeagent.model.explanation import Reason
 
 BY = "batch limit"
@@ -22,6 +24,7 @@ GROWN = frozenset({limit.RECOVERS, limit.GROWS})
 def reasons(ground: Ground) -> Iterator[Reason]:
     """The ceiling by what online work uses now, then the limit."""
     yield _ceiling(ground)
+    yield from _roof(ground)
     yield _limit(ground)
 
 
@@ -35,7 +38,7 @@ def _ceiling(ground: Ground) -> Reason:
     recent = max((cores for _, cores in t.window), default=None)
     if ceiling is None or steal is None or system is None or recent is None:
         return Reason(name=name, result="not known", by=BY, why="what online work or the system uses is not")
-    policy = ground.policy.capacity
+    policy = t.formula
     if t.use.online_cores is None:  # the use of some pods is in the system's
         recent += min(policy.reserved_cpu_cores, system)
     total = max(0.0, ground.tick.snapshot.topology.cores - steal)
@@ -67,13 +70,51 @@ def _limit(ground: Ground) -> Reason:
     return reason(name, rule, given, cores, Unit.CORES, by=BY, why=why)
 
 
+def _roof(ground: Ground) -> Iterator[Reason]:
+    """What directives leave: a hold, or the way down of a recall."""
+    t, orders = ground.thought, directives.orders(ground.tick.snapshot)
+    if math.isinf(t.roof.cores):
+        return
+    floor = _cores("floor", _least(ground), "policy: cpu.floor_cores")
+    held = orders.hold
+    if held is not None and isinstance(held.directive.order, Hold) and t.roof.why.startswith("hold "):
+        asked = _cores("hold", held.directive.order.cpu_cores or 0.0, directives.named(held))
+        rule, given = "max(floor, hold)", [floor, asked]
+    else:
+        rule, given = _recall(ground, orders.recall, floor)
+    yield reason("batch.roof", rule, given, t.roof.cores, Unit.CORES, by="directive", why=t.roof.why)
+
+
+def _recall(ground: Ground, status: DirectiveStatus | None, floor: Given) -> tuple[str, list[Given]]:
+    """On a straight line from what it was to the floor, step by step."""
+    now, before, last = ground.tick.snapshot.unix, ground.before.previous, ground.thought.last.cores
+    order = None if status is None else status.directive.order
+    if status is None or not isinstance(order, Recall) or now >= order.deadline_unix:
+        return "floor", [floor]
+    was = _cores("last", last or 0.0, "in force in the tick before")
+    since = now if before is None else max(status.taken_unix, before.unix)
+    if since >= now:
+        return "last", [was]
+    left = Given("left_s", order.deadline_unix - now, "until the deadline", Unit.SECONDS, fine=True)
+    span = Given("span_s", order.deadline_unix - since, "the same a tick ago", Unit.SECONDS, fine=True)
+    return "floor + max(0, last - floor) * left_s / span_s", [floor, was, left, span]
+
+
+def _least(ground: Ground) -> float:
+    return min(ground.policy.cpu.floor_cores, float(ground.tick.snapshot.topology.cores))
+
+
 def _law(ground: Ground, why: str) -> tuple[str, list[Given]]:
     t, total = ground.thought, float(ground.tick.snapshot.topology.cores)
-    floor = _cores("floor", min(ground.policy.cpu.floor_cores, total), "policy: cpu.floor_cores")
+    floor = _cores("floor", _least(ground), "policy: cpu.floor_cores")
     last = [] if t.last.cores is None else [_cores("last", t.last.cores, "in force in the tick before")]
     if why in KEPT or why.startswith(limit.JUST_HALVED):
         return "max(floor, last)", [floor, *last]
-    ceiling = [] if t.ceiling_cores is None else [_cores("ceiling", t.ceiling_cores, "batch.ceiling")]
+    if why == t.roof.why and why:
+        return "roof", [_cores("roof", t.roof.cores, "batch.roof")]
+    capped = directives.capped(t.ceiling_cores, t.roof)
+    source = "batch.ceiling" if capped == t.ceiling_cores else "batch.ceiling, at most batch.roof"
+    ceiling = [] if capped is None else [_cores("ceiling", capped, source)]
     if why == limit.CEILING:
         return "max(floor, ceiling)", [floor, *ceiling]
     if why in GROWN:

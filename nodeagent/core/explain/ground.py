@@ -26,7 +26,7 @@ class Ground(Struct, frozen=True, gc=False):
     def grown_s(self) -> float:
         """The time for which the offer may have grown in this tick."""
         view, use = self.thought.sight.view, self.thought.use
-        return capacity.growth_s(view, use, self.policy.capacity, self.before.offer)
+        return capacity.growth_s(view, use, self.thought.formula, self.before.offer)
 
     @property
     def plan(self) -> dict[Knob, Setting]:
@@ -40,11 +40,13 @@ class Ground(Struct, frozen=True, gc=False):
 
 def damping(ground: Ground, computed: Given, last: float, total: Given) -> tuple[Given, ...]:
     """The numbers of DAMPED: what is offered falls at once and rises slowly."""
-    rate = ground.policy.capacity.raise_ratio_per_s
+    rate, source = ground.thought.formula.raise_ratio_per_s, "policy: capacity.raise_ratio_per_s"
+    if rate != ground.policy.capacity.raise_ratio_per_s:
+        source = "without a slow way up: a directive to lend"
     return (
         computed,
         Given("last_offered", last, "offered in the tick before", computed.unit),
-        Given("raise_ratio_per_s", rate, "policy: capacity.raise_ratio_per_s"),
+        Given("raise_ratio_per_s", rate, source),
         Given("elapsed_s", ground.grown_s, "time since the tick before that counts", Unit.SECONDS, fine=True),
         total,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from nodeagent.core import directives
 from nodeagent.core.explain import zones
 from nodeagent.core.explain.ground import DAMPED, Ground, damping
 from nodeagent.core.explain.law import Given, Unit, reason
@@ -31,8 +32,9 @@ class Resource(NamedTuple):
 
 def reasons(ground: Ground) -> Iterator[Reason]:
     """CPU, memory, each NUMA node, confidence."""
-    found, policy, before = ground.tick.decision.capacity, ground.policy.capacity, ground.before.offer
-    history = ground.thought.offered.history
+    found, policy, before = ground.tick.decision.capacity, ground.thought.formula, ground.before.offer
+    orders = directives.orders(ground.tick.snapshot)
+    history = directives.remembered(orders, ground.thought.offered.history)
     past = past_peak(history.cpu, policy.cpu_peak_percentile, CPU, policy)
     yield from _resource(ground, Resource("cpu", Unit.CORES, "steal", found.cpu, before.cpu_cores, past))
     past = past_peak(history.memory, policy.memory_peak_percentile, MEMORY, policy)
@@ -72,7 +74,8 @@ def _rule(each: Resource, terms: dict[str, Given]) -> str:
     rule = f"max(0, max(0, total - {each.less}) * ceiling_ratio - max(reserved, system) - online_peak)"
     if "reach" in terms:
         rule = f"min({rule}, {REACH})"
-    return f"min({rule}, batch_limit)" if "batch_limit" in terms else rule
+    most = [name for name in ("batch_limit", "hold") if name in terms]
+    return f"min({', '.join((rule, *most))})" if most else rule
 
 
 def _available(ground: Ground, each: Resource, terms: dict[str, Given]) -> Reason:

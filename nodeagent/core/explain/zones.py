@@ -29,7 +29,7 @@ class _Part(NamedTuple):
 def reasons(ground: Ground) -> Iterator[Reason]:
     """CPU and memory of each NUMA node, formula and offer."""
     found, offer = ground.tick.decision.capacity, ground.before.offer
-    rise = ground.policy.capacity.raise_ratio_per_s * ground.grown_s
+    rise = ground.thought.formula.raise_ratio_per_s * ground.grown_s
     cpu = {
         f"zone.{z.numa_node}.cpu": (z.cpu, offer.zone_cpu_cores.get(z.numa_node, 0.0)) for z in found.zones
     }
