@@ -32,6 +32,7 @@ TOPICS = {
     "pages": Topic.ACTION,
     "offer": Topic.CAPACITY,
     "directive": Topic.CAPACITY,
+    "mode": Topic.CAPACITY,
     "owners": Topic.SIGNAL,
 }
 
