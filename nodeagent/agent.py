@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import structlog
 from msgspec.structs import replace
@@ -26,6 +25,7 @@ from nodeagent.journal import Journal
 from nodeagent.keep import Keeper
 from nodeagent.kernel.node_lock import NodeLock
 from nodeagent.kernel.own import resident_bytes
+from nodeagent.linked import link_of
 from nodeagent.lock import Lock
 from nodeagent.loop import Loop, Wish
 from nodeagent.model.decision import Checkpoint, Memory, Tick
@@ -38,9 +38,6 @@ from nodeagent.report.http import HttpServer
 from nodeagent.report.metrics import Metrics, OwnCost
 from nodeagent.restore import give_back, old_nics
 from nodeagent.signals import Signals
-
-if TYPE_CHECKING:
-    from nodeagent.rpc.link import Link
 
 LATEST_S = 60.0  # after a suspended machine wakes, ticks that were missed are not counted one by one
 GC_THRESHOLDS = (50_000, 50, 100)  # ticks make little garbage; a full collection would make a tick late
@@ -58,7 +55,6 @@ class Agent:
         self._show = show
         self._before: Tick | None = None
         self._http: HttpServer | None = None
-        self._link: Link | None = None
         self._skipped_why = ""
         self._wishes: Callable[[], Sequence[Wish]] = tuple
         agent = config.settings.agent
@@ -110,32 +106,10 @@ class Agent:
         )
         self._originals = originals
 
-    def _linked(self) -> Link | None:
-        settings = self._config.settings
-        if not settings.controller.address:
-            return None
-        from nodeagent.rpc.links import link_to  # here: it takes 20 MiB
-
-        return link_to(
-            settings.controller,
-            env=os.environ,
-            hostname=socket.gethostname(),
-            version=__version__,
-            mode=settings.agent.mode,
-        )
-
     def _serve(self, stack: ExitStack) -> list[Callable[[Tick], None]]:
         settings = self._config.settings
-        publish: list[Callable[[Tick], None]] = []
-        link = self._link = self._linked()
-        if link is not None:
-            publish.append(link.publish)
-        if link is not None and not settings.grpc.address:
-            from nodeagent.rpc.links import LinkThread
-
-            thread = LinkThread(link)
-            thread.start()
-            stack.callback(thread.stop)
+        link = self._link = link_of(settings, stack)
+        publish: list[Callable[[Tick], None]] = [link.publish] if link is not None else []
         if settings.grpc.address:
             from nodeagent.rpc.server import RpcServer  # here: it takes 20 MiB
 
@@ -258,8 +232,7 @@ class Agent:
             writing=self._config.settings.journal.enabled and not self._journal.stopped,
             size_bytes=self._journal.bytes,
         )
-        if self._link is not None:
-            self._metrics.linked(self._link.seen())
+        self._metrics.linked(self._link and self._link.seen())
         if self._http is not None:
             self._http.tick_finished()
         for warning in self._originals.warnings:

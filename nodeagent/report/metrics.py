@@ -74,8 +74,8 @@ class Metrics:
         self._journal_writing.set(writing)
         self._journal_bytes.set(size_bytes)
 
-    def linked(self, seen: LinkSeen) -> None:
-        """How the link to the controller fares; never called where there is none."""
+    def linked(self, seen: LinkSeen | None) -> None:
+        """How the link to the controller fares, None where there is none."""
         self._link = seen
 
     def reloaded(self, *, ok: bool) -> None:

@@ -30,6 +30,7 @@ from nodeagent.rpc.stream import Counts, Lost, Stream
 METHOD = "/nodeagent.v1.Collector/Report"
 MAX_RESPONSE_BYTES = 64 << 10
 KEEPALIVE_S = 30.0
+KEEPALIVE_TIMEOUT_S = 10.0
 POLITE_KEEPALIVE_S = 310.0  # servers that set nothing take a ping every 5 minutes, and hang up on more
 END_S = 1.5
 
@@ -156,7 +157,11 @@ class Link:
             ("grpc.service_config_disable_resolution", 1),
             ("grpc.max_receive_message_length", MAX_RESPONSE_BYTES),
             ("grpc.keepalive_time_ms", int(self._keepalive_s * 1e3)),  # also sets TCP_USER_TIMEOUT
-            ("grpc.keepalive_timeout_ms", 10_000),
+            ("grpc.keepalive_timeout_ms", int(KEEPALIVE_TIMEOUT_S * 1e3)),
+            (
+                "grpc.http2.ping_timeout_ms",
+                int(KEEPALIVE_TIMEOUT_S * 1e3),
+            ),  # the one above alone is not heeded
             ("grpc.http2.max_pings_without_data", 0),
         ]
         credentials = self._security.credentials()

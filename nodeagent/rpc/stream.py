@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import grpc
@@ -92,6 +92,8 @@ class Stream:
             raise lost
 
     async def _tell(self) -> None:
+        async with _within(CONNECT_S, "no connection"):
+            await self._call.wait_for_connection()
         while not self.stopping:
             self._mailbox.clear()
             request, until = self._next(time.monotonic())
@@ -114,13 +116,8 @@ class Stream:
         return request, None if request else max(0.0, self._account.look_at(posted, now) - now)
 
     async def _send(self, request: pb.ReportRequest) -> None:
-        limit_s = WRITE_S if self.begun else CONNECT_S
-        try:
-            async with asyncio.timeout(limit_s):
-                await self._call.write(request.SerializeToString())
-        except TimeoutError:
-            what = "the controller has read nothing" if self.begun else "no connection"
-            raise Lost(f"{what} for {limit_s:g} s") from None
+        async with _within(WRITE_S, "the controller has read nothing"):
+            await self._call.write(request.SerializeToString())
         if not self.begun:
             self.begun = True
             asyncio.get_running_loop().call_later(SETTLED_S, self._settle)
@@ -179,3 +176,12 @@ class Stream:
         if bugs := [error for error in errors if not isinstance(error, known | grpc.aio.AioRpcError)]:
             return Lost(f"bug: {bugs[0]!r}")
         return Lost("the controller has ended the stream")
+
+
+@contextlib.asynccontextmanager
+async def _within(limit_s: float, otherwise: str) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(limit_s):
+            yield
+    except TimeoutError:
+        raise Lost(f"{otherwise} for {limit_s:g} s") from None
