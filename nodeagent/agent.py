@@ -232,7 +232,7 @@ class Agent:
             writing=self._config.settings.journal.enabled and not self._journal.stopped,
             size_bytes=self._journal.bytes,
         )
-        self._metrics.linked(self._link and self._link.seen())
+        self._metrics.linked(self._link.seen() if self._link is not None else None)
         if self._http is not None:
             self._http.tick_finished()
         for warning in self._originals.warnings:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from nodeagent.model.controller import LinkSeen
-from nodeagent.report.text import family
+from nodeagent.report.text import Label, family
 
 
 def link_text(seen: LinkSeen) -> str:
     """Ten series; the time of the last report is absent before the first."""
-    last = {} if seen.sent_unix is None else {None: seen.sent_unix}
+    last: dict[Label | None, float] = {} if seen.sent_unix is None else {None: seen.sent_unix}
     return "".join(
         (
             family(

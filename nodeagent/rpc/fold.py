@@ -84,9 +84,10 @@ def bare(capacity: node_pb.Capacity) -> node_pb.Capacity:
     """The same without terms."""
     new = node_pb.Capacity()
     new.CopyFrom(capacity)
-    for amounts in (new, *new.zones):
-        amounts.cpu.ClearField("terms")
-        amounts.memory.ClearField("terms")
+    for cpu in (new.cpu, *(zone.cpu for zone in new.zones)):
+        cpu.ClearField("terms")
+    for memory in (new.memory, *(zone.memory for zone in new.zones)):
+        memory.ClearField("terms")
     return new
 
 

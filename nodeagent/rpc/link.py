@@ -178,7 +178,7 @@ class Link:
 
     def _lost(self, lost: Lost, pause_s: float) -> None:
         why = str(lost)
-        if "too_many_pings" in why or "ENHANCE_YOUR_CALM" in why:
+        if re.search("too.many.pings|ENHANCE_YOUR_CALM", why, re.IGNORECASE):
             self._keepalive_s = POLITE_KEEPALIVE_S
         self._losses += 1
         gist = re.sub(r"\d+", "", why)

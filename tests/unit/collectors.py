@@ -20,7 +20,7 @@ from nodeagent.rpc.orders import Take, take_none
 from nodeagent.v1 import collector_pb2 as pb
 from nodeagent.v1.collector_pb2_grpc import CollectorServicer, add_CollectorServicer_to_server
 
-SMALL_WINDOW = {"http2.bdp_probe": 0}  # of 64 KiB, or gRPC makes it as large as memory allows
+SMALL_WINDOW: dict[str, Any] = {"http2.bdp_probe": 0}  # of 64 KiB, or gRPC makes it as large as memory allows
 QUICK = {"report_s": 0.1, "heartbeat_s": 0.5, "backoff_s": 0.05, "backoff_max_s": 0.2}
 
 

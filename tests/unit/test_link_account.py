@@ -1,4 +1,4 @@
-"""Over any course of ticks, what a controller was told is what the node is. No sockets, a clock of its own."""
+"""Over any course of ticks, what a controller was told is what the node is. No sockets, no real clock."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_what_was_told_folded_is_what_the_node_is(
     steps: list[tuple[float, float, float | None, set[str], Mode, bool]],
 ) -> None:
     account, now, known = Account(WHO, 1.0, 10.0), 0.0, None
-    posted = None
+    posted, in_force = None, InForce(Mode.OBSERVE)
     for seq, (pause_s, cores, limit, signals, mode, resync) in enumerate(steps, 1):
         if posted is not None:  # what the stream does when no tick comes
             until = now + pause_s

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -52,7 +53,7 @@ def server_credentials(authority: Authority, san: str) -> grpc.ServerCredentials
     return grpc.ssl_server_credentials(pair, authority.ca.read_bytes(), require_client_auth=True)
 
 
-def client_files(authority: Authority, name: str = "agent") -> dict[str, str]:
+def client_files(authority: Authority, name: str = "agent") -> dict[str, Any]:
     cert, key = authority.sign(name, "URI:spiffe://cluster/node-7")
     return {"tls_ca": str(authority.ca), "tls_cert": str(cert), "tls_key": str(key)}
 
@@ -118,20 +119,23 @@ def test_files_that_are_replaced_are_used_and_missing_ones_told_of(tmp_path: Pat
         shutil.copy(files[key], tmp_path / "one" / name)
         files[key] = str(tmp_path / "data" / name)
     (tmp_path / "data").symlink_to("one")
-    with collecting("127.0.0.1:0", None, server_credentials(authority, "IP:127.0.0.1")) as (
-        collector,
-        address,
+    with (
+        collecting("127.0.0.1:0", None, server_credentials(authority, "IP:127.0.0.1")) as (
+            collector,
+            address,
+        ),
+        lost_logs() as whys,
+        linked(address, **files) as link,
     ):
-        with lost_logs() as whys, linked(address, **files) as link:
-            link.publish(offering(1, 3.0))
-            assert eventually(lambda: link.seen().connected)
-            shutil.copytree(tmp_path / "one", tmp_path / "two")
-            (tmp_path / "new").symlink_to("two")
-            os.replace(tmp_path / "new", tmp_path / "data")
-            assert eventually(lambda: link.seen().connects == 2)
-            assert whys == ["the files of TLS are others now"]
-            shutil.rmtree(tmp_path / "two")
-            assert eventually(lambda: "ca.pem: No such file or directory" in whys[-1])
+        link.publish(offering(1, 3.0))
+        assert eventually(lambda: link.seen().connected)
+        shutil.copytree(tmp_path / "one", tmp_path / "two")
+        (tmp_path / "new").symlink_to("two")
+        os.replace(tmp_path / "new", tmp_path / "data")
+        assert eventually(lambda: link.seen().connects == 2)
+        assert whys == ["the files of TLS are others now"]
+        shutil.rmtree(tmp_path / "two")
+        assert eventually(lambda: "ca.pem: No such file or directory" in whys[-1])
     assert len(collector.streams) == 2
 
 
