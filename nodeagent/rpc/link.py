@@ -1,15 +1,14 @@
 """The link to a controller: one outbound stream after the other, for as long as the agent runs.
 
 Invariant: publish() never waits; a controller that is dead, slow or silent costs a timer and a connection.
-After each loss the pause is random within a bound that doubles; only a stream that outlived the longest pause
-resets it.
+Its log has one line for each change: link.connected, link.lost, and link.failed for each new reason that
+keeps it from connecting.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 import re
 import time
 from collections.abc import AsyncIterator, Callable
@@ -22,6 +21,7 @@ from nodeagent.model.controller import ControllerSettings, LinkSeen, where
 from nodeagent.model.decision import Tick
 from nodeagent.model.errors import AgentError
 from nodeagent.rpc.account import Account
+from nodeagent.rpc.backoff import Backoff
 from nodeagent.rpc.mailbox import Mailbox
 from nodeagent.rpc.orders import Take, take_none
 from nodeagent.rpc.status import InForce, Who
@@ -33,6 +33,7 @@ KEEPALIVE_S = 30.0
 KEEPALIVE_TIMEOUT_S = 10.0
 POLITE_KEEPALIVE_S = 310.0  # servers that set nothing take a ping every 5 minutes, and hang up on more
 END_S = 1.5
+MAX_REASONS = 8  # that are told for one outage
 
 log = structlog.get_logger()
 
@@ -63,10 +64,12 @@ class Link:
         self._take = take if settings.directives else take_none
         self._mailbox = Mailbox()
         self._counts = Counts()
-        self._connects = self._losses = self._failures = 0
+        self._backoff = Backoff(settings.backoff_s, settings.backoff_max_s)
+        self._connects = self._losses = 0
         self._connected = False
+        self._settled_at = 0.0
         self._keepalive_s = KEEPALIVE_S
-        self._told = ""
+        self._told: set[str] = set()  # reasons, since it was connected last
         self._stream: Stream | None = None
         self._halt = asyncio.Event()
 
@@ -106,7 +109,6 @@ class Link:
 
     async def _run(self) -> None:
         while not self._halt.is_set():
-            begin = time.monotonic()
             try:
                 await self._connect_and_report()
                 return
@@ -116,10 +118,7 @@ class Link:
                 reason = Lost(f"{error}" + (f"; hint: {error.hint}" if error.hint else ""))
             except Exception as error:  # whatever it is, the node goes on without a controller
                 reason = Lost(f"bug: {error!r}")
-            lived = self._connected and time.monotonic() - begin >= self._settings.backoff_max_s
-            self._failures = 0 if lived else self._failures
-            pause_s = random.uniform(0.0, bound_s(self._settings, self._failures))
-            self._failures += 1
+            pause_s = self._backoff.pause_s(time.monotonic() - self._settled_at if self._connected else 0.0)
             self._lost(reason, pause_s)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause_s):
@@ -172,7 +171,8 @@ class Link:
         return grpc.aio.secure_channel(place.target, credentials, options=options)
 
     def _settled(self) -> None:
-        self._connected, self._told = True, ""
+        self._connected, self._settled_at = True, time.monotonic()
+        self._told.clear()
         self._connects += 1
         log.info("link.connected", address=self._settings.address, node_name=self._who.node_name)
 
@@ -182,13 +182,10 @@ class Link:
             self._keepalive_s = POLITE_KEEPALIVE_S
         self._losses += 1
         gist = re.sub(r"\d+", "", why)
-        news = self._connected or gist != self._told
+        news = self._connected or (gist not in self._told and len(self._told) < MAX_REASONS)
         level = "debug" if not news else "info" if lost.planned else "warning"
-        address = self._settings.address
-        getattr(log, level)("link.lost", address=address, why=why, next_try_s=round(pause_s, 1))
-        self._connected, self._told = False, gist
-
-
-def bound_s(settings: ControllerSettings, failures: int) -> float:
-    """The longest pause after so many failures in a row, in seconds."""
-    return min(settings.backoff_max_s, settings.backoff_s * 2.0 ** min(failures, 32))
+        event = "link.lost" if self._connected else "link.failed"
+        getattr(log, level)(event, address=self._settings.address, why=why, next_try_s=round(pause_s, 2))
+        self._connected = False
+        if len(self._told) < MAX_REASONS:
+            self._told.add(gist)

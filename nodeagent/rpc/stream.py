@@ -27,6 +27,7 @@ FAREWELL_S = 0.5
 MAX_RESULTS = 16
 HEAR_S = 0.01  # between two messages from the controller, which so cannot keep the thread busy
 LONGEST_REASON = 300
+UNKNOWN = "Internal error from Core"  # grpc.aio's, for a write that was on its way when the status came
 
 Call = Any  # grpc.aio.StreamStreamCall of bytes: grpc ships no annotations
 
@@ -170,7 +171,7 @@ class Stream:
                 return error
         if self._call.done():
             code, details = await self._call.code(), await self._call.details()
-            if code is not grpc.StatusCode.OK:
+            if code is not grpc.StatusCode.OK and details != UNKNOWN:
                 return Lost(f"{code.name}: {details}")
         known = asyncio.InvalidStateError  # a write after the end
         if bugs := [error for error in errors if not isinstance(error, known | grpc.aio.AioRpcError)]:

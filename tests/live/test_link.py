@@ -41,7 +41,7 @@ def test_a_controller_that_comes_late_and_goes_and_comes_back_knows_the_node(
     at = f"unix:{tmp_path}/c.sock"
     off = {} if server else {"grpc.address": ""}
     with running(tmp_path, None, (), **OBSERVE, **off, **{"controller.address": at}) as agent:
-        until(lambda: bool(agent.named("link.lost")), "link.lost")
+        until(lambda: bool(agent.named("link.failed")), "link.failed")
         for number in range(1, 3):
             with collecting(at) as (collector, _):
                 until(lambda here=collector: fresh(here), "a report")  # type: ignore[misc]
@@ -53,7 +53,7 @@ def test_a_controller_that_comes_late_and_goes_and_comes_back_knows_the_node(
                     lambda: "nodeagent_controller_connected 1" in agent.get("/metrics").split("\n"),
                     "the metric",
                 )
-            until(lambda n=number: len(agent.named("link.lost")) > n, "link.lost")  # type: ignore[misc]
+            until(lambda n=number: len(agent.named("link.lost")) == n, "link.lost")  # type: ignore[misc]
         assert "nodeagent_controller_connects_total 2" in agent.get("/metrics").split("\n")
         with collecting(at) as (collector, _):
             until(lambda: fresh(collector), "a report")

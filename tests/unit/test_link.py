@@ -9,8 +9,7 @@ import grpc
 import pytest
 import structlog
 
-from nodeagent.model.controller import ControllerSettings
-from nodeagent.rpc.link import bound_s
+from nodeagent.rpc.backoff import Backoff
 from nodeagent.rpc.orders import refused
 from nodeagent.v1 import collector_pb2 as pb
 from nodeagent.v1 import directive_pb2
@@ -105,14 +104,25 @@ def test_a_controller_that_comes_back_hears_all_again(tmp_path: Path) -> None:
                 assert eventually(lambda: link.seen().connected)
             assert eventually(lambda: not link.seen().connected)
     told = [log["event"] for log in logs if log["log_level"] != "debug"]
-    assert told == ["link.lost", "link.connected", "link.lost", "link.connected", "link.lost"]
+    changes = [event for event in told if event != "link.failed"]
+    assert changes == ["link.connected", "link.lost", "link.connected", "link.lost"]
+    assert told[0] == "link.failed"
+    assert told.count("link.failed") <= 3  # however often it was tried: once for each reason
     assert all(log["why"] and log["next_try_s"] <= 0.2 for log in logs if log["event"] == "link.lost")
 
 
 def test_the_bound_of_the_pause_doubles_up_to_the_longest() -> None:
-    settings = ControllerSettings(backoff_s=1.0, backoff_max_s=60.0)
-    assert [bound_s(settings, failures) for failures in range(8)] == [1, 2, 4, 8, 16, 32, 60, 60]
-    assert bound_s(settings, 10**9) == 60
+    backoff = Backoff(1.0, 60.0)
+    assert [backoff.bound_s(0.0) for _ in range(8)] == [1, 2, 4, 8, 16, 32, 60, 60]
+    assert [backoff.bound_s(59.0) for _ in range(1000)] == [60] * 1000  # takes connections, and drops them
+    assert [backoff.bound_s(lived_s) for lived_s in (61.0, 0.0, 5.0)] == [1, 2, 4]
+
+
+def test_pauses_are_spread_over_all_of_the_bound() -> None:
+    pauses_s = [Backoff(1.0, 60.0).pause_s(0.0) for _ in range(1000)]
+    assert 0.0 <= min(pauses_s) < 0.05
+    assert 0.95 < max(pauses_s) <= 1.0
+    assert 0.4 < sum(pauses_s) / 1000 < 0.6
 
 
 def test_a_controller_that_refuses_is_never_called_connected_and_tried_ever_more_rarely(
@@ -124,9 +134,9 @@ def test_a_controller_that_refuses_is_never_called_connected_and_tried_ever_more
         assert eventually(lambda: link.seen().losses >= 5)
         assert not link.seen().connected
         assert link.seen().connects == 0
-    lost = [log for log in logs if log["event"] == "link.lost"]
-    assert "PERMISSION_DENIED: not you" in lost[0]["why"]
-    assert [log["log_level"] for log in lost[:3]] == ["warning", "debug", "debug"]
+    lost = [log for log in logs if log["event"] == "link.failed"]
+    assert any("PERMISSION_DENIED: not you" in log["why"] for log in lost)
+    assert sum(log["log_level"] == "warning" for log in lost) <= 3  # each time that the reason is another one
 
 
 def test_of_what_a_stalled_controller_missed_it_gets_the_latest(tmp_path: Path) -> None:
