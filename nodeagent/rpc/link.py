@@ -53,7 +53,7 @@ class Link:
         settings: ControllerSettings,
         who: Who,
         *,
-        in_force: Callable[[], InForce],
+        in_force: Callable[[Tick], InForce],
         security: Security,
         take: Take = take_none,
     ) -> None:

@@ -163,7 +163,7 @@ def test_of_what_a_stalled_controller_missed_it_gets_the_latest(tmp_path: Path) 
 def test_a_directive_is_refused_unless_the_configuration_takes_them(tmp_path: Path) -> None:
     called = []
 
-    def take(directive: directive_pb2.Directive, issuer: str) -> pb.DirectiveResult:
+    async def take(directive: directive_pb2.Directive, issuer: str) -> pb.DirectiveResult:
         called.append(issuer)
         return refused(directive, grpc.StatusCode.OK, "")
 
@@ -185,7 +185,7 @@ def test_a_directive_is_refused_unless_the_configuration_takes_them(tmp_path: Pa
 
 
 def test_a_bug_in_taking_a_directive_is_answered_and_ends_nothing(tmp_path: Path) -> None:
-    def take(_directive: directive_pb2.Directive, _issuer: str) -> pb.DirectiveResult:
+    async def take(_directive: directive_pb2.Directive, _issuer: str) -> pb.DirectiveResult:
         raise ZeroDivisionError
 
     at = f"unix:{tmp_path}/c.sock"
