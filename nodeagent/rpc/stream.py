@@ -173,11 +173,16 @@ class Stream:
         if self._call.done():
             code, details = await self._call.code(), await self._call.details()
             if code is not grpc.StatusCode.OK and details != UNKNOWN:
-                return Lost(f"{code.name}: {details}")
+                return Lost(f"{code.name}: {_gist(details)}")
         known = asyncio.InvalidStateError  # a write after the end
         if bugs := [error for error in errors if not isinstance(error, known | grpc.aio.AioRpcError)]:
             return Lost(f"bug: {bugs[0]!r}")
         return Lost("the controller has ended the stream")
+
+
+def _gist(details: str) -> str:
+    """What grpc says, without how it says it."""
+    return details.rpartition("last error: ")[2].removeprefix("UNKNOWN: ").removeprefix("UNAVAILABLE: ")
 
 
 @contextlib.asynccontextmanager
