@@ -44,8 +44,9 @@ def test_first_all_then_what_changed_then_that_it_still_holds(kind: str, tmp_pat
 
 def test_before_the_first_tick_nothing_is_told(tmp_path: Path) -> None:
     with collecting(f"unix:{tmp_path}/c.sock") as (collector, address), linked(address) as link:
-        time.sleep(0.5)
-        assert all(not heard.requests for heard in collector.streams)
+        assert eventually(lambda: bool(collector.streams))
+        assert link.seen().connects == 0
+        assert collector.streams[0].requests == []
         link.publish(offering(1, 3.0))
         assert eventually(lambda: bool(collector.streams) and collector.streams[0].kinds() == ["full"])
 
