@@ -10,7 +10,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from nodeagent.keep import Keeper
 from nodeagent.kernel.node_lock import NodeLock
 from nodeagent.kernel.own import resident_bytes
 from nodeagent.leaving import give_back_values, leave_nics, tell_of_nics, tell_of_systemd
+from nodeagent.linked import link_of
 from nodeagent.lock import Lock
 from nodeagent.loop import Loop, Wish
 from nodeagent.model.decision import Checkpoint, Memory, Tick
@@ -123,7 +124,8 @@ class Agent:
 
     def _serve(self, stack: ExitStack) -> list[Publish]:
         settings = self._config.settings
-        publish: list[Publish] = []
+        link = self._link = link_of(settings, stack, served=bool(settings.grpc.address))
+        publish: list[Publish] = [lambda tick, *_: link.publish(tick)] if link is not None else []
         if settings.grpc.address:
             from nodeagent.rpc.server import RpcServer  # here: it takes 20 MiB
 
@@ -138,6 +140,7 @@ class Agent:
                 control=settings.agent.control_address,
                 accountant=Told,
                 directives=self._directives,
+                beside=link.running if link is not None else nullcontext,
             )
             os.makedirs(settings.agent.run_dir, mode=0o755, exist_ok=True)
             rpc.start()
@@ -228,6 +231,7 @@ class Agent:
             writing=self._config.settings.journal.enabled and not self._journal.stopped,
             size_bytes=self._journal.bytes,
         )
+        self._metrics.linked(self._link.seen() if self._link is not None else None)
         if self._http is not None:
             self._http.tick_finished()
         for warning in self._originals.warnings:

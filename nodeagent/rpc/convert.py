@@ -120,7 +120,7 @@ def _memory_term(term: Term) -> pb.MemoryTerm:
 
 
 def signal_message(signal: Signal, now: float) -> pb.Signal:
-    """A signal at the monotonic time `now`."""
+    """One signal; `now` is the monotonic time, in seconds, at which its duration counts from."""
     return pb.Signal(
         name=text(signal.name),
         subject=text(signal.subject),

@@ -90,6 +90,11 @@ class Posted:
             why=f"the agent's loop has not finished a tick for {now - self.expires_at + self.valid_s:.1f} s",
         )
 
+    def capacity(self, now: float) -> Capacity:
+        """The one of `offer`."""
+        capacity = self.tick.decision.capacity
+        return withdraw(capacity) if now >= self.expires_at else capacity
+
     def offer(self, now: float) -> Offer:
         """The capacity, or a withdrawn one when no newer tick came while it was valid."""
         if now >= self.expires_at:
