@@ -124,7 +124,7 @@ class Agent:
 
     def _serve(self, stack: ExitStack) -> list[Publish]:
         settings = self._config.settings
-        link = self._link = link_of(settings, stack, served=bool(settings.grpc.address))
+        link = self._link = link_of(settings, stack, self._directives, served=bool(settings.grpc.address))
         publish: list[Publish] = [lambda tick, *_: link.publish(tick)] if link is not None else []
         if settings.grpc.address:
             from nodeagent.rpc.server import RpcServer  # here: it takes 20 MiB

@@ -125,7 +125,6 @@ class Directives:
                     why = f"{self._path} cannot be written: {error.strerror or error}"
                     answer = Refused(Code.UNAVAILABLE, f"{why}; nothing was changed")
                 else:
-                    self._entries = entries
                     with contextlib.suppress(OSError):  # closed: the agent is stopping
                         os.eventfd_write(self._wake, 1)
         if isinstance(answer, Refused) and not dry_run:
@@ -243,10 +242,11 @@ class Directives:
         return replace(status, state=State.EXPIRED) if over or entry.id in self._expired else status
 
     def _write(self, entries: tuple[_Entry, ...], now: Now) -> None:
+        """From then on these are the ones; OSError, and those before still are."""
         told = tuple(_Entry(self._at(entry, now), entry.ends_boot_s) for entry in entries)
         self._unsaved = True  # the disk may have taken it, and not have said so
         sealed.write(self._path, MAGIC, _encode(_File(self._boot_id, now.boot_s, told)))
-        self._unsaved = False
+        self._entries, self._unsaved = told, False
 
     def _load(self) -> tuple[_Entry, ...]:
         now = self._clock()

@@ -12,8 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from google.protobuf.duration_pb2 import Duration
 
 from nodeagent.model.pod import OWN_TIER
+from nodeagent.v1.collector_pb2 import ReportResponse
+from nodeagent.v1.directive_pb2 import Directive as Message
+from nodeagent.v1.directive_pb2 import HoldCapacity
 from tests.live.nic_agent import BATCH, shaping
 from tests.live.nic_lab import classes, lab
 from tests.live.running import (
@@ -28,6 +32,7 @@ from tests.live.running import (
     unique,
     until,
 )
+from tests.unit.collectors import collecting
 
 pytestmark = pytest.mark.live
 CPUS = os.cpu_count() or 1
@@ -191,3 +196,28 @@ def test_to_observe_lets_the_nics_go_and_then_shapes_them_again(tmp_path: Path) 
         until(lambda: BATCH in classes(made), "after the lease it is there again")
         assert agent.stop() == 0
         assert BATCH not in classes(made)
+
+
+def test_a_controllers_directive_comes_down_its_stream_and_is_told_up_there(
+    tmp_path: Path, quiet: list[str]
+) -> None:
+    hold = Message(id="c", lease=Duration(seconds=3600), hold_capacity=HoldCapacity(cpu_cores=0.2))
+    values: dict[str, Any] = {"controller.address": f"unix:{tmp_path}/c.sock", "controller.directives": True}
+    pod = executed(tmp_path / "run", "batch", unique("ruled"), SPIN)
+    with (
+        collecting(values["controller.address"]) as (collector, _),
+        running(tmp_path, None, quiet, **values, **{"controller.report_s": 0.25}) as agent,
+        pod,
+    ):
+        until(lambda: tier_quota() > 0.9 * CPUS and bool(collector.streams), "a quota and a report")
+        heard = collector.streams[0]
+        heard.down.put(ReportResponse(directive=hold))
+        until(lambda: tier_quota() <= 0.2, "the hold")
+        until(lambda: heard.status is not None and len(heard.status.directives) == 1, "word of it")
+        (result,) = [r.directive_result for r in heard.requests if r.WhichOneof("body") == "directive_result"]
+        assert (result.id, result.code, result.message) == ("c", 0, "")
+        assert result.status.directive == hold
+        (told,) = agent.named("directive.taken")
+        assert told["issuer"].startswith("controller:")
+        heard.down.put(ReportResponse(directive=Message(id="d", lease=Duration(seconds=-1))))
+        until(lambda: any(r.directive_result.code == 3 for r in heard.requests), "the other is refused")

@@ -268,6 +268,23 @@ def test_in_another_boot_with_a_clock_set_back_no_more_than_the_rest_of_the_leas
         assert in_force(again) == set()
 
 
+def test_what_is_over_is_saved_once_and_stays_over_whatever_the_clocks_say(tmp_path: Path) -> None:
+    clock = Clock()
+    path = tmp_path / "directives"
+    with store(tmp_path, clock) as directives:
+        directives.take(directive("a"), "uid:0")
+        clock.pass_s(60.0)
+        directives.news()
+        before = path.stat().st_ino
+        directives.save()
+        saved = path.stat().st_ino
+        directives.save()
+        assert before != saved == path.stat().st_ino
+    clock.now = BEGIN
+    with store(tmp_path, clock, "boot-2") as again:
+        assert states(again) == {"a": State.EXPIRED}
+
+
 def test_as_many_as_configured_are_remembered_and_those_in_force_always(tmp_path: Path) -> None:
     clock = Clock()
     with store(tmp_path, clock, kept=16) as directives:
