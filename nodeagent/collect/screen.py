@@ -1,0 +1,151 @@
+"""What the controller shows: a table that is drawn anew on a terminal, elsewhere a line per change.
+
+1998 nodes: 1985 offer, 5 withdrawn, 8 stale                       2000 streams, 1996 reports/s
+
+              cores     memory   nodes
+all        12345.67   45.1 TiB    1985
+NUMA 0      6100.20   22.6 TiB    1985
+
+node        state      cores     memory  of cores  mode     pods (ls mid batch)  heard
+"""
+
+from __future__ import annotations
+
+import heapq
+import time
+from collections.abc import Iterable
+
+import msgspec
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from nodeagent.collect.told import NodeLine, Summary
+from nodeagent.collect.view import Node, State
+from nodeagent.model.units import format_bytes
+
+LISTED = 20
+COLOUR = {State.OFFERING: "green", State.WITHDRAWN: "yellow", State.STALE: "red"}
+ORDER = {State.STALE: 0, State.WITHDRAWN: 1, State.OFFERING: 2}
+
+
+def chosen(nodes: Iterable[Node]) -> list[Node]:
+    """Those that are listed: first who is stale or has withdrawn, then who offers most."""
+    return heapq.nsmallest(LISTED, nodes, key=lambda node: (ORDER[node.state], -_cores(node), node.name))
+
+
+def picture(title: str, now: Summary, traffic: str = "") -> RenderableType:
+    """The whole table."""
+    known = now.fresh_nodes + now.stale_nodes
+    counts = f"{known} node{'' if known == 1 else 's'}: {_counts(now)}"
+    parts: list[RenderableType] = [Text(title, style="bold"), Text(f"{counts}{traffic and '   '}{traffic}")]
+    parts += [Text(""), _sums(now)]
+    if now.nodes:
+        parts += [Text(""), _nodes(now)]
+    if now.nodes and known > len(now.nodes):
+        parts.append(Text(f"… and {known - len(now.nodes)} more", style="dim"))
+    return Group(*parts)
+
+
+def line(now: Summary, traffic: str = "") -> str:
+    """The sums in one line, without the time."""
+    zones = "".join(
+        f"  numa{zone.numa_node} {zone.available_cores:.2f} cores {format_bytes(zone.available_bytes)}"
+        for zone in now.zones
+    )
+    offered = f"{now.available_cores:.2f} cores {format_bytes(now.available_bytes)}"
+    return f"{offered}  {_counts(now)}{traffic and '  '}{traffic}{zones}"
+
+
+def to_json(now: Summary) -> str:
+    """One line of JSON; what is not known is null."""
+    return msgspec.json.encode(now).decode()
+
+
+def show(now: Summary, address: str) -> None:
+    """Print the table once, with all its nodes."""
+    Console().print(picture(f"{address}  {clock(now.made_unix)}", now))
+
+
+class Screen:
+    """Draws in place; `close` leaves the last picture on the terminal."""
+
+    def __init__(self) -> None:
+        self._live = Live(console=Console(stderr=False), auto_refresh=False, transient=False)
+        self._live.start()
+
+    def show(self, drawn: RenderableType) -> None:
+        """Replace what is drawn."""
+        self._live.update(drawn, refresh=True)
+
+    def close(self) -> None:
+        """Stop refreshing."""
+        self._live.stop()
+
+
+def _counts(now: Summary) -> str:
+    offering = now.fresh_nodes - now.withdrawn_nodes
+    return f"{offering} offering, {now.withdrawn_nodes} withdrawn, {now.stale_nodes} stale"
+
+
+def _cores(node: Node) -> int:
+    return node.offer.micro_cores if node.offer else 0
+
+
+def _sums(now: Summary) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("")
+    for name in ("cores", "memory", "nodes"):
+        table.add_column(name, justify="right")
+    offering = str(now.fresh_nodes - now.withdrawn_nodes)
+    table.add_row(
+        "all", f"{now.available_cores:.2f}", format_bytes(now.available_bytes), offering, style="bold"
+    )
+    for zone in now.zones:
+        size = format_bytes(zone.available_bytes)
+        table.add_row(f"NUMA {zone.numa_node}", f"{zone.available_cores:.2f}", size, str(zone.nodes))
+    return table
+
+
+def _nodes(now: Summary) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in ("node", "state"):
+        table.add_column(name)
+    for name in ("cores", "memory", "of cores", "Batch may use"):
+        table.add_column(name, justify="right")
+    table.add_column("mode")
+    for name in ("ls", "mid", "batch", "heard"):
+        table.add_column(name, justify="right")
+    table.add_column("remarks", no_wrap=True, overflow="ellipsis")
+    for node in now.nodes:
+        table.add_row(*map(Text, _row(node, now.made_unix)), style=COLOUR[node.state])  # a name is no markup
+    return table
+
+
+def _row(node: NodeLine, now_unix: float) -> tuple[str, ...]:
+    limit, size = node.batch_limit_cores, node.available_bytes
+    return (
+        node.name,
+        node.state.value,
+        "?" if node.available_cores is None else f"{node.available_cores:.2f}",
+        "?" if size is None else format_bytes(size),
+        f"{node.total_cores:g}",
+        "?" if limit is None else f"{limit:.2f}",
+        node.mode or "?",
+        str(node.pods_ls),
+        str(node.pods_mid),
+        str(node.pods_batch),
+        f"{max(0.0, now_unix - node.heard_unix):.0f} s ago" if node.heard_unix else "never",
+        _remarks(node),
+    )
+
+
+def _remarks(node: NodeLine) -> str:
+    parts = ["" if node.connected else "not connected", node.withdrawn, *sorted(set(node.signals))]
+    return ", ".join(part for part in parts if part)
+
+
+def clock(unix: float) -> str:
+    """The time of day for a line."""
+    return time.strftime("%H:%M:%S", time.localtime(unix))
