@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 class Group(click.Group):
-    """A group that answers an unknown command with the nearest known one; those ELSEWHERE are imported late."""
+    """A group that answers an unknown command with the nearest known one; some are imported late."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """As click's, with those elsewhere."""

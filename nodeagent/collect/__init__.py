@@ -3,5 +3,6 @@
     stream   one agent's reports      \\
     query    one agent that is asked  -> view (pure: nodes, sums, expiry) -> cluster (gRPC), metrics, screen
 
-`offer` takes a capacity off the wire, `told` puts the view on it; `server` listens, `run` joins all of it. No part of the daemon: that imports none of it.
+`offer` takes a capacity off the wire, `told` puts the view on it; `server` listens, `run` joins it all.
+No part of the daemon, which imports none of it.
 """

@@ -5,7 +5,7 @@ Invariant: labels are bounded: NUMA node ids below 1024, states, kinds, and at m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from msgspec import Struct
 from prometheus_client import CollectorRegistry, disable_created_metrics, generate_latest
@@ -13,9 +13,10 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from nodeagent.collect.tally import Tally
-from nodeagent.collect.told import Summary
+from nodeagent.collect.told import Summary, ZoneLine
 from nodeagent.collect.view import Node, State, View
 
+Labels = tuple[str, ...]
 PREFIX = "nodeagent_collect"
 
 
@@ -93,7 +94,7 @@ class ClusterMetrics(Collector):
 def _offers(summary: Summary) -> Iterator[Metric]:
     yield _gauge("available_cores", "Offered to Batch by all nodes", {(): summary.available_cores})
     yield _gauge("available_bytes", "Memory offered to Batch by all nodes", {(): summary.available_bytes})
-    zones = {(str(zone.numa_node),): zone for zone in summary.zones}
+    zones: dict[Labels, ZoneLine] = {(str(zone.numa_node),): zone for zone in summary.zones}
     cores = {key: zone.available_cores for key, zone in zones.items()}
     sizes = {key: zone.available_bytes for key, zone in zones.items()}
     counts = {key: zone.nodes for key, zone in zones.items()}
@@ -104,7 +105,7 @@ def _offers(summary: Summary) -> Iterator[Metric]:
 
 def _nodes(now: Sample) -> Iterator[Metric]:
     found = now.summary
-    states = {
+    states: dict[Labels, float] = {
         (State.OFFERING.value,): found.fresh_nodes - found.withdrawn_nodes,
         (State.WITHDRAWN.value,): found.withdrawn_nodes,
         (State.STALE.value,): found.stale_nodes,
@@ -112,8 +113,8 @@ def _nodes(now: Sample) -> Iterator[Metric]:
     yield _gauge("nodes", "Nodes by state", states, "state")
     if not now.nodes:
         return
-    cores = {(node.name,): node.cores for node in now.nodes}
-    sizes = {(node.name,): node.bytes for node in now.nodes}
+    cores: dict[Labels, float] = {(node.name,): node.cores for node in now.nodes}
+    sizes: dict[Labels, float] = {(node.name,): node.bytes for node in now.nodes}
     yield _gauge("node_available_cores", "Offered to Batch by one node", cores, "node")
     yield _gauge("node_available_bytes", "Memory offered to Batch by one node", sizes, "node")
     yield _gauge("nodes_left_out", "Nodes beyond the cap of series by node", {(): now.nodes_left_out})
@@ -125,18 +126,18 @@ def _node(node: Node) -> NodeSample:
     return NodeSample(node.name, node.offer.micro_cores / 1e6, node.offer.bytes)
 
 
-def _by(counts: dict[str, int]) -> dict[tuple[str, ...], float]:
+def _by(counts: dict[str, int]) -> dict[Labels, float]:
     return {(key,): float(count) for key, count in counts.items()}
 
 
-def _gauge(name: str, text: str, samples: dict[tuple[str, ...], float], *labels: str) -> Metric:
+def _gauge(name: str, text: str, samples: Mapping[Labels, float], *labels: str) -> Metric:
     family = GaugeMetricFamily(f"{PREFIX}_{name}", text, labels=labels)
     for values, number in samples.items():
         family.add_metric(values, number)
     return family
 
 
-def _counter(name: str, text: str, samples: dict[tuple[str, ...], float], *labels: str) -> Metric:
+def _counter(name: str, text: str, samples: Mapping[Labels, float], *labels: str) -> Metric:
     family = CounterMetricFamily(f"{PREFIX}_{name}", text, labels=labels)
     for values, number in samples.items():
         family.add_metric(values, number)

@@ -12,6 +12,7 @@ node        state      cores     memory  of cores  mode     pods (ls mid batch) 
 from __future__ import annotations
 
 import heapq
+import sys
 import time
 from collections.abc import Iterable
 
@@ -26,6 +27,8 @@ from nodeagent.collect.view import Node, State
 from nodeagent.model.units import format_bytes
 
 LISTED = 20
+ZONES = 16
+WIDTH = 140  # where there is no terminal to ask
 COLOUR = {State.OFFERING: "green", State.WITHDRAWN: "yellow", State.STALE: "red"}
 ORDER = {State.STALE: 0, State.WITHDRAWN: 1, State.OFFERING: 2}
 
@@ -52,7 +55,7 @@ def line(now: Summary, traffic: str = "") -> str:
     """The sums in one line, without the time."""
     zones = "".join(
         f"  numa{zone.numa_node} {zone.available_cores:.2f} cores {format_bytes(zone.available_bytes)}"
-        for zone in now.zones
+        for zone in now.zones[:ZONES]
     )
     offered = f"{now.available_cores:.2f} cores {format_bytes(now.available_bytes)}"
     return f"{offered}  {_counts(now)}{traffic and '  '}{traffic}{zones}"
@@ -65,7 +68,8 @@ def to_json(now: Summary) -> str:
 
 def show(now: Summary, address: str) -> None:
     """Print the table once, with all its nodes."""
-    Console().print(picture(f"{address}  {clock(now.made_unix)}", now))
+    width = None if sys.stdout.isatty() else WIDTH
+    Console(width=width).print(picture(f"{address}  {clock(now.made_unix)}", now))
 
 
 class Screen:
@@ -102,21 +106,21 @@ def _sums(now: Summary) -> Table:
     table.add_row(
         "all", f"{now.available_cores:.2f}", format_bytes(now.available_bytes), offering, style="bold"
     )
-    for zone in now.zones:
+    for zone in now.zones[:ZONES]:
         size = format_bytes(zone.available_bytes)
         table.add_row(f"NUMA {zone.numa_node}", f"{zone.available_cores:.2f}", size, str(zone.nodes))
+    if len(now.zones) > ZONES:
+        table.add_row(f"… {len(now.zones) - ZONES} more", "", "", "", style="dim")
     return table
 
 
 def _nodes(now: Summary) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
     for name in ("node", "state"):
-        table.add_column(name)
-    for name in ("cores", "memory", "of cores", "Batch may use"):
-        table.add_column(name, justify="right")
-    table.add_column("mode")
-    for name in ("ls", "mid", "batch", "heard"):
-        table.add_column(name, justify="right")
+        table.add_column(name, no_wrap=True)
+    for name in ("cores", "of", "memory", "Batch may", "ls/mid/batch", "heard"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("mode", no_wrap=True)
     table.add_column("remarks", no_wrap=True, overflow="ellipsis")
     for node in now.nodes:
         table.add_row(*map(Text, _row(node, now.made_unix)), style=COLOUR[node.state])  # a name is no markup
@@ -129,14 +133,12 @@ def _row(node: NodeLine, now_unix: float) -> tuple[str, ...]:
         node.name,
         node.state.value,
         "?" if node.available_cores is None else f"{node.available_cores:.2f}",
-        "?" if size is None else format_bytes(size),
         f"{node.total_cores:g}",
+        "?" if size is None else format_bytes(size),
         "?" if limit is None else f"{limit:.2f}",
+        f"{node.pods_ls}/{node.pods_mid}/{node.pods_batch}",
+        f"{max(0.0, now_unix - node.heard_unix):.0f} s" if node.heard_unix else "never",
         node.mode or "?",
-        str(node.pods_ls),
-        str(node.pods_mid),
-        str(node.pods_batch),
-        f"{max(0.0, now_unix - node.heard_unix):.0f} s ago" if node.heard_unix else "never",
         _remarks(node),
     )
 

@@ -1,7 +1,8 @@
 """One agent's stream of reports: what it says goes into the view, what it is to do goes down.
 
 Invariant: a delta or a heartbeat counts only on top of a full status of this stream, of the same boot and
-with a sequence that goes on; whatever else comes is answered with Resync, and what cannot be ends this stream alone.
+with a sequence that goes on; whatever else comes is answered with Resync, and what
+cannot be ends this stream alone.
 """
 
 from __future__ import annotations

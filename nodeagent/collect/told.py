@@ -1,4 +1,4 @@
-"""The view as a message, and the message as what is shown: a summary, which is what `-o json` prints. Pure."""
+"""The view as a message, and the message as what is shown: a summary, as `-o json` prints it. Pure."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ from itertools import count
 from typing import NamedTuple, Protocol
 
 from nodeagent.v1 import collector_pb2 as pb
+from nodeagent.v1 import directive_pb2 as directive_pb
 
 FORGET_S = 600.0  # a node that is stale and not connected for so long was taken out of the cluster
 
@@ -50,7 +51,7 @@ class Source(Protocol):
     def replaced(self, by: str) -> None:
         """Another source tells of the same node from now on."""
 
-    async def direct(self, directive: pb.Directive, timeout_s: float) -> pb.DirectiveResult:
+    async def direct(self, directive: directive_pb.Directive, timeout_s: float) -> pb.DirectiveResult:
         """Hand the node a directive and wait for what became of it; TimeoutError, Gone."""
 
 
