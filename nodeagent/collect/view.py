@@ -178,9 +178,8 @@ class View:
             return at
         span_s = offer.valid_until_unix - offer.observed_unix
         expires_at = at + min(span_s, offer.valid_until_unix + self._skew_s - unix)
-        told = node.offer
-        if told is not None and (told.seq, told.boot_id) == (offer.seq, offer.boot_id):
-            return min(expires_at, node.expires_at)  # told once more it is no newer
+        if node.offer is not None and node.offer[:3] == offer[:3]:
+            return min(expires_at, node.expires_at)  # the same tick told once more is no newer
         return expires_at
 
     def _count(self, node: Node, state: State, offer: Offer | None) -> None:
