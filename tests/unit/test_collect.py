@@ -1,4 +1,4 @@
-"""The reference controller for real, as a process: agents' streams on loopback, some of which do not behave."""
+"""The reference controller for real, as a process; some of the agents that talk to it do not behave."""
 
 from __future__ import annotations
 
