@@ -1,6 +1,6 @@
-"""Who may do what: over TLS by the names in a peer's certificate (SAN), else anybody.
+"""Who may do what: over TLS by the names in a peer's certificate (SAN), over a unix socket by the socket's mode.
 
-Else is a unix socket or loopback: the socket's mode, and who has an account on this machine, decide there.
+Invariant: nobody directs over TCP who is not named as a director.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import grpc
 
 from nodeagent.model.errors import Failed
 
+UNIX, LOOPBACK = "unix", "loopback"
 Context = Any  # grpc.aio.ServicerContext: grpc ships no annotations
 
 
@@ -42,7 +43,11 @@ class TlsFiles(NamedTuple):
 
 
 class Access:
-    """`allowed` has the globs that one of a certificate's names must match, by role."""
+    """`allowed` has the globs that one of a peer's names must match, by role.
+
+    Those without a certificate may report and read; they may direct over a unix socket, over loopback only where
+    the name "loopback" may.
+    """
 
     def __init__(self, allowed: Mapping[Role, tuple[str, ...]]) -> None:
         self._allowed = allowed
@@ -50,25 +55,32 @@ class Access:
     async def check(self, context: Context, role: Role) -> None:
         """Abort the call with PERMISSION_DENIED when its peer may not do that."""
         names = _names(context)
+        if not _secure(context) and (names == [UNIX] or role is not Role.DIRECTOR):
+            return
         roles = {role, Role.DIRECTOR} if role is Role.READER else {role}
         globs = [glob for each in roles for glob in self._allowed.get(each, ())]
-        if names is None or any(fnmatchcase(name, glob) for name in names for glob in globs):
+        if any(fnmatchcase(name, glob) for name in names for glob in globs):
             return
         who = ", ".join(names[:3]) or "a certificate without names"
-        await context.abort(grpc.StatusCode.PERMISSION_DENIED, f"{who} is no {role.value} here")
+        await context.abort(
+            grpc.StatusCode.PERMISSION_DENIED, f"{who} is no {role.value}; hint: --{role.value}s {who}"
+        )
 
     def name(self, context: Context) -> str:
         """The peer, for the log."""
-        names = _names(context)
-        return names[0] if names else str(context.peer())
+        return next(iter(_names(context)), str(context.peer()))
 
 
-def _names(context: Context) -> list[str] | None:
-    """Subject alternative names of the peer's certificate, None without TLS."""
-    found = context.auth_context()
-    if found.get("transport_security_type") != [b"ssl"]:
-        return None
-    return [name.decode("utf-8", "replace") for name in found.get("x509_subject_alternative_name", ())]
+def _secure(context: Context) -> bool:
+    return bool(context.auth_context().get("transport_security_type") == [b"ssl"])
+
+
+def _names(context: Context) -> list[str]:
+    """Subject alternative names of the peer's certificate; without TLS how it came."""
+    if not _secure(context):
+        return [UNIX if context.peer().startswith("unix:") else LOOPBACK]
+    found = context.auth_context().get("x509_subject_alternative_name", ())
+    return [name.decode("utf-8", "replace") for name in found]
 
 
 def _read(path: str) -> bytes:

@@ -71,7 +71,7 @@ def words(_ctx: click.Context, _option: click.Parameter, values: tuple[str, ...]
     metavar="GLOB,...",
     multiple=True,
     callback=words,
-    help="With TLS: who may send directives to nodes.  [default: nobody]",
+    help='Who may send directives to nodes: such names, or "loopback". [default: a unix socket\'s users]',
 )
 @click.option(
     "--http",

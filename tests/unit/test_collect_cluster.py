@@ -32,7 +32,9 @@ NO_LOOK = ("--http", "")
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Controller]:
-    with collecting(tmp_path_factory.mktemp("collect"), "--metrics-nodes", "3") as controller:
+    with collecting(
+        tmp_path_factory.mktemp("collect"), "--metrics-nodes", "3", "--directors", "loopback"
+    ) as controller:
         yield controller
 
 
@@ -81,6 +83,26 @@ def test_a_directive_for_a_node_that_is_not_there_is_refused_at_once(shared: Con
         grpc.StatusCode.INVALID_ARGUMENT,
         "directive.id: empty",
     )
+
+
+def test_without_leave_nobody_directs_over_loopback_and_the_agent_hears_nothing(tmp_path: Path) -> None:
+    with collecting(tmp_path) as controller, reporting(controller, "a") as (agent,):
+        agent.offer(1, 4.0)
+        status, details = code(sending(controller, "a", order("d")))
+        assert status is grpc.StatusCode.PERMISSION_DENIED
+        assert "--directors loopback" in details
+        agent.send(
+            nodes.heartbeat(0, time.time())
+        )  # out of order: the first that comes down is the answer to it
+        assert next(agent.call) == pb.ReportResponse(resync=pb.Resync())
+
+
+def test_over_a_unix_socket_its_users_direct(tmp_path: Path) -> None:
+    listen = ("--listen", f"unix:{tmp_path}/s")
+    with collecting(tmp_path, *listen) as controller, reporting(controller, "a") as (agent,):
+        agent.offer(1, 4.0)
+        assert code(sending(controller, "a", order("d"), 0.5))[0] is grpc.StatusCode.DEADLINE_EXCEEDED
+        assert next(agent.call).directive == order("d")
 
 
 def test_an_agent_that_does_not_answer_or_leaves_meanwhile_holds_up_nobody(shared: Controller) -> None:
@@ -230,9 +252,10 @@ def test_on_a_terminal_the_table_is_drawn_anew(tmp_path: Path) -> None:
             request = nodes.full("a", nodes.capacity(1, time.time(), 4.25, zones=[(0, 4.25, 1)]))
             requests: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
             requests.put(request.SerializeToString())
-            channel.stream_stream("/nodeagent.v1.Collector/Report")(iter(requests.get, None))
+            call = channel.stream_stream("/nodeagent.v1.Collector/Report")(iter(requests.get, None))
             assert b"4.25" in read_until(mine, b"1 node: 1 offering, 0 withdrawn, 0 stale   1 stream")
             requests.put(None)
+            assert list(call) == []
         process.send_signal(signal.SIGINT)
         read_until(mine, b"")
         assert process.wait(WAIT_S) == 0
