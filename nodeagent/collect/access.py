@@ -1,4 +1,4 @@
-"""Who may do what: over TLS by the names in a peer's certificate (SAN), over a unix socket by the socket's mode.
+"""Who may do what: over TLS by the names in a peer's certificate (SAN), else by how they came.
 
 Invariant: nobody directs over TCP who is not named as a director.
 """
@@ -45,8 +45,8 @@ class TlsFiles(NamedTuple):
 class Access:
     """`allowed` has the globs that one of a peer's names must match, by role.
 
-    Those without a certificate may report and read; they may direct over a unix socket, over loopback only where
-    the name "loopback" may.
+    Those without a certificate may report and read; they may direct over a unix socket, whose mode decides
+    who opens it, and over loopback only where the name "loopback" may.
     """
 
     def __init__(self, allowed: Mapping[Role, tuple[str, ...]]) -> None:

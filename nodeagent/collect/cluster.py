@@ -25,6 +25,7 @@ MAX_WATCHERS = 64
 WATCH_EVERY_S = 1.0
 ANSWER_S = 10.0  # for a directive, when the client sets no deadline
 REUSE = 4.0
+MAX_ID = 128
 CODE = grpc.StatusCode
 BY_NUMBER: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
 
@@ -77,8 +78,8 @@ class Cluster:
     async def _send_directive(self, request: bytes, context: Context) -> bytes:
         await self._access.check(context, Role.DIRECTOR)
         asked = await _parsed(pb.SendDirectiveRequest, request, context)
-        if not asked.directive.id:
-            await _abort(context, CODE.INVALID_ARGUMENT, "directive.id: empty")
+        if not 1 <= len(asked.directive.id) <= MAX_ID:
+            await _abort(context, CODE.INVALID_ARGUMENT, f"directive.id: not 1 to {MAX_ID} characters")
         node = self._view.nodes.get(asked.node_name)
         if node is None:
             await _abort(context, CODE.NOT_FOUND, f"no node {asked.node_name!r}")

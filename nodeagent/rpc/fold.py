@@ -1,7 +1,7 @@
 """What a stream of reports says of a node: full, then what differs, then only that it still holds. Pure.
 
 Invariant: apply(told, difference(told, now)) is `now`, but for the terms of the capacity, which only a full
-status has, and for signals that are the same ones for longer.
+status has, for signals that are the same ones for longer, and for a limit that moved by less than NOISE.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 from nodeagent.v1 import collector_pb2 as pb
 from nodeagent.v1 import nodeagent_pb2 as node_pb
 
+NOISE_RATIO = 0.01
+NOISE_CORES = 0.01
 FIXED = ("node_name", "agent_version", "total_cores", "total_bytes")  # in no delta: another one needs a full
 
 
@@ -55,14 +57,14 @@ def renew(status: pb.NodeStatus, heartbeat: pb.Heartbeat) -> pb.NodeStatus:
 def difference(told: pb.NodeStatus, now: pb.NodeStatus, *, moved: bool) -> pb.NodeDelta | None:
     """What `told` lacks of `now`, with the capacity in any case; None when nothing differs.
 
-    `moved` says that the capacity differs (see `posted.differs`). `told` and `now` have the same FIXED fields.
+    `moved`: the capacity differs (see `posted.differs`). `told` and `now` have the same FIXED fields.
     """
     delta = pb.NodeDelta()
     if now.mode != told.mode:
         delta.mode = now.mode
     if now.pods != told.pods:
         delta.pods.CopyFrom(now.pods)
-    if _limit(now) != _limit(told):
+    if _limit_moved(told, now):
         delta.batch_limit.SetInParent()
         if now.HasField("batch_limit_cores"):
             delta.batch_limit.cores = now.batch_limit_cores
@@ -82,14 +84,18 @@ def bare(capacity: node_pb.Capacity) -> node_pb.Capacity:
     """The same without terms."""
     new = node_pb.Capacity()
     new.CopyFrom(capacity)
-    for amounts in (new, *new.zones):
-        amounts.cpu.ClearField("terms")
-        amounts.memory.ClearField("terms")
+    for cpu in (new.cpu, *(zone.cpu for zone in new.zones)):
+        cpu.ClearField("terms")
+    for memory in (new.memory, *(zone.memory for zone in new.zones)):
+        memory.ClearField("terms")
     return new
 
 
-def _limit(status: pb.NodeStatus) -> float | None:
-    return round(status.batch_limit_cores, 2) if status.HasField("batch_limit_cores") else None
+def _limit_moved(told: pb.NodeStatus, now: pb.NodeStatus) -> bool:
+    if told.HasField("batch_limit_cores") != now.HasField("batch_limit_cores"):
+        return True
+    old, new = told.batch_limit_cores, now.batch_limit_cores
+    return abs(old - new) > max(NOISE_CORES, NOISE_RATIO * max(old, new))
 
 
 def _which(status: pb.NodeStatus) -> set[tuple[str, str]]:

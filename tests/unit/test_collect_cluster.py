@@ -81,7 +81,7 @@ def test_a_directive_for_a_node_that_is_not_there_is_refused_at_once(shared: Con
     assert code(sending(shared, "left", order("d"))) == (grpc.StatusCode.UNAVAILABLE, "left is not connected")
     assert code(sending(shared, "left", order(""))) == (
         grpc.StatusCode.INVALID_ARGUMENT,
-        "directive.id: empty",
+        "directive.id: not 1 to 128 characters",
     )
 
 

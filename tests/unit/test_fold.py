@@ -48,7 +48,7 @@ statuses = st.builds(
     mode=st.sampled_from([directive_pb2.MODE_OBSERVE, directive_pb2.MODE_ENFORCE]),
     capacity=st.builds(capacity, st.integers(1, 99), st.floats(0.0, 8.0), st.integers(0, 2)),
     pods=st.builds(pb.PodCounts, ls=st.integers(0, 3), mid=st.integers(0, 3), batch=st.integers(0, 3)),
-    batch_limit_cores=st.none() | st.integers(0, 800).map(lambda hundredths: hundredths / 100),
+    batch_limit_cores=st.none() | st.integers(0, 60).map(lambda fifths: fifths / 5),
     signals=signals,
     directives=directives,
 )
