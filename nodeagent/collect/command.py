@@ -129,8 +129,9 @@ def collect(  # noqa: PLR0913, PLR0917  one argument per option
 ) -> None:
     """A small controller: adds up what many agents offer, serves it, and shows it until Ctrl-C.
 
-    Agents connect to it (their controller.address), or it asks them (--query). A node counts for nothing once its
-    capacity is not valid any more. On a terminal a table is drawn anew, elsewhere there is a line per change.
+    Agents connect to it (their controller.address), or it asks them (--query). A node counts for nothing once
+    its capacity is not valid any more. On a terminal a table is drawn anew, elsewhere there is a line per
+    change.
 
     \b
       nodeagent collect                                      agents on this machine
