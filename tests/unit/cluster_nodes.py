@@ -47,11 +47,17 @@ def capacity(
         confidence_ratio=1.0,
         withdrawn=withdrawn,
     )
-    for amounts in (made, *made.zones) if terms else ():
-        for name in TERMS:
-            amounts.cpu.terms.add(name=name, cores=1.5, source="/proc/stat")
-            amounts.memory.terms.add(name=name, bytes=GIB, source="/proc/meminfo")
+    if terms:
+        add_terms(made)
+        for zone in made.zones:
+            add_terms(zone)
     return made
+
+
+def add_terms(amounts: node_pb.Capacity | node_pb.Zone) -> None:
+    for name in TERMS:
+        amounts.cpu.terms.add(name=name, cores=1.5, source="/proc/stat")
+        amounts.memory.terms.add(name=name, bytes=GIB, source="/proc/meminfo")
 
 
 def status(name: str, offered: node_pb.Capacity | None) -> pb.NodeStatus:

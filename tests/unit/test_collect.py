@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -220,3 +222,9 @@ def test_when_the_controller_stops_the_agents_are_told_and_its_socket_is_gone(tm
             assert agent.code()[0] is grpc.StatusCode.UNAVAILABLE
             assert controller.process.wait(WAIT_S) == 0
             assert not path.exists()
+
+
+def test_the_daemon_imports_nothing_of_it() -> None:
+    program = "import sys, nodeagent.cli, nodeagent.agent; print('nodeagent.collect' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"

@@ -56,7 +56,7 @@ def test_a_directive_goes_down_the_stream_and_what_became_of_it_comes_back(share
         request = pb.SendDirectiveRequest(node_name="directed", directive=order("d1"))
         asked = shared.cluster.SendDirective.future(request, timeout=WAIT_S)
         assert next(agent.call).directive == order("d1")
-        status = directive_pb.DirectiveStatus(directive=order("d1"), issuer="controller:x", state=1)
+        status = directive_pb.DirectiveStatus(directive=order("d1"), issuer="controller:x")
         agent.send(pb.ReportRequest(directive_result=pb.DirectiveResult(id="unasked", code=3)))
         agent.send(pb.ReportRequest(directive_result=pb.DirectiveResult(id="d1", status=status)))
         assert asked.result().status == status
