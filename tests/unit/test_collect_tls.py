@@ -8,7 +8,6 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
 
 import grpc
 import pytest
@@ -80,7 +79,7 @@ def test_each_name_may_do_what_its_roles_say(
             "reads": lambda: ClusterStub(to).GetView(pb.GetViewRequest(), timeout=WAIT_S),
             "directs": lambda: ClusterStub(to).SendDirective(order, timeout=WAIT_S),
         }
-        came = {name: outcome(call) for name, call in asked.items()}  # type: ignore[arg-type]
+        came = {name: outcome(call) for name, call in asked.items()}
     assert came == {"reports": reports, "reads": reads, "directs": directs}
 
 
@@ -99,7 +98,7 @@ def outcome(call) -> str:  # type: ignore[no-untyped-def]
 
 
 def test_plain_clients_get_nowhere(secured: Controller) -> None:
-    assert code(lambda: secured.view())[0] is grpc.StatusCode.UNAVAILABLE
+    assert code(secured.view)[0] is grpc.StatusCode.UNAVAILABLE
 
 
 def test_view_asks_with_a_certificate(authority: Authority, secured: Controller) -> None:
