@@ -47,6 +47,7 @@ class Queried:
         self._tally = tally
         self._stub: Any = None
         self._replaced = False
+        self._why = ""  # it does not answer, as was said
 
     async def run(self) -> None:
         """Ask until cancelled."""
@@ -58,15 +59,13 @@ class Queried:
                 try:
                     await self._follow()
                 except grpc.aio.AioRpcError as error:
-                    self._tally.say(
-                        "agent.lost", agent=self.peer, why=f"{error.code().name}: {error.details()}"
-                    )
+                    self._lost("agent.lost", error.code().name, error.details() or "")
                 except (Garbled, OverflowError) as error:
-                    self._tally.say("agent.refused", agent=self.peer, why=str(error))
+                    self._lost("agent.refused", str(error))
                 except Gone:
                     pass  # another source tells of the node, which has been said
                 finally:
-                    self._leave()
+                    self._view.leave(self.name, self)
                 answered = time.monotonic() - begin > MAX_PAUSE_S
                 pause_s = MIN_PAUSE_S if answered else min(2 * pause_s, MAX_PAUSE_S)
                 await asyncio.sleep(random.uniform(0.5, 1.0) * pause_s)
@@ -110,12 +109,15 @@ class Queried:
         status = status_of(answer.report)
         name = checked_name(status.node_name)
         if name != self.name:
-            self._leave()
+            self._view.leave(self.name, self)
             self.name = name
         self._check_place(name)
         before = self._view.join(name, self, time.monotonic())
         if before is not None:
             before.replaced(self.peer)
+        if self._why:
+            self._tally.note("agent.found", agent=self.peer, node=name)
+            self._why = ""
         self._tally.reports["full"] += 1
         self._view.tell(name, status, offer_of(status), time.monotonic(), time.time())
 
@@ -134,8 +136,11 @@ class Queried:
             raise Gone(f"{name} is told of by another source")
         self._replaced = False
 
-    def _leave(self) -> None:
-        self._view.leave(self.name, self)
+    def _lost(self, event: str, why: str, details: str = "") -> None:
+        """Said once for each reason; the details differ from time to time."""
+        if why != self._why:
+            self._why = why
+            self._tally.say(event, agent=self.peer, why=f"{why}: {details}" if details else why)
 
     def _channel(self) -> contextlib.AbstractAsyncContextManager[Any]:
         options = [

@@ -1,12 +1,13 @@
 """What the controller shows: a table that is drawn anew on a terminal, elsewhere a line per change.
 
-1998 nodes: 1985 offer, 5 withdrawn, 8 stale                       2000 streams, 1996 reports/s
+2000 nodes: 1985 offering, 7 withdrawn, 8 stale   1992 streams, 1991 reports/s
 
-              cores     memory   nodes
-all        12345.67   45.1 TiB    1985
-NUMA 0      6100.20   22.6 TiB    1985
+            cores   memory  nodes
+all     12345.67 45.1 TiB   1985
+NUMA 0    ...
 
-node        state      cores     memory  of cores  mode     pods (ls mid batch)  heard
+node           state      cores  of    memory  Batch may  ls/mid/batch  heard  mode     remarks
+rack2-node-01  stale     (7.00)  16   (8 GiB)       6.00         3/4/5   12 s  enforce  not connected
 """
 
 from __future__ import annotations
@@ -129,12 +130,13 @@ def _nodes(now: Summary) -> Table:
 
 def _row(node: NodeLine, now_unix: float) -> tuple[str, ...]:
     limit, size = node.batch_limit_cores, node.available_bytes
+    form = "({})" if node.state is State.STALE else "{}"  # what it said last, and what does not count
     return (
         node.name,
         node.state.value,
-        "?" if node.available_cores is None else f"{node.available_cores:.2f}",
+        "?" if node.available_cores is None else form.format(f"{node.available_cores:.2f}"),
         f"{node.total_cores:g}",
-        "?" if size is None else format_bytes(size),
+        "?" if size is None else form.format(format_bytes(size)),
         "?" if limit is None else f"{limit:.2f}",
         f"{node.pods_ls}/{node.pods_mid}/{node.pods_batch}",
         f"{max(0.0, now_unix - node.heard_unix):.0f} s" if node.heard_unix else "never",
