@@ -108,7 +108,7 @@ class Agent:
 
     def _serve(self, stack: ExitStack) -> list[Callable[[Tick], None]]:
         settings = self._config.settings
-        link = self._link = link_of(settings, stack)
+        link = self._link = link_of(settings, stack, served=bool(settings.grpc.address))
         publish: list[Callable[[Tick], None]] = [link.publish] if link is not None else []
         if settings.grpc.address:
             from nodeagent.rpc.server import RpcServer  # here: it takes 20 MiB

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from nodeagent.rpc.link import Link
 
 
-def link_of(settings: Settings, stack: ExitStack) -> Link | None:
-    """Not yet running; on a thread of its own, until `stack` is left, when no gRPC server has one for it."""
+def link_of(settings: Settings, stack: ExitStack, *, served: bool) -> Link | None:
+    """Not yet running; unless `served`, when a gRPC server runs it, on a thread until `stack` is left."""
     if not settings.controller.address:
         return None
     from nodeagent.rpc.links import LinkThread, link_to  # here: it takes 20 MiB
@@ -27,7 +27,7 @@ def link_of(settings: Settings, stack: ExitStack) -> Link | None:
         version=__version__,
         mode=settings.agent.mode,
     )
-    if not settings.grpc.address:
+    if not served:
         thread = LinkThread(link)
         thread.start()
         stack.callback(thread.stop)

@@ -12,6 +12,7 @@ from nodeagent.model.controller import ControllerSettings, Where, where
 LIMIT_S = 5.0
 NAME = "controller"
 HTTP2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"  # the client's preface and empty SETTINGS
+HUNG_UP = "hung up"
 FILES = "controller.tls_ca, tls_cert and tls_key: are they readable, and do they belong together?"
 
 
@@ -23,7 +24,13 @@ def controller(host: Host) -> Iterator[Finding]:
         yield Finding(NAME, Status.INFO, "none: controller.address is not set")
         return
     try:
-        found = _greeted(settings, place)
+        context = _context(settings) if settings.tls_ca else None
+    except OSError as error:  # also those of ssl
+        why = f"the files of TLS cannot be used: {error.strerror or error}"
+        yield Finding(NAME, Status.WARN, why, FILES)
+        return
+    try:
+        found = _greeted(settings, place, context)
     except ssl.SSLError as error:
         yield Finding(NAME, Status.WARN, f"{settings.address}: TLS: {_told(error)}", _tls_fix(error))
     except TimeoutError:
@@ -31,21 +38,25 @@ def controller(host: Host) -> Iterator[Finding]:
         yield Finding(NAME, Status.WARN, why, "is it a gRPC server, and does a firewall let it answer?")
     except OSError as error:
         why = f"{settings.address}: {error.strerror or error}"
-        yield Finding(NAME, Status.WARN, why, "is it running? the agent works without it, and goes on trying")
+        yield Finding(NAME, Status.WARN, why, _fix(str(error), tls=context is not None))
     else:
         yield Finding(NAME, Status.OK, f"{settings.address} answers, {found}")
 
 
-def _greeted(settings: ControllerSettings, place: Where) -> str:
+def _context(settings: ControllerSettings) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=settings.tls_ca)
+    context.load_cert_chain(settings.tls_cert, settings.tls_key)
+    context.set_alpn_protocols(["h2"])
+    return context
+
+
+def _greeted(settings: ControllerSettings, place: Where, context: ssl.SSLContext | None) -> str:
     """What protects the connection, after the other side has spoken HTTP/2."""
     with _connected(place) as plain:
         plain.settimeout(LIMIT_S)
-        if not settings.tls_ca:
+        if context is None:
             _expect_http2(plain)
             return "plain"
-        context = ssl.create_default_context(cafile=settings.tls_ca)
-        context.load_cert_chain(settings.tls_cert, settings.tls_key)
-        context.set_alpn_protocols(["h2"])
         with context.wrap_socket(plain, server_hostname=settings.server_name or place.host) as secure:
             _expect_http2(secure)  # only now is it known whether our certificate is taken
             certificate = secure.getpeercert() or {}
@@ -69,7 +80,15 @@ def _expect_http2(connection: socket.socket) -> None:
     connection.sendall(HTTP2)
     head = connection.recv(9)
     if len(head) < 4 or head[3] != 4:  # the type of a SETTINGS frame
-        raise OSError(f"speaks no HTTP/2: {head!r}" if head else "hung up")
+        raise OSError(f"speaks no HTTP/2: {head!r}" if head else HUNG_UP)
+
+
+def _fix(why: str, *, tls: bool) -> str:
+    if why != HUNG_UP:
+        return "is it running? the agent works without it, and goes on trying"
+    if tls:
+        return "the controller must trust who signed controller.tls_cert, and the names in it"
+    return "does it want TLS? then set controller.tls_ca, tls_cert and tls_key"
 
 
 def _told(error: ssl.SSLError) -> str:
@@ -80,7 +99,7 @@ def _told(error: ssl.SSLError) -> str:
 def _tls_fix(error: ssl.SSLError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return "controller.tls_ca must have signed its certificate, and that must have controller.server_name"
-    return FILES
+    return "does the controller trust who signed controller.tls_cert, and does it speak TLS?"
 
 
 CONTROLLER: tuple[Check, ...] = (controller,)

@@ -53,7 +53,7 @@ class Link:
         settings: ControllerSettings,
         who: Who,
         *,
-        in_force: Callable[[], InForce],
+        in_force: Callable[[Tick], InForce],
         security: Security,
         take: Take = take_none,
     ) -> None:
@@ -157,10 +157,8 @@ class Link:
             ("grpc.max_receive_message_length", MAX_RESPONSE_BYTES),
             ("grpc.keepalive_time_ms", int(self._keepalive_s * 1e3)),  # also sets TCP_USER_TIMEOUT
             ("grpc.keepalive_timeout_ms", int(KEEPALIVE_TIMEOUT_S * 1e3)),
-            (
-                "grpc.http2.ping_timeout_ms",
-                int(KEEPALIVE_TIMEOUT_S * 1e3),
-            ),  # the one above alone is not heeded
+            # grpcio 1.85 does not heed the one above alone: a minute went by before it gave up
+            ("grpc.http2.ping_timeout_ms", int(KEEPALIVE_TIMEOUT_S * 1e3)),
             ("grpc.http2.max_pings_without_data", 0),
         ]
         credentials = self._security.credentials()

@@ -33,7 +33,7 @@ def link_to(
 ) -> Link:
     """The link to the controller at `settings.address`, not yet running."""
     who = Who(node_name(settings.node_name, env, hostname), version)
-    return Link(settings, who, in_force=lambda: InForce(mode), security=security(settings), take=take)
+    return Link(settings, who, in_force=lambda _tick: InForce(mode), security=security(settings), take=take)
 
 
 def security(settings: ControllerSettings) -> Security:

@@ -5,7 +5,7 @@ Invariant: one answer for each, whatever comes, with the code that ApplyDirectiv
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import grpc
 import structlog
@@ -15,7 +15,9 @@ from nodeagent.v1 import directive_pb2
 
 MAX_ID = 128
 
-Take = Callable[[directive_pb2.Directive, str], pb.DirectiveResult]  # the directive and its issuer
+Take = Callable[
+    [directive_pb2.Directive, str], Awaitable[pb.DirectiveResult]
+]  # of a directive and its issuer
 
 log = structlog.get_logger()
 
@@ -25,16 +27,16 @@ def refused(directive: directive_pb2.Directive, code: grpc.StatusCode, why: str)
     return pb.DirectiveResult(id=directive.id[:MAX_ID], code=code.value[0], message=why)
 
 
-def take_none(directive: directive_pb2.Directive, _issuer: str) -> pb.DirectiveResult:
+async def take_none(directive: directive_pb2.Directive, _issuer: str) -> pb.DirectiveResult:
     """For an agent that is not to listen to its controller."""
     why = "this agent takes no directives from its controller; hint: controller.directives = true"
     return refused(directive, grpc.StatusCode.PERMISSION_DENIED, why)
 
 
-def taken(take: Take, directive: directive_pb2.Directive, issuer: str) -> pb.DirectiveResult:
+async def taken(take: Take, directive: directive_pb2.Directive, issuer: str) -> pb.DirectiveResult:
     """The answer of `take`; INTERNAL when it has a bug, which must not end the link."""
     try:
-        return take(directive, issuer)
+        return await take(directive, issuer)
     except Exception as error:
         log.exception("directive.failed", id=directive.id[:MAX_ID])
         return refused(

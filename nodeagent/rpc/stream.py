@@ -14,6 +14,7 @@ from typing import Any
 import grpc
 from google.protobuf.message import DecodeError
 
+from nodeagent.model.decision import Tick
 from nodeagent.rpc.account import Account
 from nodeagent.rpc.mailbox import Mailbox
 from nodeagent.rpc.orders import Take, taken
@@ -58,7 +59,7 @@ class Stream:
         mailbox: Mailbox,
         account: Account,
         *,
-        in_force: Callable[[], InForce],
+        in_force: Callable[[Tick], InForce],
         take: Take,
         issuer: str,
         counts: Counts,
@@ -113,7 +114,7 @@ class Stream:
         posted = self._mailbox.latest
         if posted is None:
             return None, None
-        request = self._account.next(posted, self._in_force(), now)
+        request = self._account.next(posted, self._in_force(posted.tick), now)
         return request, None if request else max(0.0, self._account.look_at(posted, now) - now)
 
     async def _send(self, request: pb.ReportRequest) -> None:
@@ -159,7 +160,7 @@ class Stream:
             await asyncio.sleep(HEAR_S)
 
     async def _obey(self, response: pb.ReportResponse) -> None:
-        result = taken(self._take, response.directive, self._issuer)
+        result = await taken(self._take, response.directive, self._issuer)
         self._counts.directives["refused" if result.code else "taken"] += 1
         await self._results.put(result)
 
@@ -172,11 +173,16 @@ class Stream:
         if self._call.done():
             code, details = await self._call.code(), await self._call.details()
             if code is not grpc.StatusCode.OK and details != UNKNOWN:
-                return Lost(f"{code.name}: {details}")
+                return Lost(f"{code.name}: {_gist(details)}")
         known = asyncio.InvalidStateError  # a write after the end
         if bugs := [error for error in errors if not isinstance(error, known | grpc.aio.AioRpcError)]:
             return Lost(f"bug: {bugs[0]!r}")
         return Lost("the controller has ended the stream")
+
+
+def _gist(details: str) -> str:
+    """What grpc says, without how it says it."""
+    return details.rpartition("last error: ")[2].removeprefix("UNKNOWN: ").removeprefix("UNAVAILABLE: ")
 
 
 @contextlib.asynccontextmanager

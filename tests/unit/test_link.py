@@ -44,8 +44,9 @@ def test_first_all_then_what_changed_then_that_it_still_holds(kind: str, tmp_pat
 
 def test_before_the_first_tick_nothing_is_told(tmp_path: Path) -> None:
     with collecting(f"unix:{tmp_path}/c.sock") as (collector, address), linked(address) as link:
-        time.sleep(0.5)
-        assert all(not heard.requests for heard in collector.streams)
+        assert eventually(lambda: bool(collector.streams))
+        assert link.seen().connects == 0
+        assert collector.streams[0].requests == []
         link.publish(offering(1, 3.0))
         assert eventually(lambda: bool(collector.streams) and collector.streams[0].kinds() == ["full"])
 
@@ -163,7 +164,7 @@ def test_of_what_a_stalled_controller_missed_it_gets_the_latest(tmp_path: Path) 
 def test_a_directive_is_refused_unless_the_configuration_takes_them(tmp_path: Path) -> None:
     called = []
 
-    def take(directive: directive_pb2.Directive, issuer: str) -> pb.DirectiveResult:
+    async def take(directive: directive_pb2.Directive, issuer: str) -> pb.DirectiveResult:
         called.append(issuer)
         return refused(directive, grpc.StatusCode.OK, "")
 
@@ -185,7 +186,7 @@ def test_a_directive_is_refused_unless_the_configuration_takes_them(tmp_path: Pa
 
 
 def test_a_bug_in_taking_a_directive_is_answered_and_ends_nothing(tmp_path: Path) -> None:
-    def take(_directive: directive_pb2.Directive, _issuer: str) -> pb.DirectiveResult:
+    async def take(_directive: directive_pb2.Directive, _issuer: str) -> pb.DirectiveResult:
         raise ZeroDivisionError
 
     at = f"unix:{tmp_path}/c.sock"

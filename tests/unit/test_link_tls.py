@@ -106,8 +106,10 @@ def test_neither_a_stranger_s_server_nor_a_stranger_s_certificate_is_taken(tmp_p
                 link.publish(offering(1, 3.0))
                 assert eventually(lambda here=whys: len(here) >= 2)  # type: ignore[misc]
                 assert link.seen().connects == 0
-            assert examined(address, **files).status is Status.WARN
         assert collector.streams == []
+        assert "unable to get local issuer" in examined(address, **client_files(theirs, "other")).found
+        assert examined(address, **mixed).fix.startswith("the controller must trust who signed")
+        assert examined(address).fix.startswith("does it want TLS?")
 
 
 def test_files_that_are_replaced_are_used_and_missing_ones_told_of(tmp_path: Path) -> None:
@@ -144,3 +146,10 @@ def test_the_doctor_says_what_is_wrong_with_a_controller(tmp_path: Path) -> None
         assert examined(address).found == f"{address} answers, plain"
     assert examined(f"unix:{tmp_path}/none.sock").found.endswith("No such file or directory")
     assert examined("127.0.0.1:1").found.endswith("Connection refused")
+    files = {"tls_ca": "/no/ca", "tls_cert": "/no/cert", "tls_key": "/no/key"}
+    found = examined("10.0.0.1:1", **files)
+    assert found.found == "the files of TLS cannot be used: No such file or directory"
+    authority = Authority(tmp_path)
+    own, other = client_files(authority), client_files(authority, "other")
+    found = examined("10.0.0.1:1", **{**own, "tls_key": other["tls_key"]})
+    assert "KEY_VALUES_MISMATCH" in found.found
