@@ -110,22 +110,17 @@ def words(_ctx: click.Context, _option: click.Parameter, values: tuple[str, ...]
 )
 @output_option
 @click.pass_context
-def collect(  # noqa: PLR0913, PLR0917  one argument per option
+def collect(  # noqa: PLR0913, PLR0917  one argument per option that is not simply handed on
     ctx: click.Context,
-    listen: str,
-    query: tuple[str, ...],
+    /,
     tls_cert: str,
     tls_key: str,
     tls_ca: str,
     agents: tuple[str, ...],
     readers: tuple[str, ...],
     directors: tuple[str, ...],
-    http: str,
-    max_nodes: int,
-    metrics_nodes: int,
-    clock_skew_s: float,
-    refresh_s: float,
     output: str,
+    **given: Any,
 ) -> None:
     """A small controller: adds up what many agents offer, serves it, and shows it until Ctrl-C.
 
@@ -149,21 +144,8 @@ def collect(  # noqa: PLR0913, PLR0917  one argument per option
     on_screen = output == "text" and sys.stdout.isatty()
     set_up(Level.INFO, as_json=output == "json" or not sys.stderr.isatty(), quiet=on_screen)
     allowed = {Role.AGENT: agents, Role.READER: readers, Role.DIRECTOR: directors}
-    run(
-        Options(
-            listen=listen,
-            http=http,
-            tls=_tls(tls_cert, tls_key, tls_ca),
-            allowed=allowed,
-            query=query,
-            max_nodes=max_nodes,
-            clock_skew_s=clock_skew_s,
-            metrics_nodes=metrics_nodes,
-            refresh_s=refresh_s,
-            as_json=output == "json",
-            on_screen=on_screen,
-        )
-    )
+    tls = _tls(tls_cert, tls_key, tls_ca)
+    run(Options(tls=tls, allowed=allowed, as_json=output == "json", on_screen=on_screen, **given))
 
 
 @collect.command()

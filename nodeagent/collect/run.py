@@ -34,7 +34,7 @@ SCRAPE_S = 5.0
 
 
 class Options(NamedTuple):
-    """Of the command; `http` "" = no /metrics, `metrics_nodes` = how many nodes /metrics has by name."""
+    """Of the command, by the names of its options."""
 
     listen: str
     http: str

@@ -306,3 +306,21 @@ def test_with_query_it_asks_agents_and_asks_again_when_they_come_back(tmp_path: 
         with serving(sockets[0]) as server:
             server.publish(now(offering(1, 2.0)))
             assert counted(controller, lambda view: view.available_cores == 2.0)
+
+
+def test_of_two_addresses_of_one_node_the_newer_one_counts_and_the_other_is_asked_when_it_is_gone(
+    tmp_path: Path,
+) -> None:
+    first, second = f"unix:{tmp_path}/one.sock", f"unix:{tmp_path}/two.sock"
+    with collecting(tmp_path, "--query", first, "--query", second) as controller, serving(first) as older:
+        older.publish(now(offering(1, 3.0, valid_s=60.0)))
+        assert counted(controller, lambda view: view.available_cores == 3.0)
+        with serving(second) as newer:
+            newer.publish(now(offering(1, 1.0, valid_s=60.0)))
+            assert counted(controller, lambda view: view.available_cores == 1.0)
+            assert len(controller.view().nodes) == 1
+            assert controller.said("stream.replaced")[0]["older"] == first
+            older.publish(now(offering(2, 5.0, valid_s=60.0)))
+            time.sleep(1.5)  # it is told, and asked again in vain
+            assert controller.view().available_cores == 1.0
+        assert counted(controller, lambda view: view.available_cores == 5.0)
