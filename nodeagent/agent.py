@@ -15,10 +15,10 @@ from functools import partial
 from pathlib import Path
 
 import structlog
-from msgspec.structs import replace
 
 from nodeagent import __version__, checkpoint
-from nodeagent.config import Config
+from nodeagent.config import Config, fixed
+from nodeagent.core.explain import Told
 from nodeagent.core.histogram import CPU, MEMORY
 from nodeagent.directives import Directives
 from nodeagent.hands import Acting, Directed, Hands, Idle, actuator_of
@@ -33,8 +33,9 @@ from nodeagent.lock import Lock
 from nodeagent.loop import Loop, Wish
 from nodeagent.model.decision import Checkpoint, Memory, Tick
 from nodeagent.model.errors import AgentError
+from nodeagent.model.event import Event
 from nodeagent.model.policy import Policy
-from nodeagent.model.settings import Actuator, AgentSettings, Mode, OnExit
+from nodeagent.model.settings import Actuator, Mode, OnExit
 from nodeagent.originals import Originals
 from nodeagent.report.events import events
 from nodeagent.report.http import HttpServer
@@ -42,6 +43,7 @@ from nodeagent.report.metrics import Metrics, OwnCost
 from nodeagent.restore import old_nics
 from nodeagent.signals import Signals
 
+Publish = Callable[[Tick, Policy, Memory, Sequence[Event]], None]
 LATEST_S = 60.0  # after a suspended machine wakes, ticks that were missed are not counted one by one
 GC_THRESHOLDS = (50_000, 50, 100)  # ticks make little garbage; a full collection would make a tick late
 log = structlog.get_logger()
@@ -120,10 +122,10 @@ class Agent:
         acting = Acting(host, originals, self._keeper, self._config.settings.agent.enforce)
         return Directed(acting, partial(self._leave, host, originals))
 
-    def _serve(self, stack: ExitStack) -> list[Callable[[Tick], None]]:
+    def _serve(self, stack: ExitStack) -> list[Publish]:
         settings = self._config.settings
         link = self._link = link_of(settings, stack, self._directives, served=bool(settings.grpc.address))
-        publish: list[Callable[[Tick], None]] = [link.publish] if link is not None else []
+        publish: list[Publish] = [lambda tick, *_: link.publish(tick)] if link is not None else []
         if settings.grpc.address:
             from nodeagent.rpc.server import RpcServer  # here: it takes 20 MiB
 
@@ -136,6 +138,7 @@ class Agent:
                 max_watchers=settings.grpc.max_watchers,
                 reflection=settings.grpc.reflection,
                 control=settings.agent.control_address,
+                accountant=Told,
                 directives=self._directives,
                 beside=link.running if link is not None else nullcontext,
             )
@@ -235,11 +238,12 @@ class Agent:
             log.warning("originals", why=warning)
         self._originals.warnings.clear()
         tell_of_systemd(self._keeper)
-        for event in events(self._before, tick):
+        happened = tuple(events(self._before, tick))
+        for event in happened:
             getattr(log, event.level)(event.name, **event.keys)
         self._before = tick
         for publish in self._publish:
-            publish(tick)
+            publish(tick, policy, memory_before, happened)
         if self._show is not None:
             self._show(tick, duration_s)
 
@@ -281,15 +285,8 @@ class Agent:
             self._metrics.reloaded(ok=False)
             log.error("config.refused", why=str(error), hint=error.hint)
             return
-        fixed = _fixed(config) != _fixed(self._config)
+        restart = fixed(config) != fixed(self._config)
         self._metrics.reloaded(ok=True)
         self._config = config
         self._loop.take(config.policy, config.rules)
-        log.info("config.reloaded", path=config.path or "", restart_needed_for_the_rest=fixed)
-
-
-def _fixed(config: Config) -> tuple[object, ...]:
-    """What only a restart changes: all but the policy, the rules and the pace of ticks and checkpoints."""
-    agent, default = config.settings.agent, AgentSettings()
-    paced = replace(agent, tick_s=default.tick_s, checkpoint_s=default.checkpoint_s, on_exit=default.on_exit)
-    return (replace(config.settings, agent=paced), config.policy.pressure.ls_cpu_stall_ratio)
+        log.info("config.reloaded", path=config.path or "", restart_needed_for_the_rest=restart)

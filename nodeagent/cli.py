@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import click
 
 from nodeagent import __version__
+from nodeagent.ask import events, explain
 from nodeagent.direct import direct
 from nodeagent.model.errors import AgentError
 from nodeagent.model.units import parse_bytes
@@ -252,7 +253,8 @@ def restore(path: str | None, overrides: Sequence[str], output: str, keep_nics: 
     sys.exit(1 if done.failed or done.nics_failed else 0)
 
 
-cli.add_command(direct)
+for command in (direct, explain, events):
+    cli.add_command(command)
 
 
 def main() -> None:

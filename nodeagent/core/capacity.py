@@ -52,9 +52,7 @@ def assess(
     offer = memory.offer
     cpu, size = directives.held(orders, _pressed(_cpu(inputs), batch), _memory(inputs))
     computed = (0.0, 0.0) if withdrawn else (cpu.computed, size.computed)
-    sure = usage.sure and not view.blind
-    step_s = view.snapshot.at - offer.at if sure and offer.at is not None else 0.0
-    step_s = min(step_s, policy.stale_after_s)
+    step_s = growth_s(view, usage, policy, offer)
     cpu = _damped(cpu, computed[0], offer.cpu_cores, policy.raise_ratio_per_s * step_s * _total(cpu))
     size = _damped(size, computed[1], offer.memory_bytes, policy.raise_ratio_per_s * step_s * _total(size))
     by_zone = zones.split(inputs, cpu, size, offer, step_s)
@@ -72,6 +70,13 @@ def assess(
         lent=_integrated(memory.lent, usage.batch_cores or 0.0, cpu.available, view.dt_s or 0.0),
     )
     return Assessed(capacity, history, zones.remember(snapshot.at, cpu, size, by_zone))
+
+
+def growth_s(view: View, usage: Usage, policy: CapacityPolicy, offer: Offer) -> float:
+    """The time for which the offer may have grown; 0 while not everything is known, and at the start."""
+    sure = usage.sure and not view.blind
+    step_s = view.snapshot.at - offer.at if sure and offer.at is not None else 0.0
+    return min(step_s, policy.stale_after_s)
 
 
 def _integrated(lent: Lent, used_cores: float, offered_cores: float, dt_s: float) -> Lent:

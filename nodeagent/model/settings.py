@@ -94,7 +94,9 @@ class GrpcSettings(Struct, frozen=True, forbid_unknown_fields=True):
     heartbeat_s: Annotated[
         float, Meta(ge=1.0, le=600.0, description="a watcher hears at least this often, changed or not")
     ] = 10.0
-    max_watchers: Annotated[int, Meta(ge=1, le=4096, description="WatchCapacity streams at a time")] = 64
+    max_watchers: Annotated[
+        int, Meta(ge=1, le=4096, description="WatchCapacity and WatchEvents streams at a time")
+    ] = 64
     max_message_bytes: Annotated[
         int, Meta(ge=4096, le=1 << 28, description="largest message sent or taken")
     ] = 4 << 20

@@ -80,7 +80,7 @@ def _decide(report: pb.NodeReport, decision: Decision, now: float) -> None:
         report.batch_limit_cores = decision.batch_limit_cores
     report.batch_limit_why = text(decision.limit_why)
     report.signals.extend(signal_message(signal, now) for signal in decision.signals)
-    report.plan.extend(_setting(setting) for setting in decision.plan)
+    report.plan.extend(setting_message(setting) for setting in decision.plan)
     report.yielded.extend(_knob(knob) for knob in decision.yielded)
     report.drifts.extend(_drift(drift, now) for drift in decision.drifts)
 
@@ -148,7 +148,8 @@ def _value(kind: Kind, value: Value) -> pb.KnobValue:
     return pb.KnobValue(weight_ratio=value) if kind is Kind.CPU_WEIGHT else pb.KnobValue(cores=value)
 
 
-def _setting(setting: Setting) -> pb.Setting:
+def setting_message(setting: Setting) -> pb.Setting:
+    """What the agent wants of one knob."""
     knob = setting.knob
     return pb.Setting(
         knob=_knob(knob), value=_value(knob.kind, setting.value), by=text(setting.by), why=text(setting.why)

@@ -6,12 +6,14 @@ Invariant: nothing here waits for the disk on the event loop; what is refused ha
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any, NoReturn, Protocol
 
 import grpc
 from google.protobuf.message import DecodeError
 
 from nodeagent.model.directive import Code, Directive, DirectiveStatus, Refused, Taken
+from nodeagent.rpc.board import Board, Calls
 from nodeagent.rpc.caller import director
 from nodeagent.rpc.directed import directive_of, status_message
 from nodeagent.v1 import collector_pb2, directive_pb2, nodeagent_pb2
@@ -87,6 +89,20 @@ class Directing:
             await _abort(context, Refused(Code.INVALID_ARGUMENT, "not a nodeagent.v1.ListDirectivesRequest"))
         known = [status_message(status) for status in self._taker.known()]
         return nodeagent_pb2.ListDirectivesResponse(directives=known).SerializeToString()
+
+
+def direct_calls(board: Board, taker: Taker) -> Calls:
+    """The calls about directives, by method; like all others they wait for the first tick."""
+    directing = Directing(taker)
+
+    def warm(call: Callable[[bytes, Context], Awaitable[bytes]]) -> grpc.RpcMethodHandler:
+        async def once_warm(request: bytes, context: Context) -> bytes:
+            await board.posted(context)
+            return await call(request, context)
+
+        return grpc.unary_unary_rpc_method_handler(once_warm)
+
+    return {"ApplyDirective": warm(directing.apply), "ListDirectives": warm(directing.list)}
 
 
 async def _abort(context: Context, refused: Refused) -> NoReturn:

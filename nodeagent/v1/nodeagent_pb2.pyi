@@ -276,24 +276,28 @@ class ExplainResponse(_message.Message):
     def __init__(self, explanation: _Optional[_Union[_explain_pb2.Explanation, _Mapping]] = ...) -> None: ...
 
 class WatchEventsRequest(_message.Message):
-    __slots__ = ("topics", "after_number", "run_id")
+    __slots__ = ("topics", "after_number", "run_id", "least_level")
     TOPICS_FIELD_NUMBER: _ClassVar[int]
     AFTER_NUMBER_FIELD_NUMBER: _ClassVar[int]
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    LEAST_LEVEL_FIELD_NUMBER: _ClassVar[int]
     topics: _containers.RepeatedScalarFieldContainer[_event_pb2.EventTopic]
     after_number: int
     run_id: str
-    def __init__(self, topics: _Optional[_Iterable[_Union[_event_pb2.EventTopic, str]]] = ..., after_number: _Optional[int] = ..., run_id: _Optional[str] = ...) -> None: ...
+    least_level: _event_pb2.EventLevel
+    def __init__(self, topics: _Optional[_Iterable[_Union[_event_pb2.EventTopic, str]]] = ..., after_number: _Optional[int] = ..., run_id: _Optional[str] = ..., least_level: _Optional[_Union[_event_pb2.EventLevel, str]] = ...) -> None: ...
 
 class WatchEventsResponse(_message.Message):
-    __slots__ = ("events", "missed", "run_id")
+    __slots__ = ("events", "missed", "run_id", "caught_up")
     EVENTS_FIELD_NUMBER: _ClassVar[int]
     MISSED_FIELD_NUMBER: _ClassVar[int]
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    CAUGHT_UP_FIELD_NUMBER: _ClassVar[int]
     events: _containers.RepeatedCompositeFieldContainer[_event_pb2.Event]
     missed: int
     run_id: str
-    def __init__(self, events: _Optional[_Iterable[_Union[_event_pb2.Event, _Mapping]]] = ..., missed: _Optional[int] = ..., run_id: _Optional[str] = ...) -> None: ...
+    caught_up: bool
+    def __init__(self, events: _Optional[_Iterable[_Union[_event_pb2.Event, _Mapping]]] = ..., missed: _Optional[int] = ..., run_id: _Optional[str] = ..., caught_up: _Optional[bool] = ...) -> None: ...
 
 class ApplyDirectiveRequest(_message.Message):
     __slots__ = ("directive", "dry_run")
