@@ -1,5 +1,7 @@
 """The gRPC server: one daemon thread with an event loop of its own, next to the agent's loop.
 
+    client -- door.py: public sockets -- gRPC, TLS -- guard.py: who, how often, may it -- service.py
+
 Invariant: publish() is one assignment and at most one wake-up; nothing that a client does or leaves undone
 makes it wait, and nothing is queued between the two threads.
 """
@@ -8,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import threading
 import time
 from concurrent.futures import Future
@@ -18,19 +19,28 @@ from grpc_health.v1 import health, health_pb2
 
 from nodeagent.model.decision import Tick
 from nodeagent.model.errors import Failed
-from nodeagent.rpc.address import Unix, identity, listen, parse
+from nodeagent.rpc.address import parse, parse_tls
+from nodeagent.rpc.caller import Access
 from nodeagent.rpc.control import Control
+from nodeagent.rpc.door import Doors, Room
+from nodeagent.rpc.guard import Guard, Limits
 from nodeagent.rpc.posted import Posted
 from nodeagent.rpc.service import SERVICE, Service
+from nodeagent.rpc.tls import Identity
 
 MAX_REQUEST_BYTES = 64 << 10
 UNARY_CALLS = 32  # at a time, besides the watchers
 START_TIMEOUT_S = 10.0
+HANDSHAKE_MS = 10_000  # of TLS and HTTP/2 together
+AGE_GRACE_MS = 60_000  # for calls that are open when a connection is old; then they are cut
+LOOK_AT_FILES_S = 5.0  # besides before each handshake: who has lost its CA is cut then
 
 
 class RpcServer:
     """Serves nodeagent.v1.NodeAgent, health and reflection at `address` (see `address.parse`).
 
+    With `tls` also at `tls_address`, for clients with a certificate of its CAs (address = "": there alone);
+    `access` says who may what.
     `control` is the unix socket for Control, which only root may open; "" = it is not served.
     Misconfigured at once for an address that is neither a unix socket nor on loopback.
     """
@@ -46,8 +56,16 @@ class RpcServer:
         max_watchers: int = 64,
         reflection: bool = True,
         control: str = "",
+        tls: Identity | None = None,
+        tls_address: str = "",
+        access: Access = Access(),  # noqa: B008  # a tuple
+        calls_per_s: float = 600.0,
+        peer_calls_per_s: float = 300.0,
+        max_connection_age_s: float = 3600.0,
     ) -> None:
         self.address = address
+        self.tls_address = tls_address
+        self.tls = tls
         self.control = Control(control)
         self.service = Service(
             hostname=hostname,
@@ -56,9 +74,13 @@ class RpcServer:
             max_message_bytes=max_message_bytes,
             max_watchers=max_watchers,
         )
-        self._where = parse(address)
-        self._options = _options(max_message_bytes, max_watchers)
-        self._max_calls = max_watchers + UNARY_CALLS
+        self._where = parse(address) if address or not tls_address else None
+        self._where_tls = parse_tls(tls_address) if tls_address else None
+        self._options = _options(max_message_bytes, max_watchers, max_connection_age_s)
+        self._per_peer = max_watchers + UNARY_CALLS
+        self._doors = Doors()
+        limits = Limits(calls_per_s, peer_calls_per_s, self._per_peer)
+        self.guard = Guard(access, limits, self._doors.connections)
         self._reflection = reflection
         self._health = health.aio.HealthServicer()
         self._thread = threading.Thread(target=self._run, name="rpc", daemon=True)
@@ -67,13 +89,13 @@ class RpcServer:
         self._grace_s = 0.0
         self._poked = False
         self._serving: asyncio.Task[None] | None = None
-        self._started: Future[str] = Future()
+        self._started: Future[None] = Future()
 
     def start(self) -> None:
-        """Listen; afterwards `address` is the one for clients. Failed when that cannot be."""
+        """Listen; then `address` and `tls_address` are those for clients. Failed when that cannot be."""
         self._thread.start()
         try:
-            self.address = self._started.result(START_TIMEOUT_S)
+            self._started.result(START_TIMEOUT_S)
         except TimeoutError:
             raise Failed(
                 f"gRPC does not listen after {START_TIMEOUT_S:g} s", hint="is the node that busy?"
@@ -106,30 +128,61 @@ class RpcServer:
             self._started.set_exception(error)
 
     async def _serve(self) -> None:
-        server = grpc.aio.server(options=self._options, maximum_concurrent_rpcs=self._max_calls)
+        server = grpc.aio.server(
+            interceptors=(self.guard,),
+            options=self._options,
+            maximum_concurrent_rpcs=self._per_peer + UNARY_CALLS,  # nobody alone can take all
+        )
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         _add_services(server, self.service, self._health, self._reflection)
         server.add_generic_rpc_handlers((self.control.refusals(),))
-        address = listen(self._where, server.add_insecure_port)
-        bound = identity(self._where.path) if isinstance(self._where, Unix) else None
         try:
+            self._open_doors(server)
             await server.start()
             self._loop = asyncio.get_running_loop()
             self._wake()  # a tick may have been posted already
+            await self._doors.serve()
             async with self.control.served(self._options):
-                self._started.set_result(address)
-                await self._halt.wait()
+                self._started.set_result(None)
+                await self._look_at_files()
             await self._end(server)
         finally:
-            if isinstance(self._where, Unix) and bound is not None and identity(self._where.path) == bound:
-                os.unlink(self._where.path)
+            self._doors.shut()
+
+    def _open_doors(self, server: grpc.aio.Server) -> None:
+        most = 2 * self._per_peer
+        if self._where is not None:
+            self.address = self._doors.open(self._where, server.add_insecure_port, Room(most, most))
+        if self._where_tls is not None and self.tls is not None:
+            credentials = self.tls.server_credentials()
+
+            def add_port(address: str) -> int:
+                port: int = server.add_secure_port(address, credentials)
+                return port
+
+            room = Room(most, self._per_peer)
+            self.tls_address = self._doors.open(self._where_tls, add_port, room)
+
+    async def _look_at_files(self) -> None:
+        """Until the end: who came in by a CA that is trusted no more is cut, and may try again."""
+        trusted = self.tls.material.cas if self.tls else frozenset()
+        while not self._halt.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._halt.wait(), LOOK_AT_FILES_S if self.tls else None)
+            if self.tls:
+                self.tls.refresh()
+                before, trusted = trusted, self.tls.material.cas
+                if before - trusted:
+                    self._doors.cut(self.tls_address)
 
     async def _end(self, server: grpc.aio.Server) -> None:
         # A watcher of the health service that does not read could hold its lock for ever.
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._health.enter_graceful_shutdown(), 1.0)
         self.service.end_streams()
+        self._doors.shut()
         await server.stop(self._grace_s)
+        await self._doors.close()
 
     def _wake(self) -> None:
         self._poked = False  # first: a tick that is posted from here on pokes again
@@ -155,13 +208,16 @@ def _add_services(
         reflect.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflect.SERVICE_NAME), server)
 
 
-def _options(max_message_bytes: int, max_watchers: int) -> list[tuple[str, int]]:
+def _options(max_message_bytes: int, max_watchers: int, max_age_s: float) -> list[tuple[str, int]]:
     return [
         ("grpc.so_reuseport", 0),  # or a second agent would silently share the port
         ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
         ("grpc.max_send_message_length", max_message_bytes),
         ("grpc.max_concurrent_streams", max_watchers + UNARY_CALLS),
         ("grpc.max_allowed_incoming_connections", 2 * (max_watchers + UNARY_CALLS)),
+        ("grpc.server_handshake_timeout_ms", HANDSHAKE_MS),
+        ("grpc.max_connection_age_ms", int(max_age_s * 1e3)),
+        ("grpc.max_connection_age_grace_ms", AGE_GRACE_MS),
         ("grpc.keepalive_time_ms", 30_000),  # finds clients that are gone without a word
         ("grpc.keepalive_timeout_ms", 10_000),
         ("grpc.keepalive_permit_without_calls", 1),

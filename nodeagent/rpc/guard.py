@@ -1,0 +1,158 @@
+"""Before every call, of every service: who is it, does it call too often, may it?
+
+Invariant: refusing costs less than answering. A request is read only from who may call, and who goes on
+calling while it is refused is not read from for a while.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from typing import Any, NamedTuple, NoReturn
+
+import grpc
+from google.protobuf.message import DecodeError
+
+from nodeagent.rpc.bucket import Buckets
+from nodeagent.rpc.caller import CALLER, Access, Caller, Context, Origin, Role
+from nodeagent.rpc.splice import Connection
+
+HEALTH = "/grpc.health.v1.Health/"
+REQUEST_S = 5.0  # for the request to arrive, once the call has begun
+HOLD_S = 0.25  # times the connections of who is refused
+MAX_HOLD_S = 5.0  # well below the keepalive timeout
+RATE, CROWD, ROLE = "rate", "concurrency", "role"
+
+
+class Limits(NamedTuple):
+    """Calls: how many a second in all and from one peer, and how many of one peer at a time."""
+
+    per_s: float = 600.0
+    per_peer_s: float = 300.0
+    calls_per_peer: int = 96
+
+
+class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc ships no annotations
+    """For grpc.aio.server(interceptors=...). `refused` counts calls by reason."""
+
+    def __init__(
+        self, access: Access, limits: Limits, connections: Mapping[str, Connection] | None = None
+    ) -> None:
+        self.refused: Counter[str] = Counter()
+        self._access = access
+        self._connections = {} if connections is None else connections
+        self._limits = limits
+        self._buckets = Buckets(limits.per_s, limits.per_peer_s, time.monotonic())
+        self._calls: Counter[str] = Counter()
+        self._guarded: dict[str, grpc.RpcMethodHandler] = {}
+        self._unknown = self._wrap(grpc.stream_stream_rpc_method_handler(_not_known), "")
+
+    async def intercept_service(
+        self, continuation: Callable[[Any], Awaitable[Any]], details: Any
+    ) -> grpc.RpcMethodHandler:
+        """The handler with the guard before it, also where there is none: unknown methods are counted too."""
+        handler = await continuation(details)
+        if handler is None:
+            return self._unknown
+        guarded = self._guarded.get(details.method)
+        if guarded is None:
+            guarded = self._guarded[details.method] = self._wrap(handler, details.method)
+        return guarded
+
+    def _wrap(self, handler: grpc.RpcMethodHandler, method: str) -> grpc.RpcMethodHandler:
+        behaviour = (
+            handler.stream_stream or handler.stream_unary or handler.unary_stream or handler.unary_unary
+        )
+        needed = Role.NONE if method.startswith(HEALTH) else Role.READER
+
+        async def answer(requests: AsyncIterator[Any], context: Context) -> Any:
+            caller = await self._admit(context, needed)
+            CALLER.set(caller)  # a call is a task of its own
+            with self._counted(caller.peer):
+                given = requests if handler.request_streaming else await _only(requests, context)
+                return await _answered(behaviour(given, context), context)
+
+        # On the wire a single request is a stream of one: so it is not read before the caller may ask.
+        make = (
+            grpc.stream_stream_rpc_method_handler
+            if handler.response_streaming
+            else grpc.stream_unary_rpc_method_handler
+        )
+        return make(answer, handler.request_deserializer, handler.response_serializer)
+
+    async def _admit(self, context: Context, needed: Role) -> Caller:
+        connection = self._connections.get(context.peer())
+        caller = self._caller(context, connection)
+        above = self._buckets.take(caller.peer, time.monotonic())
+        if above:
+            self._hold(connection, caller.peer)
+            hint = "wait a second; Watch calls tell of changes by themselves"
+            await self._refuse(context, RATE, grpc.StatusCode.RESOURCE_EXHAUSTED, f"{above}; hint: {hint}")
+        if self._calls[caller.peer] >= self._limits.calls_per_peer:
+            self._hold(connection, caller.peer)
+            many = f"{caller.peer} has {self._limits.calls_per_peer} calls open; hint: end some"
+            await self._refuse(context, CROWD, grpc.StatusCode.RESOURCE_EXHAUSTED, many)
+        if caller.role < needed:
+            text = f"{caller.peer} has no role here; hint: see grpc.readers, grpc.directors, grpc.reader_uids"
+            await self._refuse(context, ROLE, grpc.StatusCode.PERMISSION_DENIED, text)
+        return caller
+
+    def _caller(self, context: Context, connection: Connection | None) -> Caller:
+        if connection is None:
+            return self._access.caller(context.auth_context(), Origin())
+        if connection.caller is None:
+            connection.caller = self._access.caller(context.auth_context(), connection.origin)
+        return connection.caller
+
+    def _hold(self, connection: Connection | None, peer: str) -> None:
+        """Many connections do not help: each of them then waits longer."""
+        if connection is None:
+            return
+        every = [each for each in self._connections.values() if each.caller and each.caller.peer == peer]
+        connection.hold(min(MAX_HOLD_S, HOLD_S * len(every)))
+
+    async def _refuse(self, context: Context, why: str, code: grpc.StatusCode, details: str) -> NoReturn:
+        self.refused[why] += 1
+        await context.abort(code, details)
+        raise AssertionError("abort returned")  # it always raises
+
+    @contextlib.contextmanager
+    def _counted(self, peer: str) -> Iterator[None]:
+        self._calls[peer] += 1
+        try:
+            yield
+        finally:
+            self._calls[peer] -= 1
+            if not self._calls[peer]:
+                del self._calls[peer]
+
+
+async def _only(requests: AsyncIterator[Any], context: Context) -> Any:
+    """The one request of a call that has one."""
+    try:
+        async with asyncio.timeout(REQUEST_S):
+            async for request in requests:
+                return request
+    except TimeoutError:
+        await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, f"no request came within {REQUEST_S:g} s")
+    except DecodeError:
+        await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the request is not of this method's type")
+    await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the call has no request")
+    raise AssertionError("abort returned")  # it always raises
+
+
+async def _answered(answer: Any, context: Context) -> Any:
+    """What a handler of any kind gives: a stream is written here, a single response is returned."""
+    if hasattr(answer, "__aiter__"):
+        async for response in answer:
+            await context.write(response)
+        return None
+    return await answer if inspect.isawaitable(answer) else answer
+
+
+async def _not_known(_requests: AsyncIterator[bytes], context: Context) -> None:
+    await context.abort(grpc.StatusCode.UNIMPLEMENTED, "there is no such method here")
