@@ -16,7 +16,7 @@ import grpc
 from nodeagent.model.glob import glob_regex
 
 # What gRPC calls the kinds of subject alternative names; e-mail addresses name people, not services.
-KINDS = {"x509_uri": "uri", "x509_dns": "dns", "x509_ip": "ip"}
+KINDS = {"peer_uri": "uri", "peer_dns": "dns", "peer_ip": "ip"}
 Context = Any  # grpc.aio.ServicerContext: grpc ships no annotations
 
 

@@ -37,7 +37,7 @@ class Room(NamedTuple):
 
 
 class Doors:
-    """All public sockets of one server. `connections` are those inside, by the name that gRPC has for them."""
+    """All public sockets of one server. `connections` are those inside, by the name that gRPC calls them."""
 
     def __init__(self) -> None:
         self.connections: dict[str, Connection] = {}

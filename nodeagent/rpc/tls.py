@@ -17,17 +17,17 @@ from typing import NamedTuple
 import grpc
 
 from nodeagent.model.errors import AgentError, Failed
-from nodeagent.rpc.x509 import certificates, not_after_unix
+from nodeagent.rpc.x509 import certificates, validity_unix
 
 MAX_PEM_BYTES = 1 << 20
 DAY_S = 86_400.0
-WARN_S = (30 * DAY_S, 7 * DAY_S, DAY_S, 0.0)  # told once each, when so much is left
+WARN_RATIOS = (0.2, 0.05, 0.0)  # of its life are left: each is told once. Renewal is due at a third or a half
 
 Signature = tuple[tuple[int, int, int, int] | None, ...]
 
 
 class TlsFiles(NamedTuple):
-    """PEM files: a certificate (then those between it and its CA), its key, and the CAs that peers must have."""
+    """PEM files: a certificate (and those between it and its CA), its key, and the CAs of peers."""
 
     certificate: str
     key: str
@@ -35,12 +35,13 @@ class TlsFiles(NamedTuple):
 
 
 class Material(NamedTuple):
-    """What the files held when they fitted each other; `cas` in DER, `not_after_unix` of the first certificate."""
+    """What the files held when they fitted; `cas` in DER, the times of the first certificate."""
 
     certificate: bytes
     key: bytes
     ca: bytes
     cas: frozenset[bytes]
+    not_before_unix: float
     not_after_unix: float
 
 
@@ -67,7 +68,7 @@ class Identity:
         self._seen = _signature(files)
         self.material = load(files)
         self._served = self.material
-        self._warned = len(WARN_S)
+        self._warned = len(WARN_RATIOS)
         self._warn()
 
     @property
@@ -83,7 +84,7 @@ class Identity:
             return changed
 
     def server_credentials(self) -> grpc.ServerCredentials:
-        """For add_secure_port: every handshake uses what the files hold then; peers without certificate fail."""
+        """For add_secure_port: each handshake uses what the files hold then, and wants a certificate."""
         return grpc.dynamic_ssl_server_credentials(
             _configuration(self._served), self._fetch, require_client_authentication=True
         )
@@ -120,14 +121,15 @@ class Identity:
         if found == self.material:
             return False
         lost = len(self.material.cas - found.cas)
-        self.material, self._warned = found, len(WARN_S)
+        self.material, self._warned = found, len(WARN_RATIOS)
         self._tell("tls.reloaded", "info", days_left=self._days(), cas=len(found.cas), cas_removed=lost)
         return True
 
     def _warn(self) -> None:
         """Tell when the certificate comes one step closer to its end."""
-        step = sum(self.left_s > limit for limit in WARN_S)
-        if step < self._warned and step < len(WARN_S):
+        life_s = max(0.0, self.material.not_after_unix - self.material.not_before_unix)
+        step = sum(self.left_s > ratio * life_s for ratio in WARN_RATIOS)
+        if step < self._warned:
             event = "tls.expires" if self.left_s > 0 else "tls.expired"
             self._tell(event, "warning", days_left=self._days(), certificate=self.files.certificate)
         self._warned = step
@@ -140,7 +142,7 @@ class Identity:
 
 
 def load(files: TlsFiles) -> Material:
-    """Read and check all three; Failed, naming the file and what to do, when they cannot be used as they are."""
+    """Read and check all three; Failed, naming the file and what to do, when they cannot be used."""
     certificate, key, ca = (_read(path) for path in files)
     _check_pair(files, certificate, key)
     try:
@@ -149,12 +151,12 @@ def load(files: TlsFiles) -> Material:
     except (ssl.SSLError, ValueError, AgentError):
         raise Failed(f"{files.ca}: holds no CA certificates in PEM", hint="concatenate them there") from None
     try:
-        until = not_after_unix(certificates(certificate)[0])
+        valid = validity_unix(certificates(certificate)[0])
     except (AgentError, IndexError):
         raise Failed(
-            f"{files.certificate}: its first certificate cannot be read", hint="PEM, please"
+            f"{files.certificate}: its first certificate cannot be read", hint="is it PEM?"
         ) from None
-    return Material(certificate, key, ca, cas, until)
+    return Material(certificate, key, ca, cas, *valid)
 
 
 def _check_pair(files: TlsFiles, certificate: bytes, key: bytes) -> None:
@@ -191,7 +193,7 @@ def _read(path: str) -> bytes:
 
 
 def _signature(files: TlsFiles) -> Signature:
-    """Changes when a file is rewritten, replaced, or reached through another symlink (..data of Kubernetes)."""
+    """Changes when a file is written, replaced, or reached by another symlink (..data of Kubernetes)."""
     return tuple(_stamp(path) for path in files)
 
 

@@ -1,6 +1,6 @@
-"""Until when a certificate is valid, read from its DER: the one thing that the ssl module does not tell in public.
+"""From when until when a certificate is valid, from its DER: the ssl module does not tell it of a file.
 
-    Certificate ::= { tbs { [0] version?, serial, algorithm, issuer, validity { notBefore, notAfter }, ... } ... }
+    Certificate ::= { tbs { [0] version?, serial, algorithm, issuer, validity { notBefore, notAfter } } ... }
 
 Invariant: bytes that are not a certificate end in Garbled, never in a time.
 """
@@ -29,8 +29,8 @@ def certificates(pem: bytes) -> tuple[bytes, ...]:
         raise Garbled("a certificate that is not PEM") from None
 
 
-def not_after_unix(der: bytes) -> float:
-    """The last instant at which the certificate is valid; Garbled when `der` is not one."""
+def validity_unix(der: bytes) -> tuple[float, float]:
+    """The first and the last instant at which the certificate is valid; Garbled when `der` is not one."""
     try:
         _, whole, _ = _element(der, _SEQUENCE)
         _, inner, _ = _element(whole, _SEQUENCE)
@@ -42,11 +42,15 @@ def not_after_unix(der: bytes) -> float:
         for _algorithm_then_issuer in range(2):
             _, _, rest = _element(rest, _SEQUENCE)
         _, validity, _ = _element(rest, _SEQUENCE)
-        _, _, until = _element(validity)
-        tag, text, _ = _element(until)
-        return datetime.strptime(text.decode("ascii"), _FORMATS[tag]).replace(tzinfo=UTC).timestamp()
+        since, text, rest = _element(validity)
+        until, ends, _ = _element(rest)
+        return _unix(since, text), _unix(until, ends)
     except (IndexError, KeyError, ValueError):
         raise Garbled("not an X.509 certificate") from None
+
+
+def _unix(tag: int, text: bytes) -> float:
+    return datetime.strptime(text.decode("ascii"), _FORMATS[tag]).replace(tzinfo=UTC).timestamp()
 
 
 def _element(data: bytes, expected: int | None = None) -> tuple[int, bytes, bytes]:
