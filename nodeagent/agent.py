@@ -30,6 +30,7 @@ from nodeagent.loop import Loop, Wish
 from nodeagent.model.decision import Checkpoint, Memory, Tick
 from nodeagent.model.errors import AgentError
 from nodeagent.model.policy import Policy
+from nodeagent.model.rpc_told import RpcTold
 from nodeagent.model.settings import Actuator, AgentSettings, Mode, OnExit
 from nodeagent.originals import Originals
 from nodeagent.report.events import events
@@ -55,6 +56,7 @@ class Agent:
         self._before: Tick | None = None
         self._http: HttpServer | None = None
         self._skipped_why = ""
+        self._rpc_told: Callable[[], RpcTold | None] = lambda: None
         self._wishes: Callable[[], Sequence[Wish]] = tuple
         agent = config.settings.agent
         self._writes = agent.mode is Mode.ENFORCE and bool(agent.enforce)
@@ -108,27 +110,19 @@ class Agent:
     def _serve(self, stack: ExitStack) -> list[Callable[[Tick], None]]:
         settings = self._config.settings
         publish: list[Callable[[Tick], None]] = []
-        if settings.grpc.address:
-            from nodeagent.rpc.server import RpcServer  # here: it takes 20 MiB
+        if settings.grpc.address or settings.grpc.tls_address:
+            from nodeagent.rpc.server import served_as  # here: it takes 20 MiB
 
-            rpc = RpcServer(
-                settings.grpc.address,
-                hostname=socket.gethostname(),
-                version=__version__,
-                heartbeat_s=settings.grpc.heartbeat_s,
-                max_message_bytes=settings.grpc.max_message_bytes,
-                max_watchers=settings.grpc.max_watchers,
-                reflection=settings.grpc.reflection,
-                control=settings.agent.control_address,
-            )
+            rpc = served_as(settings, hostname=socket.gethostname(), version=__version__)
             os.makedirs(settings.agent.run_dir, mode=0o755, exist_ok=True)
             rpc.start()
             stack.callback(rpc.stop)
             publish.append(rpc.publish)
+            self._rpc_told = rpc.told
             self._wishes = rpc.control.take
             if rpc.control.closed:
                 log.warning("control.closed", why=rpc.control.closed)
-            log.info("grpc.listening", address=rpc.address)
+            log.info("grpc.listening", address=rpc.address, tls_address=rpc.tls_address)
         if settings.http.address:
             http = HttpServer(settings.http.address, self._metrics.render, tick_s=settings.agent.tick_s)
             http.start()
@@ -235,6 +229,7 @@ class Agent:
             log.warning("originals", why=warning)
         self._originals.warnings.clear()
         self._tell_of_systemd()
+        self._tell_of_clients()
         for event in events(self._before, tick):
             getattr(log, event.level)(event.name, **event.keys)
         self._before = tick
@@ -247,6 +242,13 @@ class Agent:
         for news in self._keeper.news:
             log.warning("systemd", why=news)
         self._keeper.news.clear()
+
+    def _tell_of_clients(self) -> None:
+        told = self._rpc_told()
+        if told is not None:
+            self._metrics.clients(told)
+            for news in told.news:
+                getattr(log, news.level)(news.name, **news.keys)
 
     def _record(self, tick: Tick, policy: Policy, memory: Memory) -> None:
         was = self._journal.stopped

@@ -13,6 +13,19 @@ import click
 
 MAX_CORES = 65536.0
 HOST_ROOT = "agent.host_root"
+GIVEN = "nodeagent.target"
+TARGET = (
+    (
+        "--address",
+        "address",
+        "ADDRESS",
+        "The agent to ask: unix:/path, or HOST:PORT.  [default: grpc.address]",
+    ),
+    ("--tls-cert", "tls_cert", "FILE", "Ask by mutual TLS, with this certificate (PEM)."),
+    ("--tls-key", "tls_key", "FILE", "Its key."),
+    ("--tls-ca", "tls_ca", "FILE", "CAs, one of which the agent's certificate must have."),
+    ("--tls-name", "tls_name", "NAME", "The name in the agent's certificate, where it is not HOST."),
+)
 Command = Callable[..., Any]
 T = TypeVar("T")
 
@@ -70,6 +83,35 @@ def config_options(command: Command) -> Command:
         envvar="NODEAGENT_CONFIG",
         help="TOML file.  [default: /etc/nodeagent/nodeagent.toml if it exists, else built-in defaults]",
     )(command)
+
+
+def target_options(command: Command) -> Command:
+    """--address and the files of TLS: where the agent is and who asks; `asked` gives them back."""
+    for option, name, metavar, text in reversed(TARGET):
+        command = click.option(
+            option,
+            metavar=metavar,
+            envvar=f"NODEAGENT_{name.upper()}",
+            show_envvar=True,
+            expose_value=False,
+            callback=_keep_target,
+            help=text,
+        )(command)
+    return command
+
+
+def asked() -> dict[str, str]:
+    """What was given of the `target_options`, by their names ("address", "tls_cert" ...)."""
+    given: dict[str, str] = click.get_current_context().meta.get(GIVEN, {})
+    files = [name for name in ("tls_cert", "tls_key", "tls_ca") if name in given]
+    if 0 < len(files) < 3 or (files and "address" not in given) or ("tls_name" in given and not files):
+        raise click.UsageError("--tls-cert, --tls-key and --tls-ca go together, with an --address HOST:PORT")
+    return given
+
+
+def _keep_target(ctx: click.Context, option: click.Parameter, value: str | None) -> None:
+    if value and option.name is not None:
+        ctx.meta.setdefault(GIVEN, {})[option.name] = value
 
 
 def parsed(option: str, text: str | None, parse: Callable[[str], T]) -> T | None:

@@ -20,6 +20,7 @@ from prometheus_client import (
 
 from nodeagent.model.decision import Tick
 from nodeagent.model.plan import Kind, Knob
+from nodeagent.model.rpc_told import RpcTold
 from nodeagent.report.node import node_text
 from nodeagent.report.pages import moved_bytes
 from nodeagent.report.pods import PodPage
@@ -44,6 +45,7 @@ class Metrics:
         self.registry = CollectorRegistry()
         self._max_series = max_series
         self._latest: tuple[Tick, OwnCost] | None = None
+        self._told: RpcTold | None = None
         self._pods = PodPage()
         self._page: tuple[Tick, bytes] | None = None
         self._rendering = threading.Lock()  # scrapes wait for each other, the loop for none of them
@@ -76,6 +78,10 @@ class Metrics:
         self._reloads.labels("ok" if ok else "error").inc()
         self._reload_ok.set(ok)
 
+    def clients(self, told: RpcTold) -> None:
+        """Show how the gRPC server's clients fare, and until when its certificate is valid."""
+        self._told = told
+
     def render(self) -> bytes:
         """The whole page; the part of the tick is made once a tick. Called by scrapes."""
         latest = self._latest
@@ -85,7 +91,8 @@ class Metrics:
         with self._rendering:
             if self._page is None or self._page[0] is not tick:
                 self._page = tick, self._tick_text(tick)
-            return b"".join([self._page[1], _own_text(own).encode(), generate_latest(self.registry)])
+            own_text = _own_text(own) + _rpc_text(self._told)
+            return b"".join([self._page[1], own_text.encode(), generate_latest(self.registry)])
 
     def _tick_text(self, tick: Tick) -> bytes:
         node = node_text(tick)
@@ -152,3 +159,22 @@ def _own_text(own: OwnCost) -> str:
     return family(
         "nodeagent_self_cpu_seconds_total", "counter", "CPU time of the agent", {None: own.cpu_s}
     ) + family("nodeagent_self_resident_memory_bytes", "gauge", "Resident memory of the agent", rss)
+
+
+def _rpc_text(told: RpcTold | None) -> str:
+    if told is None:
+        return ""
+    refused: dict[Label | None, float] = {("reason", why): n for why, n in sorted(told.refused.items())}
+    text = family("nodeagent_grpc_connections", "gauge", "Clients' connections", {None: told.connections})
+    text += family("nodeagent_grpc_refused_total", "counter", "Calls refused, by reason", refused)
+    if told.not_after_unix is None:
+        return text
+    until: dict[Label | None, float] = {None: told.not_after_unix}
+    good: dict[Label | None, float] = {None: float(told.files_ok)}
+    return (
+        text
+        + family("nodeagent_tls_not_after_seconds", "gauge", "End of the certificate, in Unix time", until)
+        + family(
+            "nodeagent_tls_files_ok", "gauge", "0 while the files are unusable and the old ones serve", good
+        )
+    )

@@ -7,11 +7,10 @@ calling while it is refused is not read from for a while.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import inspect
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, NamedTuple, NoReturn
 
 import grpc
@@ -25,6 +24,7 @@ HEALTH = "/grpc.health.v1.Health/"
 REQUEST_S = 5.0  # for the request to arrive, once the call has begun
 HOLD_S = 0.25  # times the connections of who is refused
 MAX_HOLD_S = 5.0  # well below the keepalive timeout
+UNREAD_S = 1.0  # a refusal is an open call until its client takes it
 RATE, CROWD, ROLE = "rate", "concurrency", "role"
 
 
@@ -42,7 +42,7 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc ships no 
     def __init__(
         self, access: Access, limits: Limits, connections: Mapping[str, Connection] | None = None
     ) -> None:
-        self.refused: Counter[str] = Counter()
+        self.refused: Counter[str] = Counter({RATE: 0, CROWD: 0, ROLE: 0})
         self._access = access
         self._connections = {} if connections is None else connections
         self._limits = limits
@@ -72,9 +72,8 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc ships no 
         async def answer(requests: AsyncIterator[Any], context: Context) -> Any:
             caller = await self._admit(context, needed)
             CALLER.set(caller)  # a call is a task of its own
-            with self._counted(caller.peer):
-                given = requests if handler.request_streaming else await _only(requests, context)
-                return await _answered(behaviour(given, context), context)
+            given = requests if handler.request_streaming else await _only(requests, context)
+            return await _answered(behaviour(given, context), context)
 
         # On the wire a single request is a stream of one: so it is not read before the caller may ask.
         make = (
@@ -87,12 +86,13 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc ships no 
     async def _admit(self, context: Context, needed: Role) -> Caller:
         connection = self._connections.get(context.peer())
         caller = self._caller(context, connection)
+        self._count(caller.peer)
         above = self._buckets.take(caller.peer, time.monotonic())
         if above:
             self._hold(connection, caller.peer)
             hint = "wait a second; Watch calls tell of changes by themselves"
             await self._refuse(context, RATE, grpc.StatusCode.RESOURCE_EXHAUSTED, f"{above}; hint: {hint}")
-        if self._calls[caller.peer] >= self._limits.calls_per_peer:
+        if self._calls[caller.peer] > self._limits.calls_per_peer:
             self._hold(connection, caller.peer)
             many = f"{caller.peer} has {self._limits.calls_per_peer} calls open; hint: end some"
             await self._refuse(context, CROWD, grpc.StatusCode.RESOURCE_EXHAUSTED, many)
@@ -112,6 +112,7 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc ships no 
         """Many connections do not help: each of them then waits longer."""
         if connection is None:
             return
+        asyncio.get_running_loop().call_later(UNREAD_S, connection.cut_if_unread)
         every = [each for each in self._connections.values() if each.caller and each.caller.peer == peer]
         connection.hold(min(MAX_HOLD_S, HOLD_S * len(every)))
 
@@ -120,15 +121,17 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc ships no 
         await context.abort(code, details)
         raise AssertionError("abort returned")  # it always raises
 
-    @contextlib.contextmanager
-    def _counted(self, peer: str) -> Iterator[None]:
+    def _count(self, peer: str) -> None:
+        """The call is open until its client has taken the answer, or the refusal: that is its task's end."""
+        task = asyncio.current_task()
+        assert task is not None
         self._calls[peer] += 1
-        try:
-            yield
-        finally:
-            self._calls[peer] -= 1
-            if not self._calls[peer]:
-                del self._calls[peer]
+        task.add_done_callback(lambda _task: self._ended(peer))
+
+    def _ended(self, peer: str) -> None:
+        self._calls[peer] -= 1
+        if not self._calls[peer]:
+            del self._calls[peer]
 
 
 async def _only(requests: AsyncIterator[Any], context: Context) -> Any:

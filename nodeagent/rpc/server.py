@@ -19,6 +19,8 @@ from grpc_health.v1 import health, health_pb2
 
 from nodeagent.model.decision import Tick
 from nodeagent.model.errors import Failed
+from nodeagent.model.rpc_told import RpcTold
+from nodeagent.model.settings import Settings
 from nodeagent.rpc.address import parse, parse_tls
 from nodeagent.rpc.caller import Access
 from nodeagent.rpc.control import Control
@@ -26,7 +28,7 @@ from nodeagent.rpc.door import Doors, Room
 from nodeagent.rpc.guard import Guard, Limits
 from nodeagent.rpc.posted import Posted
 from nodeagent.rpc.service import SERVICE, Service
-from nodeagent.rpc.tls import Identity
+from nodeagent.rpc.tls import Identity, TlsFiles
 
 MAX_REQUEST_BYTES = 64 << 10
 UNARY_CALLS = 32  # at a time, besides the watchers
@@ -108,6 +110,19 @@ class RpcServer:
             self._poked = True
             with contextlib.suppress(RuntimeError):  # the loop is closed
                 self._loop.call_soon_threadsafe(self._wake)
+
+    def told(self) -> RpcTold:
+        """How the clients fare, and what is to be logged; news are told once. Called by the agent's loop."""
+        news = []
+        while self.tls is not None and self.tls.news:
+            news.append(self.tls.news.popleft())
+        return RpcTold(
+            connections=len(self._doors.connections),
+            refused=dict(self.guard.refused),
+            not_after_unix=self.tls.material.not_after_unix if self.tls else None,
+            files_ok=self.tls is None or not self.tls.complaint,
+            news=tuple(news),
+        )
 
     def stop(self, grace_s: float = 1.0) -> None:
         """Turn unhealthy, end the streams, wait up to `grace_s` for calls in flight, remove the socket."""
@@ -193,6 +208,28 @@ class RpcServer:
     async def _set_health(self, status: int) -> None:
         for service in ("", SERVICE):
             await self._health.set(service, status)
+
+
+def served_as(settings: Settings, *, hostname: str, version: str) -> RpcServer:
+    """The server that the configuration wants; Failed when the TLS files cannot be used."""
+    grpc = settings.grpc
+    files = TlsFiles(grpc.tls_cert, grpc.tls_key, grpc.tls_ca)
+    return RpcServer(
+        grpc.address,
+        hostname=hostname,
+        version=version,
+        heartbeat_s=grpc.heartbeat_s,
+        max_message_bytes=grpc.max_message_bytes,
+        max_watchers=grpc.max_watchers,
+        reflection=grpc.reflection,
+        control=settings.agent.control_address,
+        tls=Identity(files) if grpc.tls_address else None,
+        tls_address=grpc.tls_address,
+        access=Access(grpc.readers, grpc.directors, grpc.reader_uids, grpc.director_uids),
+        calls_per_s=grpc.calls_per_s,
+        peer_calls_per_s=grpc.peer_calls_per_s,
+        max_connection_age_s=grpc.max_connection_age_s,
+    )
 
 
 def _add_services(

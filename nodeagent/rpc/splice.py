@@ -13,6 +13,9 @@ from typing import NamedTuple
 from nodeagent.rpc.caller import Caller, Origin
 
 LAST_WORDS_S = 5.0  # for what a client has not taken yet when gRPC has hung up
+UNREAD_S = (
+    10.0  # HTTP/2 has its own way to slow a server down: who leaves the socket unread is gone, or hostile
+)
 
 
 class Paused(enum.Enum):
@@ -58,6 +61,16 @@ class Connection:
             self._over = True
             self._ended(self)
 
+    @property
+    def unread(self) -> bool:
+        """The client has stopped taking what is sent."""
+        return self.ends.server.behind
+
+    def cut_if_unread(self) -> None:
+        """Cut a client that takes nothing."""
+        if self.unread:
+            self.abort()
+
     def abort(self) -> None:
         """Cut both ends now."""
         for end in self.ends:
@@ -74,6 +87,12 @@ class _End(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
         self._connection = connection
         self._paused: set[Paused] = set()
+        self._patience: asyncio.TimerHandle | None = None
+
+    @property
+    def behind(self) -> bool:
+        """Not read, because the other end takes no more."""
+        return Paused.BEHIND in self._paused
 
     def pause(self, why: Paused) -> bool:
         """Do not read; False when it was paused for this reason already."""
@@ -107,9 +126,12 @@ class _End(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._connection.other(self).pause(Paused.BEHIND)
+        self._patience = asyncio.get_running_loop().call_later(UNREAD_S, self._connection.cut_if_unread)
 
     def resume_writing(self) -> None:
         self._connection.other(self).go_on(Paused.BEHIND)
+        if self._patience is not None:
+            self._patience.cancel()
 
     def connection_lost(self, _error: Exception | None) -> None:
         self._connection.closed(self)

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import grpc
 
 from nodeagent.model.errors import AgentError, Failed
+from nodeagent.model.rpc_told import News
 from nodeagent.rpc.x509 import certificates, validity_unix
 
 MAX_PEM_BYTES = 1 << 20
@@ -43,14 +44,6 @@ class Material(NamedTuple):
     cas: frozenset[bytes]
     not_before_unix: float
     not_after_unix: float
-
-
-class News(NamedTuple):
-    """Something to log once: an event, how much it matters ("info" or "warning"), and its keys."""
-
-    event: str
-    level: str
-    keys: dict[str, object]
 
 
 class Identity:

@@ -206,7 +206,7 @@ def test_certificates_rotate_under_calls_that_run(
         assert asked(server, old)[0] is grpc.StatusCode.UNAVAILABLE
         assert asked(server, new)[0] is grpc.StatusCode.OK
         assert server.tls is not None
-        events = [news.event for news in server.tls.news]
+        events = [news.name for news in server.tls.news]
     assert events == ["tls.reloaded", "tls.reloaded"]
 
 
@@ -223,12 +223,12 @@ def test_a_half_written_pair_is_told_once_and_the_old_one_serves_on(
             Path(files.certificate).write_bytes(half)
             assert asked(server, reader)[0] is asked(server, reader)[0] is grpc.StatusCode.OK
         assert "is not the key of" in server.tls.complaint
-        assert [news.event for news in server.tls.news] == ["tls.refused"]
+        assert [news.name for news in server.tls.news] == ["tls.refused"]
         Path(files.certificate).write_bytes(Path(other.certificate).read_bytes())
         Path(files.key).write_bytes(Path(other.key).read_bytes())
         assert asked(server, reader)[0] is grpc.StatusCode.OK
         assert server.tls.complaint == ""
-        assert [news.event for news in server.tls.news] == ["tls.refused", "tls.reloaded"]
+        assert [news.name for news in server.tls.news] == ["tls.refused", "tls.reloaded"]
 
 
 def test_a_client_is_told_to_make_a_new_channel(home: Path, authority: Authority, node: TlsFiles) -> None:
@@ -248,7 +248,7 @@ def test_the_end_of_a_certificate_is_told_in_time(authority: Authority, days: in
     identity = Identity(authority.issue("IP:127.0.0.1", days=days))
     assert abs(identity.left_s - days * 86400.0) < 60.0
     identity.refresh()
-    assert [news.event for news in identity.news] == told
+    assert [news.name for news in identity.news] == told
 
 
 def test_each_step_towards_the_end_is_told_once(node: TlsFiles) -> None:
@@ -258,7 +258,7 @@ def test_each_step_towards_the_end_is_told_once(node: TlsFiles) -> None:
     for left in range(29, -2, -1):
         now = end - left * 86400.0 + 1
         identity.refresh()
-        told += [(left, identity.news.popleft().event) for _ in range(len(identity.news))]
+        told += [(left, identity.news.popleft().name) for _ in range(len(identity.news))]
     assert told == [(6, "tls.expires"), (1, "tls.expires"), (0, "tls.expired")]
 
 
