@@ -19,7 +19,7 @@ TARGET = (
         "--address",
         "address",
         "ADDRESS",
-        "The agent to ask: unix:/path, or HOST:PORT.  [default: grpc.address]",
+        "Whom to ask: unix:/path or HOST:PORT.  [default: grpc.address]",
     ),
     ("--tls-cert", "tls_cert", "FILE", "Ask by mutual TLS, with this certificate (PEM)."),
     ("--tls-key", "tls_key", "FILE", "Its key."),

@@ -15,11 +15,11 @@ from nodeagent.rpc.address import Unix, parse
 from nodeagent.rpc.tls import Identity, TlsFiles
 
 IS_IT_RUNNING = "is `nodeagent run` running, with a grpc.address, and with this agent.run_dir?"
-HINT = 'such as "unix:/run/nodeagent/nodeagent.sock", or "node-7.example:9466" with --tls-cert, --tls-key, --tls-ca'
+HINT = "unix:/run/nodeagent/nodeagent.sock, or node-7.example:9466 with --tls-cert, --tls-key and --tls-ca"
 
 
 class Target(NamedTuple):
-    """Where a server is, and who asks. With `files` it is TLS; `name` is the server's if not that of `address`."""
+    """Where a server is, and who asks: with `files` by TLS, and of a server of this `name` if any."""
 
     address: str
     files: TlsFiles | None = None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import grpc
 
 from nodeagent.model.errors import AgentError, Failed, Refused
@@ -13,9 +15,8 @@ from nodeagent.v1 import nodeagent_pb2 as pb
 from nodeagent.v1.nodeagent_pb2_grpc import ControlStub, NodeAgentStub
 
 SIZE = ("grpc.max_receive_message_length", -1)  # the server's own limit is the one that counts
-TLS_HINT = (
-    "do both sides have a certificate of a CA that the other one knows, with its name in it, not expired?"
-)
+_TLS = re.compile("verif|handshake|ssl|certificate", re.IGNORECASE)
+TLS_HINT = "has each side a certificate that is not expired, of a CA that the other one knows, with its name?"
 
 
 def defragment(address: str, *, dry_run: bool, timeout_s: float) -> Tidied:
@@ -65,6 +66,6 @@ def told(error: grpc.RpcError, timeout_s: float) -> AgentError:
     if status is grpc.StatusCode.PERMISSION_DENIED:
         message, _, hint = details.partition("; hint: ")
         return Refused(message, hint=hint or "see grpc.readers and grpc.directors of the agent")
-    if status is grpc.StatusCode.UNAVAILABLE and "SSL" in f"{details}{error.debug_error_string()}":
+    if status is grpc.StatusCode.UNAVAILABLE and _TLS.search(details):
         return Failed(f"no TLS with the agent: {details}", hint=TLS_HINT)
     return Failed(f"the agent answered {status.name}: {details}", hint=IS_IT_RUNNING)
