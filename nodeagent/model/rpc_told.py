@@ -15,9 +15,12 @@ class News(NamedTuple):
 
 
 class RpcTold(NamedTuple):
-    """`refused` counts calls by reason since the start; `not_after_unix` is the certificate's end, if any."""
+    """`calls` are open now; `refused` counts them by reason since the start.
 
-    connections: int
+    `not_after_unix` is the end of the certificate, None without one; `files_ok`: those on disk are in use.
+    """
+
+    calls: int
     refused: Mapping[str, int]
     not_after_unix: float | None
     files_ok: bool

@@ -165,7 +165,7 @@ def _rpc_text(told: RpcTold | None) -> str:
     if told is None:
         return ""
     refused: dict[Label | None, float] = {("reason", why): n for why, n in sorted(told.refused.items())}
-    text = family("nodeagent_grpc_connections", "gauge", "Clients' connections", {None: told.connections})
+    text = family("nodeagent_grpc_calls", "gauge", "Calls that are open", {None: told.calls})
     text += family("nodeagent_grpc_refused_total", "counter", "Calls refused, by reason", refused)
     if told.not_after_unix is None:
         return text

@@ -22,7 +22,8 @@ from nodeagent.rpc.splice import Connection
 
 HEALTH = "/grpc.health.v1.Health/"
 REQUEST_S = 5.0  # for the request to arrive, once the call has begun
-HOLD_S = 0.25  # times the connections of who is refused
+HOLD_S = 0.25  # times the connections by which the same client is held already, and this one
+LATE_S = 0.5  # so long a refusal waits where reading cannot be held
 MAX_HOLD_S = 5.0  # well below the keepalive timeout
 UNREAD_S = 1.0  # a refusal is an open call until its client takes it
 RATE, CROWD, ROLE = "rate", "concurrency", "role"
@@ -48,8 +49,14 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc ships no 
         self._limits = limits
         self._buckets = Buckets(limits.per_s, limits.per_peer_s, time.monotonic())
         self._calls: Counter[str] = Counter()
+        self._late: Counter[str] = Counter()
         self._guarded: dict[str, grpc.RpcMethodHandler] = {}
         self._unknown = self._wrap(grpc.stream_stream_rpc_method_handler(_not_known), "")
+
+    @property
+    def open_calls(self) -> int:
+        """Of all clients."""
+        return sum(tuple(self._calls.values()))
 
     async def intercept_service(
         self, continuation: Callable[[Any], Awaitable[Any]], details: Any
@@ -89,11 +96,11 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc ships no 
         self._count(caller.peer)
         above = self._buckets.take(caller.peer, time.monotonic())
         if above:
-            self._hold(connection, caller.peer)
+            await self._slow_down(connection, caller.peer)
             hint = "wait a second; Watch calls tell of changes by themselves"
             await self._refuse(context, RATE, grpc.StatusCode.RESOURCE_EXHAUSTED, f"{above}; hint: {hint}")
-        if self._calls[caller.peer] > self._limits.calls_per_peer:
-            self._hold(connection, caller.peer)
+        if self._calls[caller.peer] - self._late[caller.peer] > self._limits.calls_per_peer:
+            await self._slow_down(connection, caller.peer)
             many = f"{caller.peer} has {self._limits.calls_per_peer} calls open; hint: end some"
             await self._refuse(context, CROWD, grpc.StatusCode.RESOURCE_EXHAUSTED, many)
         if caller.role < needed:
@@ -108,13 +115,19 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc ships no 
             connection.caller = self._access.caller(context.auth_context(), connection.origin)
         return connection.caller
 
-    def _hold(self, connection: Connection | None, peer: str) -> None:
-        """Many connections do not help: each of them then waits longer."""
+    async def _slow_down(self, connection: Connection | None, peer: str) -> None:
+        """Read less from it; on TCP, where that cannot be had, answer later."""
         if connection is None:
+            if self._late[peer] < self._limits.calls_per_peer:
+                self._late[peer] += 1
+                try:
+                    await asyncio.sleep(LATE_S)
+                finally:
+                    self._late -= Counter({peer: 1})
             return
         asyncio.get_running_loop().call_later(UNREAD_S, connection.cut_if_unread)
-        every = [each for each in self._connections.values() if each.caller and each.caller.peer == peer]
-        connection.hold(min(MAX_HOLD_S, HOLD_S * len(every)))
+        theirs = (each for each in self._connections.values() if each.caller and each.caller.peer == peer)
+        connection.hold(min(MAX_HOLD_S, HOLD_S * (1 + sum(each.held for each in theirs))))
 
     async def _refuse(self, context: Context, why: str, code: grpc.StatusCode, details: str) -> NoReturn:
         self.refused[why] += 1

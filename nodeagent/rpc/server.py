@@ -1,6 +1,7 @@
 """The gRPC server: one daemon thread with an event loop of its own, next to the agent's loop.
 
-    client -- door.py: public sockets -- gRPC, TLS -- guard.py: who, how often, may it -- service.py
+    unix -- door.py: who is it --\\
+    TCP, TLS --------------------- gRPC -- guard.py: how often, may it -- service.py
 
 Invariant: publish() is one assignment and at most one wake-up; nothing that a client does or leaves undone
 makes it wait, and nothing is queued between the two threads.
@@ -21,10 +22,11 @@ from nodeagent.model.decision import Tick
 from nodeagent.model.errors import Failed
 from nodeagent.model.rpc_told import RpcTold
 from nodeagent.model.settings import Settings
-from nodeagent.rpc.address import parse, parse_tls
+from nodeagent.rpc.address import Unix, listen, parse, parse_tls
 from nodeagent.rpc.caller import Access
 from nodeagent.rpc.control import Control
-from nodeagent.rpc.door import Doors, Room
+from nodeagent.rpc.cut import cut
+from nodeagent.rpc.door import Door
 from nodeagent.rpc.guard import Guard, Limits
 from nodeagent.rpc.posted import Posted
 from nodeagent.rpc.service import SERVICE, Service
@@ -80,9 +82,9 @@ class RpcServer:
         self._where_tls = parse_tls(tls_address) if tls_address else None
         self._options = _options(max_message_bytes, max_watchers, max_connection_age_s)
         self._per_peer = max_watchers + UNARY_CALLS
-        self._doors = Doors()
+        self._door = Door(self._where, 2 * self._per_peer) if isinstance(self._where, Unix) else None
         limits = Limits(calls_per_s, peer_calls_per_s, self._per_peer)
-        self.guard = Guard(access, limits, self._doors.connections)
+        self.guard = Guard(access, limits, self._door.connections if self._door else {})
         self._reflection = reflection
         self._health = health.aio.HealthServicer()
         self._thread = threading.Thread(target=self._run, name="rpc", daemon=True)
@@ -117,7 +119,7 @@ class RpcServer:
         while self.tls is not None and self.tls.news:
             news.append(self.tls.news.popleft())
         return RpcTold(
-            connections=len(self._doors.connections),
+            calls=self.guard.open_calls,
             refused=dict(self.guard.refused),
             not_after_unix=self.tls.material.not_after_unix if self.tls else None,
             files_ok=self.tls is None or not self.tls.complaint,
@@ -146,37 +148,36 @@ class RpcServer:
         server = grpc.aio.server(
             interceptors=(self.guard,),
             options=self._options,
-            maximum_concurrent_rpcs=self._per_peer + UNARY_CALLS,  # nobody alone can take all
+            maximum_concurrent_rpcs=4 * self._per_peer,  # the guard has limits for each client
         )
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         _add_services(server, self.service, self._health, self._reflection)
         server.add_generic_rpc_handlers((self.control.refusals(),))
         try:
-            self._open_doors(server)
+            self._listen(server)
             await server.start()
             self._loop = asyncio.get_running_loop()
             self._wake()  # a tick may have been posted already
-            await self._doors.serve()
+            if self._door is not None:
+                await self._door.serve()
             async with self.control.served(self._options):
                 self._started.set_result(None)
                 await self._look_at_files()
             await self._end(server)
         finally:
-            self._doors.shut()
+            if self._door is not None:
+                self._door.shut()
 
-    def _open_doors(self, server: grpc.aio.Server) -> None:
-        most = 2 * self._per_peer
-        if self._where is not None:
-            self.address = self._doors.open(self._where, server.add_insecure_port, Room(most, most))
+    def _listen(self, server: grpc.aio.Server) -> None:
+        if self._door is not None:
+            self.address = self._door.open(server.add_insecure_port)
+        elif self._where is not None:
+            self.address = listen(self._where, server.add_insecure_port)
         if self._where_tls is not None and self.tls is not None:
             credentials = self.tls.server_credentials()
-
-            def add_port(address: str) -> int:
-                port: int = server.add_secure_port(address, credentials)
-                return port
-
-            room = Room(most, self._per_peer)
-            self.tls_address = self._doors.open(self._where_tls, add_port, room)
+            self.tls_address = listen(
+                self._where_tls, lambda address: server.add_secure_port(address, credentials)
+            )
 
     async def _look_at_files(self) -> None:
         """Until the end: who came in by a CA that is trusted no more is cut, and may try again."""
@@ -188,16 +189,18 @@ class RpcServer:
                 self.tls.refresh()
                 before, trusted = trusted, self.tls.material.cas
                 if before - trusted:
-                    self._doors.cut(self.tls_address)
+                    cut(int(self.tls_address.rpartition(":")[2]))
 
     async def _end(self, server: grpc.aio.Server) -> None:
         # A watcher of the health service that does not read could hold its lock for ever.
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._health.enter_graceful_shutdown(), 1.0)
         self.service.end_streams()
-        self._doors.shut()
+        if self._door is not None:
+            self._door.shut()
         await server.stop(self._grace_s)
-        await self._doors.close()
+        if self._door is not None:
+            await self._door.close()
 
     def _wake(self) -> None:
         self._poked = False  # first: a tick that is posted from here on pokes again

@@ -62,9 +62,14 @@ class Connection:
             self._ended(self)
 
     @property
+    def held(self) -> bool:
+        """Nothing is read from the client for now."""
+        return self.ends.client.paused(Paused.HELD)
+
+    @property
     def unread(self) -> bool:
         """The client has stopped taking what is sent."""
-        return self.ends.server.behind
+        return self.ends.server.paused(Paused.BEHIND)
 
     def cut_if_unread(self) -> None:
         """Cut a client that takes nothing."""
@@ -89,10 +94,9 @@ class _End(asyncio.Protocol):
         self._paused: set[Paused] = set()
         self._patience: asyncio.TimerHandle | None = None
 
-    @property
-    def behind(self) -> bool:
-        """Not read, because the other end takes no more."""
-        return Paused.BEHIND in self._paused
+    def paused(self, why: Paused) -> bool:
+        """Not read, for this reason."""
+        return why in self._paused
 
     def pause(self, why: Paused) -> bool:
         """Do not read; False when it was paused for this reason already."""

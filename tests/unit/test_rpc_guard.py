@@ -23,7 +23,7 @@ from nodeagent.rpc import guard as rpc_guard
 from nodeagent.rpc.address import Unix, parse_tls
 from nodeagent.rpc.bucket import MAX_PEERS, Bucket, Buckets
 from nodeagent.rpc.caller import Access, Origin, Role, director
-from nodeagent.rpc.door import Doors, Room
+from nodeagent.rpc.door import Door
 from nodeagent.rpc.guard import Guard, Limits
 from nodeagent.rpc.tls import Identity
 from nodeagent.v1 import nodeagent_pb2 as pb
@@ -47,22 +47,23 @@ def directing(where: str, access: Access, tls: Identity | None = None) -> Iterat
         return (await director(context)).encode()
 
     async def serve() -> None:
-        doors = Doors()
-        server = grpc.aio.server(interceptors=(Guard(access, Limits(), doors.connections),))
+        door = Door(Unix(where), 10)
+        server = grpc.aio.server(interceptors=(Guard(access, Limits(), door.connections),))
         call = {"Direct": grpc.unary_unary_rpc_method_handler(direct)}
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Test", call),))
         if tls is None:
-            address = doors.open(Unix(where), server.add_insecure_port, Room(10, 10))
+            address = door.open(server.add_insecure_port)
         else:
             credentials = tls.server_credentials()
-            address = f"127.0.0.1:{server.add_secure_port('127.0.0.1:0', credentials)}"  # without a door
+            address = f"127.0.0.1:{server.add_secure_port('127.0.0.1:0', credentials)}"
         await server.start()
-        await doors.serve()
+        if tls is None:
+            await door.serve()
         started.set_result(address)
         await asyncio.to_thread(stop.wait)
-        doors.shut()
+        door.shut()
         await server.stop(0.0)
-        await doors.close()
+        await door.close()
 
     thread = threading.Thread(target=lambda: asyncio.run(serve()))
     thread.start()
