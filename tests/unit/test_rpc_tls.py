@@ -303,5 +303,5 @@ def test_an_old_connection_is_ended_in_good_order_and_made_anew(node: TlsFiles, 
 def client_ports(server: RpcServer) -> set[int]:
     """Where the connections to it come from."""
     port = int(server.tls_address.rpartition(":")[2])
-    found = psutil.Process().net_connections("tcp4")
-    return {each.laddr.port for each in found if each.raddr and each.raddr.port == port}
+    found = psutil.Process().net_connections("tcp")
+    return {each.laddr.port for each in found if each.raddr[1:] == (port,)}
