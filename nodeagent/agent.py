@@ -10,7 +10,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 
 import structlog
@@ -25,6 +25,7 @@ from nodeagent.journal import Journal
 from nodeagent.keep import Keeper
 from nodeagent.kernel.node_lock import NodeLock
 from nodeagent.kernel.own import resident_bytes
+from nodeagent.linked import link_of
 from nodeagent.lock import Lock
 from nodeagent.loop import Loop, Wish
 from nodeagent.model.decision import Checkpoint, Memory, Tick
@@ -109,11 +110,14 @@ class Agent:
 
     def _serve(self, stack: ExitStack) -> list[Callable[[Tick], None]]:
         settings = self._config.settings
-        publish: list[Callable[[Tick], None]] = []
-        if settings.grpc.address or settings.grpc.tls_address:
+        served = bool(settings.grpc.address or settings.grpc.tls_address)
+        link = self._link = link_of(settings, stack, served=served)
+        publish: list[Callable[[Tick], None]] = [link.publish] if link is not None else []
+        if served:
             from nodeagent.rpc.server import served_as  # here: it takes 20 MiB
 
-            rpc = served_as(settings, hostname=socket.gethostname(), version=__version__)
+            beside = link.running if link is not None else nullcontext
+            rpc = served_as(settings, hostname=socket.gethostname(), version=__version__, beside=beside)
             os.makedirs(settings.agent.run_dir, mode=0o755, exist_ok=True)
             rpc.start()
             stack.callback(rpc.stop)
@@ -223,14 +227,14 @@ class Agent:
             writing=self._config.settings.journal.enabled and not self._journal.stopped,
             size_bytes=self._journal.bytes,
         )
+        self._metrics.linked(self._link.seen() if self._link is not None else None)
         if self._http is not None:
             self._http.tick_finished()
         for warning in self._originals.warnings:
             log.warning("originals", why=warning)
         self._originals.warnings.clear()
         self._tell_of_systemd()
-        self._tell_of_clients()
-        for event in events(self._before, tick):
+        for event in (*self._metrics.clients(self._rpc_told()), *events(self._before, tick)):
             getattr(log, event.level)(event.name, **event.keys)
         self._before = tick
         for publish in self._publish:
@@ -242,13 +246,6 @@ class Agent:
         for news in self._keeper.news:
             log.warning("systemd", why=news)
         self._keeper.news.clear()
-
-    def _tell_of_clients(self) -> None:
-        told = self._rpc_told()
-        if told is not None:
-            self._metrics.clients(told)
-            for news in told.news:
-                getattr(log, news.level)(news.name, **news.keys)
 
     def _record(self, tick: Tick, policy: Policy, memory: Memory) -> None:
         was = self._journal.stopped

@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING
 import click
 
 from nodeagent import __version__
-from nodeagent.model.errors import AgentError, Failed
+from nodeagent.model.errors import AgentError
 from nodeagent.model.units import parse_bytes
 from nodeagent.words import (
     HOST_ROOT,
     Group,
-    asked,
     config_options,
     cores_in,
     fail,
@@ -28,12 +27,12 @@ from nodeagent.words import (
     parsed,
     progress,
     say_no_more,
+    target,
     target_options,
 )
 
 if TYPE_CHECKING:
     from nodeagent.config import Config
-    from nodeagent.rpc.channel import Target
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -239,7 +238,7 @@ def nic(path: str | None, overrides: Sequence[str], watch: bool, output: str) ->
     """
     from nodeagent.nic import show
 
-    show(_target(_config(path, overrides)), as_json=output == "json", watch=watch)
+    show(target(_config(path, overrides).settings.grpc.address), as_json=output == "json", watch=watch)
 
 
 @cli.command()
@@ -292,16 +291,3 @@ def _config(path: str | None, overrides: Sequence[str]) -> Config:
     given = click.get_current_context().meta
     named = {HOST_ROOT: given[HOST_ROOT]} if HOST_ROOT in given else {}
     return load(path, env=os.environ, overrides={**dict(map(parse_override, overrides)), **named})
-
-
-def _target(config: Config) -> Target:
-    """The agent to ask: the one of --address, else the one that this configuration is of."""
-    from nodeagent.rpc.channel import Target
-    from nodeagent.rpc.tls import TlsFiles
-
-    given = asked()
-    address = given.get("address", config.settings.grpc.address)
-    if not address:
-        raise Failed("the agent is not to be asked: grpc.address is empty", hint="give --address")
-    files = TlsFiles(given["tls_cert"], given["tls_key"], given["tls_ca"]) if "tls_cert" in given else None
-    return Target(address, files, given.get("tls_name", ""))

@@ -7,9 +7,14 @@ import difflib
 import os
 import sys
 from collections.abc import Callable
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
+
+from nodeagent.model.errors import Failed
+
+if TYPE_CHECKING:
+    from nodeagent.rpc.channel import Target
 
 MAX_CORES = 65536.0
 HOST_ROOT = "agent.host_root"
@@ -86,7 +91,7 @@ def config_options(command: Command) -> Command:
 
 
 def target_options(command: Command) -> Command:
-    """--address and the files of TLS: where the agent is and who asks; `asked` gives them back."""
+    """--address and the files of TLS: where the agent is and who asks; `target` gives them back."""
     for option, name, metavar, text in reversed(TARGET):
         command = click.option(
             option,
@@ -100,13 +105,19 @@ def target_options(command: Command) -> Command:
     return command
 
 
-def asked() -> dict[str, str]:
-    """What was given of the `target_options`, by their names ("address", "tls_cert" ...)."""
+def target(default: str) -> Target:
+    """What the `target_options` name: the agent there, else the one at the address `default`."""
+    from nodeagent.rpc.channel import Target
+    from nodeagent.rpc.tls import TlsFiles
+
     given: dict[str, str] = click.get_current_context().meta.get(GIVEN, {})
-    files = [name for name in ("tls_cert", "tls_key", "tls_ca") if name in given]
+    files = [given[name] for name in ("tls_cert", "tls_key", "tls_ca") if name in given]
     if 0 < len(files) < 3 or (files and "address" not in given) or ("tls_name" in given and not files):
         raise click.UsageError("--tls-cert, --tls-key and --tls-ca go together, with an --address HOST:PORT")
-    return given
+    address = given.get("address", default)
+    if not address:
+        raise Failed("the agent is not to be asked: grpc.address is empty", hint="give --address")
+    return Target(address, TlsFiles(*files) if files else None, given.get("tls_name", ""))
 
 
 def _keep_target(ctx: click.Context, option: click.Parameter, value: str | None) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterator, Mapping
 
+from nodeagent.config.controller import controller
 from nodeagent.config.schema import NIC, POD
 from nodeagent.config.transport import access
 from nodeagent.model.errors import Misconfigured
@@ -33,6 +34,7 @@ def check_together(
         *_paths(settings),
         *_addresses(settings),
         *access(settings.grpc),
+        *controller(settings.controller),
         *_globs(policy, rules),
         *_bindings(rules),
         *_shares(policy.nics),

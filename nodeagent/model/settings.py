@@ -10,6 +10,8 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from nodeagent.model.controller import ControllerSettings
+
 
 class Mode(enum.StrEnum):
     ENFORCE = "enforce"
@@ -158,10 +160,11 @@ class LogSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Settings(Struct, frozen=True, forbid_unknown_fields=True):
-    """TOML sections have the names of these fields: [agent], [grpc], [http], [journal], [log]."""
+    """TOML sections have the names of these fields: [agent], [grpc], [controller], ..."""
 
     agent: AgentSettings = AgentSettings()
     grpc: GrpcSettings = GrpcSettings()
+    controller: ControllerSettings = ControllerSettings()
     http: HttpSettings = HttpSettings()
     journal: JournalSettings = JournalSettings()
     log: LogSettings = LogSettings()

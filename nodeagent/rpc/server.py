@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
 
 import grpc
@@ -39,13 +40,16 @@ HANDSHAKE_MS = 10_000  # of TLS and HTTP/2 together
 AGE_GRACE_MS = 60_000  # for calls that are open when a connection is old; then they are cut
 LOOK_AT_FILES_S = 5.0  # besides before each handshake: who has lost its CA is cut then
 
+Beside = Callable[[], contextlib.AbstractAsyncContextManager[None]]
+
 
 class RpcServer:
     """Serves nodeagent.v1.NodeAgent, health and reflection at `address` (see `address.parse`).
 
     With `tls` also at `tls_address`, for clients with a certificate of its CAs (address = "": there alone);
     `access` says who may what.
-    `control` is the unix socket for Control, which only root may open; "" = it is not served.
+    `control` is the unix socket for Control, which only root may open; "" = it is not served. `beside` is
+    entered on the server's event loop once it serves, and left before it stops.
     Misconfigured at once for an address that is neither a unix socket nor on loopback.
     """
 
@@ -60,6 +64,7 @@ class RpcServer:
         max_watchers: int = 64,
         reflection: bool = True,
         control: str = "",
+        beside: Beside = contextlib.nullcontext,
         tls: Identity | None = None,
         tls_address: str = "",
         access: Access = Access(),  # noqa: B008  # a tuple
@@ -86,6 +91,7 @@ class RpcServer:
         limits = Limits(calls_per_s, peer_calls_per_s, self._per_peer)
         self.guard = Guard(access, limits, self._door.connections if self._door else {})
         self._reflection = reflection
+        self._beside = beside
         self._health = health.aio.HealthServicer()
         self._thread = threading.Thread(target=self._run, name="rpc", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -160,7 +166,7 @@ class RpcServer:
             self._wake()  # a tick may have been posted already
             if self._door is not None:
                 await self._door.serve()
-            async with self.control.served(self._options):
+            async with self.control.served(self._options), self._beside():
                 self._started.set_result(None)
                 await self._look_at_files()
             await self._end(server)
@@ -213,7 +219,7 @@ class RpcServer:
             await self._health.set(service, status)
 
 
-def served_as(settings: Settings, *, hostname: str, version: str) -> RpcServer:
+def served_as(settings: Settings, *, hostname: str, version: str, beside: Beside) -> RpcServer:
     """The server that the configuration wants; Failed when the TLS files cannot be used."""
     grpc = settings.grpc
     files = TlsFiles(grpc.tls_cert, grpc.tls_key, grpc.tls_ca)
@@ -232,6 +238,7 @@ def served_as(settings: Settings, *, hostname: str, version: str) -> RpcServer:
         calls_per_s=grpc.calls_per_s,
         peer_calls_per_s=grpc.peer_calls_per_s,
         max_connection_age_s=grpc.max_connection_age_s,
+        beside=beside,
     )
 
 

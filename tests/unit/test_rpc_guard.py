@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import select
 import socket
 import tempfile
 import threading
@@ -13,7 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import grpc
 import psutil
@@ -31,6 +30,7 @@ from nodeagent.v1.nodeagent_pb2_grpc import NodeAgentStub
 from tests.unit import samples
 from tests.unit.certificates import Authority, needs_openssl
 from tests.unit.rpc_clients import WAIT_S, client, code, eventually, serving
+from tests.unit.rpc_strangers import Greedy, as_user
 
 ASK = pb.GetCapacityRequest()
 NOBODY = 65534
@@ -80,46 +80,6 @@ def open_home() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(dir="/var/tmp") as home:
         os.chmod(home, 0o755)
         yield Path(home)
-
-
-def as_user(uid: int, gid: int, address: str, method: str) -> str:
-    """What a client of that user gets: its process copies bytes, since it may not run our Python."""
-    relay = f"{address.removeprefix('unix:')}-{uid}-{gid}"
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(relay)
-        listener.listen()
-        child = os.fork()
-        if child == 0:
-            pass_on(uid, gid, listener, address.removeprefix("unix:"))
-    try:
-        with closing(grpc.insecure_channel(f"unix:{relay}")) as channel:
-            answer: bytes = channel.unary_unary(method)(b"", timeout=WAIT_S)
-            return answer.decode("latin1")
-    except grpc.RpcError as error:
-        return f"{error.code().name} {error.details()}"
-    finally:
-        os.waitpid(child, 0)
-        os.unlink(relay)
-
-
-def pass_on(uid: int, gid: int, listener: socket.socket, path: str) -> NoReturn:
-    """In a child: become that user, connect, and copy bytes until one side hangs up."""
-    try:
-        near = listener.accept()[0]
-        os.setgroups([])
-        os.setgid(gid)
-        os.setuid(uid)
-        far = socket.socket(socket.AF_UNIX)
-        far.connect(path)
-        other = {near: far, far: near}
-        while True:
-            for ready in select.select([near, far], [], [], 30.0)[0]:
-                data = ready.recv(65536)
-                if not data:
-                    os._exit(0)
-                other[ready].sendall(data)
-    finally:
-        os._exit(1)
 
 
 def test_root_directs_by_its_user_id_and_is_recorded(tmp_path: Path) -> None:
@@ -312,41 +272,6 @@ def answers(stub: NodeAgentStub) -> bool:
         return bool(stub.GetCapacity(ASK, timeout=WAIT_S).capacity.seq)
     except grpc.RpcError:
         return False
-
-
-class Greedy:
-    """Asks for many reports over raw HTTP/2 and reads none of them, without flow control."""
-
-    def __init__(self, path: str, calls: int) -> None:
-        self.socket = socket.socket(socket.AF_UNIX)
-        self.socket.connect(path)
-        settings = frame(4, 0, 0, b"\0\4" + (2**31 - 1).to_bytes(4, "big"))  # windows without end
-        window = frame(8, 0, 0, (2**31 - 65536).to_bytes(4, "big"))
-        headers = b"".join(map(literal, HEADERS))
-        ask = b"".join(
-            frame(1, 4, 2 * n + 1, headers) + frame(0, 1, 2 * n + 1, b"\0" * 5) for n in range(calls)
-        )
-        self.socket.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + settings + window + ask)
-
-
-HEADERS = (
-    (b":method", b"POST"),
-    (b":scheme", b"http"),
-    (b":path", b"/nodeagent.v1.NodeAgent/GetNodeReport"),
-    (b":authority", b"localhost"),
-    (b"te", b"trailers"),
-    (b"content-type", b"application/grpc"),
-)
-
-
-def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
-    """An HTTP/2 frame (RFC 9113, 4.1)."""
-    return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
-
-
-def literal(header: tuple[bytes, bytes]) -> bytes:
-    """A header as a literal without indexing (RFC 7541, 6.2.2)."""
-    return b"\0" + b"".join(bytes([len(part)]) + part for part in header)
 
 
 @pytest.mark.parametrize("address", ["localhost:1", "0.0.0.0", "[::]", "a.b:1", "1.2.3.4:99999", "unix:/s"])

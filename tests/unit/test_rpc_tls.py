@@ -16,7 +16,6 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from nodeagent.model.errors import Failed
 from nodeagent.rpc import server as rpc_server
 from nodeagent.rpc.caller import Access
 from nodeagent.rpc.server import RpcServer
@@ -239,44 +238,6 @@ def test_a_client_is_told_to_make_a_new_channel(home: Path, authority: Authority
     secret.swap(authority.issue(READER))
     assert identity.refresh()
     assert not identity.refresh()
-
-
-@pytest.mark.parametrize(
-    ("days", "told"),
-    [(60, []), (1, []), (-1, ["tls.expired"])],
-)
-def test_the_end_of_a_certificate_is_told_in_time(authority: Authority, days: int, told: list[str]) -> None:
-    identity = Identity(authority.issue("IP:127.0.0.1", days=days))
-    assert abs(identity.left_s - days * 86400.0) < 60.0
-    identity.refresh()
-    assert [news.name for news in identity.news] == told
-
-
-def test_each_step_towards_the_end_is_told_once(node: TlsFiles) -> None:
-    told, now = [], time.time()
-    end = Identity(node).material.not_after_unix  # 30 days from the beginning
-    identity = Identity(node, lambda: now)
-    for left in range(29, -2, -1):
-        now = end - left * 86400.0 + 1
-        identity.refresh()
-        told += [(left, identity.news.popleft().name) for _ in range(len(identity.news))]
-    assert told == [(6, "tls.expires"), (1, "tls.expires"), (0, "tls.expired")]
-
-
-@pytest.mark.parametrize(
-    ("change", "says"),
-    [
-        (lambda files: files._replace(key=files.certificate), "is not the key of"),
-        (lambda files: files._replace(certificate="/none/tls.crt"), "/none/tls.crt: No such file"),
-        (lambda files: files._replace(ca=files.key), "holds no CA certificates"),
-        (lambda files: files._replace(certificate=files.key), "is not the key of"),
-    ],
-)
-def test_files_that_cannot_be_used_stop_the_start_with_a_hint(node: TlsFiles, change: Any, says: str) -> None:
-    with pytest.raises(Failed, match=says) as caught:
-        Identity(change(node))
-    assert caught.value.hint
-    assert "PRIVATE" not in str(caught.value)
 
 
 def test_the_local_socket_and_tls_are_served_at_once(
