@@ -234,7 +234,9 @@ class Agent:
             log.warning("originals", why=warning)
         self._originals.warnings.clear()
         self._tell_of_systemd()
-        for event in (*self._metrics.clients(self._rpc_told()), *events(self._before, tick)):
+        for news in self._metrics.clients(self._rpc_told()):
+            getattr(log, news.level)(news.name, **news.keys)
+        for event in events(self._before, tick):
             getattr(log, event.level)(event.name, **event.keys)
         self._before = tick
         for publish in self._publish:

@@ -86,7 +86,7 @@ class Metrics:
         self._reload_ok.set(ok)
 
     def clients(self, told: RpcTold | None) -> tuple[News, ...]:
-        """Show how the gRPC server's clients fare and its certificate, None without one; what to log of it."""
+        """Show how the gRPC server's clients fare (None: there is no server); what to log of it."""
         self._told = told
         return () if told is None else told.news
 

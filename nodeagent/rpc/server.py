@@ -53,6 +53,11 @@ class RpcServer:
     Misconfigured at once for an address that is neither a unix socket nor on loopback.
     """
 
+    _loop: asyncio.AbstractEventLoop | None = None
+    _serving: asyncio.Task[None] | None = None
+    _grace_s = 0.0
+    _poked = False
+
     def __init__(  # noqa: PLR0913  # one for each setting
         self,
         address: str,
@@ -68,13 +73,11 @@ class RpcServer:
         tls: Identity | None = None,
         tls_address: str = "",
         access: Access = Access(),  # noqa: B008  # a tuple
-        calls_per_s: float = 600.0,
-        peer_calls_per_s: float = 300.0,
+        limits: Limits = Limits(),  # noqa: B008  # the same
         max_connection_age_s: float = 3600.0,
     ) -> None:
         self.address = address
-        self.tls_address = tls_address
-        self.tls = tls
+        self.tls, self.tls_address = tls, tls_address
         self.control = Control(control)
         self.service = Service(
             hostname=hostname,
@@ -84,21 +87,16 @@ class RpcServer:
             max_watchers=max_watchers,
         )
         self._where = parse(address) if address or not tls_address else None
-        self._where_tls = parse_tls(tls_address) if tls_address else None
         self._options = _options(max_message_bytes, max_watchers, max_connection_age_s)
         self._per_peer = max_watchers + UNARY_CALLS
         self._door = Door(self._where, 2 * self._per_peer) if isinstance(self._where, Unix) else None
-        limits = Limits(calls_per_s, peer_calls_per_s, self._per_peer)
+        limits = limits._replace(calls_per_peer=self._per_peer)
         self.guard = Guard(access, limits, self._door.connections if self._door else {})
         self._reflection = reflection
         self._beside = beside
         self._health = health.aio.HealthServicer()
         self._thread = threading.Thread(target=self._run, name="rpc", daemon=True)
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._halt = asyncio.Event()
-        self._grace_s = 0.0
-        self._poked = False
-        self._serving: asyncio.Task[None] | None = None
         self._started: Future[None] = Future()
 
     def start(self) -> None:
@@ -179,10 +177,10 @@ class RpcServer:
             self.address = self._door.open(server.add_insecure_port)
         elif self._where is not None:
             self.address = listen(self._where, server.add_insecure_port)
-        if self._where_tls is not None and self.tls is not None:
+        if self.tls_address and self.tls is not None:
             credentials = self.tls.server_credentials()
             self.tls_address = listen(
-                self._where_tls, lambda address: server.add_secure_port(address, credentials)
+                parse_tls(self.tls_address), lambda address: server.add_secure_port(address, credentials)
             )
 
     async def _look_at_files(self) -> None:
@@ -235,8 +233,7 @@ def served_as(settings: Settings, *, hostname: str, version: str, beside: Beside
         tls=Identity(files) if grpc.tls_address else None,
         tls_address=grpc.tls_address,
         access=Access(grpc.readers, grpc.directors, grpc.reader_uids, grpc.director_uids),
-        calls_per_s=grpc.calls_per_s,
-        peer_calls_per_s=grpc.peer_calls_per_s,
+        limits=Limits(grpc.calls_per_s, grpc.peer_calls_per_s),
         max_connection_age_s=grpc.max_connection_age_s,
         beside=beside,
     )

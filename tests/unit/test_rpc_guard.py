@@ -177,7 +177,7 @@ def test_one_peer_s_flood_costs_another_nothing_and_buckets_are_bounded() -> Non
     "method", ["/nodeagent.v1.NodeAgent/GetCapacity", "/nodeagent.v1.NodeAgent/None", "/x/y"]
 )
 def test_a_flood_is_refused_with_a_hint_and_read_slowly(tmp_path: Path, method: str) -> None:
-    with serving(f"unix:{tmp_path}/s", calls_per_s=40.0, peer_calls_per_s=20.0) as server:
+    with serving(f"unix:{tmp_path}/s", limits=Limits(40.0, 20.0)) as server:
         server.publish(samples.tick(1))
         with closing(grpc.insecure_channel(server.address)) as channel:
             call, begin = channel.unary_unary(method), time.monotonic()

@@ -18,6 +18,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from nodeagent.rpc import server as rpc_server
 from nodeagent.rpc.caller import Access
+from nodeagent.rpc.guard import Limits
 from nodeagent.rpc.server import RpcServer
 from nodeagent.rpc.tls import Identity, TlsFiles
 from nodeagent.v1 import nodeagent_pb2 as pb
@@ -251,7 +252,7 @@ def test_the_local_socket_and_tls_are_served_at_once(
 
 
 def test_an_old_connection_is_ended_in_good_order_and_made_anew(node: TlsFiles, authority: Authority) -> None:
-    limits = {"max_connection_age_s": 1.0, "calls_per_s": 1e6, "peer_calls_per_s": 1e6}
+    limits: dict[str, Any] = {"max_connection_age_s": 1.0, "limits": Limits(1e6, 1e6)}
     with secured(node, **limits) as server, channel(server, authority.issue(READER)) as opened:
         stub, ports = NodeAgentStub(opened), set()
         begin = time.monotonic()
