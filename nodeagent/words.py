@@ -4,39 +4,39 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import importlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
-from nodeagent.model.errors import Failed
-
 if TYPE_CHECKING:
-    from nodeagent.rpc.channel import Target
+    from nodeagent.config import Config
 
 MAX_CORES = 65536.0
 HOST_ROOT = "agent.host_root"
-GIVEN = "nodeagent.target"
-TARGET = (
-    (
-        "--address",
-        "address",
-        "ADDRESS",
-        "Whom to ask: unix:/path or HOST:PORT.  [default: grpc.address]",
-    ),
-    ("--tls-cert", "tls_cert", "FILE", "Ask by mutual TLS, with this certificate (PEM)."),
-    ("--tls-key", "tls_key", "FILE", "Its key."),
-    ("--tls-ca", "tls_ca", "FILE", "CAs, one of which the agent's certificate must have."),
-    ("--tls-name", "tls_name", "NAME", "The name in the agent's certificate, where it is not HOST."),
-)
+ELSEWHERE = {
+    "collect": "nodeagent.collect.command"
+}  # commands of their own: the daemon shall not import them
 Command = Callable[..., Any]
 T = TypeVar("T")
 
 
 class Group(click.Group):
-    """A group that answers an unknown command with the nearest known one."""
+    """A group that answers an unknown command with the nearest known one; some are imported late."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """As click's, with those elsewhere."""
+        return sorted([*super().list_commands(ctx), *ELSEWHERE])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """As click's, with those elsewhere."""
+        if cmd_name in ELSEWHERE:
+            found: click.Command = getattr(importlib.import_module(ELSEWHERE[cmd_name]), cmd_name)
+            return found
+        return super().get_command(ctx, cmd_name)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -90,39 +90,15 @@ def config_options(command: Command) -> Command:
     )(command)
 
 
-def target_options(command: Command) -> Command:
-    """--address and the files of TLS: where the agent is and who asks; `target` gives them back."""
-    for option, name, metavar, text in reversed(TARGET):
-        command = click.option(
-            option,
-            metavar=metavar,
-            envvar=f"NODEAGENT_{name.upper()}",
-            show_envvar=True,
-            expose_value=False,
-            callback=_keep_target,
-            help=text,
-        )(command)
-    return command
+def configured(path: str | None, overrides: Sequence[str]) -> Config:
+    """The configuration as the options of `config_options` say; Misconfigured when it is wrong."""
+    from nodeagent.config import DEFAULT_PATH, load, parse_override
 
-
-def target(default: str) -> Target:
-    """What the `target_options` name: the agent there, else the one at the address `default`."""
-    from nodeagent.rpc.channel import Target
-    from nodeagent.rpc.tls import TlsFiles
-
-    given: dict[str, str] = click.get_current_context().meta.get(GIVEN, {})
-    files = [given[name] for name in ("tls_cert", "tls_key", "tls_ca") if name in given]
-    if 0 < len(files) < 3 or (files and "address" not in given) or ("tls_name" in given and not files):
-        raise click.UsageError("--tls-cert, --tls-key and --tls-ca go together, with an --address HOST:PORT")
-    address = given.get("address", default)
-    if not address:
-        raise Failed("the agent is not to be asked: grpc.address is empty", hint="give --address")
-    return Target(address, TlsFiles(*files) if files else None, given.get("tls_name", ""))
-
-
-def _keep_target(ctx: click.Context, option: click.Parameter, value: str | None) -> None:
-    if value and option.name is not None:
-        ctx.meta.setdefault(GIVEN, {})[option.name] = value
+    if path is None and os.path.exists(DEFAULT_PATH):
+        path = DEFAULT_PATH
+    given = click.get_current_context().meta
+    named = {HOST_ROOT: given[HOST_ROOT]} if HOST_ROOT in given else {}
+    return load(path, env=os.environ, overrides={**dict(map(parse_override, overrides)), **named})
 
 
 def parsed(option: str, text: str | None, parse: Callable[[str], T]) -> T | None:

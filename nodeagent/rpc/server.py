@@ -4,7 +4,7 @@
     TCP, TLS --------------------- gRPC -- guard.py: how often, may it -- service.py
 
 Invariant: publish() is one assignment and at most one wake-up; nothing that a client does or leaves undone
-makes it wait, and nothing is queued between the two threads.
+makes it wait, and no more is queued between the two threads than the events of a few ticks.
 """
 
 from __future__ import annotations
@@ -13,25 +13,26 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from functools import partial
 
 import grpc
 from grpc_health.v1 import health, health_pb2
 
-from nodeagent.model.decision import Tick
+from nodeagent.model.decision import Memory, Tick
 from nodeagent.model.errors import Failed
+from nodeagent.model.event import Event
+from nodeagent.model.policy import Policy
 from nodeagent.model.rpc_told import RpcTold
-from nodeagent.model.settings import Settings
-from nodeagent.rpc.address import Unix, listen, parse, parse_tls
-from nodeagent.rpc.caller import Access
+from nodeagent.rpc.address import listen, parse, parse_tls
 from nodeagent.rpc.control import Control
 from nodeagent.rpc.cut import cut
-from nodeagent.rpc.door import Door
-from nodeagent.rpc.guard import Guard, Limits
-from nodeagent.rpc.posted import Posted
+from nodeagent.rpc.directing import Taker
+from nodeagent.rpc.entrance import Terms, entrance
+from nodeagent.rpc.posted import Accountant, Posted
 from nodeagent.rpc.service import SERVICE, Service
-from nodeagent.rpc.tls import Identity, TlsFiles
+from nodeagent.rpc.tls import Identity
 
 MAX_REQUEST_BYTES = 64 << 10
 UNARY_CALLS = 32  # at a time, besides the watchers
@@ -41,15 +42,17 @@ AGE_GRACE_MS = 60_000  # for calls that are open when a connection is old; then 
 LOOK_AT_FILES_S = 5.0  # besides before each handshake: who has lost its CA is cut then
 
 Beside = Callable[[], contextlib.AbstractAsyncContextManager[None]]
+DEFAULT, EMPTY = Policy(), Memory()
 
 
 class RpcServer:
     """Serves nodeagent.v1.NodeAgent, health and reflection at `address` (see `address.parse`).
 
     With `tls` also at `tls_address`, for clients with a certificate of its CAs (address = "": there alone);
-    `access` says who may what.
-    `control` is the unix socket for Control, which only root may open; "" = it is not served. `beside` is
-    entered on the server's event loop once it serves, and left before it stops.
+    `terms` say who may what, and how often.
+    `control` is the unix socket for Control, which only root may open; "" = it is not served. `accountant`
+    makes of a tick what Explain and ListPods tell; None: nothing is explained. `beside` is entered on the
+    server's event loop once it serves, and left before it stops.
     Misconfigured at once for an address that is neither a unix socket nor on loopback.
     """
 
@@ -69,12 +72,12 @@ class RpcServer:
         max_watchers: int = 64,
         reflection: bool = True,
         control: str = "",
+        directives: Taker | None = None,
+        accountant: Accountant | None = None,
         beside: Beside = contextlib.nullcontext,
         tls: Identity | None = None,
         tls_address: str = "",
-        access: Access = Access(),  # noqa: B008  # a tuple
-        limits: Limits = Limits(),  # noqa: B008  # the same
-        max_connection_age_s: float = 3600.0,
+        terms: Terms = Terms(),  # noqa: B008  # a tuple
     ) -> None:
         self.address = address
         self.tls, self.tls_address = tls, tls_address
@@ -85,13 +88,13 @@ class RpcServer:
             heartbeat_s=heartbeat_s,
             max_message_bytes=max_message_bytes,
             max_watchers=max_watchers,
+            directives=directives,
         )
+        self._accountant = accountant
         self._where = parse(address) if address or not tls_address else None
-        self._options = _options(max_message_bytes, max_watchers, max_connection_age_s)
         self._per_peer = max_watchers + UNARY_CALLS
-        self._door = Door(self._where, 2 * self._per_peer) if isinstance(self._where, Unix) else None
-        limits = limits._replace(calls_per_peer=self._per_peer)
-        self.guard = Guard(access, limits, self._door.connections if self._door else {})
+        self._options = _options(max_message_bytes, self._per_peer, terms.max_connection_age_s)
+        self._door, self.guard = entrance(self._where, terms, self._per_peer)
         self._reflection = reflection
         self._beside = beside
         self._health = health.aio.HealthServicer()
@@ -109,9 +112,17 @@ class RpcServer:
                 f"gRPC does not listen after {START_TIMEOUT_S:g} s", hint="is the node that busy?"
             ) from None
 
-    def publish(self, tick: Tick) -> None:
-        """Serve this tick from now on. Called by the agent's loop: O(1), waits for nothing."""
-        self.service.latest = Posted(tick, time.monotonic())
+    def publish(
+        self, tick: Tick, policy: Policy = DEFAULT, before: Memory = EMPTY, events: Sequence[Event] = ()
+    ) -> None:
+        """Serve this tick from now on. Called by the agent's loop: O(1), waits for nothing.
+
+        `policy` and `before` are what it was decided with, `events` what happened in it.
+        """
+        accountant = self._accountant
+        account = None if accountant is None else partial(accountant, tick, policy, before)
+        self.service.board.events.post(tick.snapshot.seq, tick.snapshot.unix, events)
+        self.service.board.latest = Posted(tick, time.monotonic(), account)
         if self._loop is not None and not self._poked:
             self._poked = True
             with contextlib.suppress(RuntimeError):  # the loop is closed
@@ -199,7 +210,7 @@ class RpcServer:
         # A watcher of the health service that does not read could hold its lock for ever.
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._health.enter_graceful_shutdown(), 1.0)
-        self.service.end_streams()
+        self.service.board.end()
         if self._door is not None:
             self._door.shut()
         await server.stop(self._grace_s)
@@ -208,35 +219,13 @@ class RpcServer:
 
     def _wake(self) -> None:
         self._poked = False  # first: a tick that is posted from here on pokes again
-        self.service.wake()
+        self.service.board.wake()
         if self._serving is None and self.service.latest is not None:
             self._serving = asyncio.create_task(self._set_health(health_pb2.HealthCheckResponse.SERVING))
 
     async def _set_health(self, status: int) -> None:
         for service in ("", SERVICE):
             await self._health.set(service, status)
-
-
-def served_as(settings: Settings, *, hostname: str, version: str, beside: Beside) -> RpcServer:
-    """The server that the configuration wants; Failed when the TLS files cannot be used."""
-    grpc = settings.grpc
-    files = TlsFiles(grpc.tls_cert, grpc.tls_key, grpc.tls_ca)
-    return RpcServer(
-        grpc.address,
-        hostname=hostname,
-        version=version,
-        heartbeat_s=grpc.heartbeat_s,
-        max_message_bytes=grpc.max_message_bytes,
-        max_watchers=grpc.max_watchers,
-        reflection=grpc.reflection,
-        control=settings.agent.control_address,
-        tls=Identity(files) if grpc.tls_address else None,
-        tls_address=grpc.tls_address,
-        access=Access(grpc.readers, grpc.directors, grpc.reader_uids, grpc.director_uids),
-        limits=Limits(grpc.calls_per_s, grpc.peer_calls_per_s),
-        max_connection_age_s=grpc.max_connection_age_s,
-        beside=beside,
-    )
 
 
 def _add_services(
@@ -252,13 +241,13 @@ def _add_services(
         reflect.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflect.SERVICE_NAME), server)
 
 
-def _options(max_message_bytes: int, max_watchers: int, max_age_s: float) -> list[tuple[str, int]]:
+def _options(max_message_bytes: int, per_peer: int, max_age_s: float) -> list[tuple[str, int]]:
     return [
         ("grpc.so_reuseport", 0),  # or a second agent would silently share the port
         ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
         ("grpc.max_send_message_length", max_message_bytes),
-        ("grpc.max_concurrent_streams", max_watchers + UNARY_CALLS),
-        ("grpc.max_allowed_incoming_connections", 2 * (max_watchers + UNARY_CALLS)),
+        ("grpc.max_concurrent_streams", per_peer),
+        ("grpc.max_allowed_incoming_connections", 2 * per_peer),
         ("grpc.server_handshake_timeout_ms", HANDSHAKE_MS),
         ("grpc.max_connection_age_ms", int(max_age_s * 1e3)),
         ("grpc.max_connection_age_grace_ms", AGE_GRACE_MS),

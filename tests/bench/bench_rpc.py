@@ -22,6 +22,7 @@ import grpc
 
 from nodeagent.journal.read import read_segments
 from nodeagent.rpc.caller import Access
+from nodeagent.rpc.entrance import Terms
 from nodeagent.rpc.server import RpcServer
 from nodeagent.rpc.tls import Identity, TlsFiles
 from tests.bench.table import Figure, show
@@ -104,7 +105,7 @@ def flood(home: Path) -> bool:
 def capacity_server(authority: Authority) -> Iterator[str]:
     """The agent's server with TLS alone, as it is by default; its address."""
     tls = Identity(authority.issue("IP:127.0.0.1"))
-    options = {"tls": tls, "tls_address": "127.0.0.1:0", "access": Access(readers=("bench.example",))}
+    options = {"tls": tls, "tls_address": "127.0.0.1:0", "terms": Terms(Access(readers=("bench.example",)))}
     server = RpcServer("", hostname="node", version="0.1", **options)  # type: ignore[arg-type]
     server.start()
     server.publish(samples.tick(1, pods=100))
