@@ -135,6 +135,13 @@ class Agent:
             stack.callback(http.stop)
             self._http = http
             log.info("http.listening", address=http.address)
+        if settings.publish.enabled:
+            from nodeagent.publish import Publisher, api_server  # here: few nodes need it
+
+            publisher = Publisher(settings.publish, api_server(settings.publish), self._metrics.published)
+            publisher.start()
+            stack.callback(publisher.stop)
+            publish.append(publisher.publish)
         return publish
 
     def _started(self, host: Host) -> None:
