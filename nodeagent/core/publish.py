@@ -29,7 +29,7 @@ class Told(Struct, frozen=True, gc=False):
 
 
 def amounts(capacity: Capacity | None, unix: float, at: float) -> Told:
-    """The offer as whole quantities, rounded down; 0 without one, or when it was valid until before `unix`."""
+    """The offer as whole quantities, rounded down; 0 without one, or when its time was over at `unix`."""
     if capacity is None or capacity.withdrawn or unix > capacity.valid_until_unix:
         return Told(at, 0, 0)
     cores, memory = max(0.0, capacity.cpu.available), max(0.0, capacity.memory.available)

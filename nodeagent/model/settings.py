@@ -121,7 +121,8 @@ class PublishSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """The offer as extended resources of the Kubernetes node, for its scheduler."""
 
     enabled: Annotated[
-        bool, Meta(description="patch the node's status; needs the extra `kubernetes` and `patch nodes/status`")
+        bool,
+        Meta(description="patch the node's status; needs the extra `kubernetes` and `patch nodes/status`"),
     ] = False
     node_name: Annotated[
         str, Meta(max_length=253, description='the node in Kubernetes; "" = $NODE_NAME, else the hostname')

@@ -125,9 +125,7 @@ def test_the_patch_sets_capacity_and_allocatable_and_says_until_when() -> None:
 
 
 def test_names_are_those_of_the_configuration() -> None:
-    other = replace(
-        SETTINGS, cpu_name="kubernetes.io/batch-cpu", memory_name="kubernetes.io/batch-memory"
-    )
+    other = replace(SETTINGS, cpu_name="kubernetes.io/batch-cpu", memory_name="kubernetes.io/batch-memory")
     text = json.dumps(patch(Told(0.0, 1, 2), 0.0, other))
     assert "kubernetes.io/batch-cpu" in text and "nodeagent.io/batch" not in text
 
