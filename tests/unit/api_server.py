@@ -33,7 +33,7 @@ def merged(target: object, patch: object) -> Any:
 
 
 class ApiServer:
-    """`node` is what it has, `patches` what came and when; `refusing` is a status to answer with, 0 for none."""
+    """`node` is what it has, `patches` what came and when; `refusing` is an answer, 0 for none."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
@@ -147,6 +147,7 @@ def _status(code: int, reason: str) -> dict[str, Any]:
 def _certificate(home: Path) -> None:
     if (home / "ca.crt").exists():
         return
-    words = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=test".split()
+    words = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    words += ["-days", "2", "-subj", "/CN=test"]
     names = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", home / "ca.key", "-out", home / "ca.crt"]
     subprocess.run([*words, *names], check=True, capture_output=True)

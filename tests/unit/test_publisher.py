@@ -13,7 +13,8 @@ from msgspec.structs import replace
 from nodeagent.core.publish import VALID_UNTIL
 from nodeagent.model.decision import Tick
 from nodeagent.model.settings import PublishSettings
-from nodeagent.publish import Publisher, api_server as connecting, node_name
+from nodeagent.publish import Publisher, node_name
+from nodeagent.publish import api_server as connecting
 from tests.live.running import until
 from tests.unit import samples
 from tests.unit.api_server import NODE, ApiServer, api_server
@@ -156,7 +157,7 @@ def test_no_credentials_are_said_with_what_to_do(monkeypatch: pytest.MonkeyPatch
     assert "absent" in failed["why"] and "KUBECONFIG" in failed["hint"]
 
 
-def test_the_node_is_the_configured_one_else_that_of_the_downward_api(
+def test_the_node_is_the_configured_one_else_that_of_kubernetes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("NODE_NAME", "from-kubernetes")
