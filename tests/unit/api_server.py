@@ -150,4 +150,4 @@ def _certificate(home: Path) -> None:
     words = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
     words += ["-days", "2", "-subj", "/CN=test"]
     names = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", home / "ca.key", "-out", home / "ca.crt"]
-    subprocess.run([*words, *names], check=True, capture_output=True)
+    subprocess.run([*words, *map(str, names)], check=True, capture_output=True)
