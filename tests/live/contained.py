@@ -22,7 +22,7 @@ import pytest
 
 from nodeagent.kernel import probe
 from tests.live.running import SLOWNESS, TIMEOUT_S, RunningAgent, until
-from tests.unit.charts import ROOT, Document, agent, environment, only, pod
+from tests.unit.charts import ROOT, Document, environment, only, pod
 
 LIMIT_S = 120.0
 # Of what containerd's default profile refuses without CAP_SYS_ADMIN: all that somebody like the agent might call.
@@ -46,7 +46,10 @@ WITH_SYS_ADMIN = {"bpf", "fsopen", "mount", "move_mount", "perf_event_open", "se
 
 
 class Contained(RunningAgent):
-    """The agent of a profile, in a container. `options` are those of helm; `without` takes capabilities away."""
+    """The agent of a profile, in a container. `options` are those of helm; `without` takes capabilities away.
+
+    `restores`: not the agent, but the init container that gives back, on the state of this former agent.
+    """
 
     def __init__(
         self,
@@ -56,24 +59,31 @@ class Contained(RunningAgent):
         without: Sequence[str] = (),
         host_pid: bool | None = None,
         through: Sequence[str] = (),
+        restores: Path | None = None,
     ) -> None:
         if shutil.which("runc") is None:
             pytest.skip("runc is not installed (Debian package runc)")
         self.home = home
         self.name = f"na-test-{os.getpid()}-{time.monotonic_ns()}"
-        spec, container = json.loads(json.dumps(pod(*options))), json.loads(json.dumps(agent(*options)))
+        spec = json.loads(json.dumps(pod(*options)))
+        container = spec["initContainers" if restores else "containers"][0]
         if host_pid is not None:
             spec["hostPID"] = host_pid
         capabilities = container["securityContext"]["capabilities"]
         here = probe.capabilities() or frozenset()  # what this machine's root lacks nobody can be given
         capabilities["add"] = [c for c in capabilities.get("add", ()) if c in here and c not in without]
-        sets = [word for value in ("log.level=debug", "agent.tick_s=0.25", *values) for word in ("--set", value)]
+        sets = [
+            word for value in ("log.level=debug", "agent.tick_s=0.25", *values) for word in ("--set", value)
+        ]
         container["args"] += sets
         self.volumes = _volumes(home, spec, container, only("ConfigMap", *options)["data"])
+        self.volumes |= {"before": restores} if restores else {}
         self.state, self.runtime = self.volumes["state"], self.volumes["run"]
         self.bundle = home / "bundle"
         (self.bundle / "rootfs").mkdir(parents=True)
-        (self.bundle / "config.json").write_text(json.dumps(_bundle(spec, container, self.volumes, self.name)))
+        (self.bundle / "config.json").write_text(
+            json.dumps(_bundle(spec, container, self.volumes, self.name))
+        )
         self.log_path = home / f"log-{time.monotonic_ns()}"
         command = [*through, *self._runc, "run", "--bundle", str(self.bundle), self.name]
         with self.log_path.open("wb") as log:
@@ -86,7 +96,9 @@ class Contained(RunningAgent):
     @property
     def pid(self) -> int:
         """The agent's, as this process sees it."""
-        done = subprocess.run([*self._runc, "state", self.name], capture_output=True, check=True, timeout=LIMIT_S)
+        done = subprocess.run(
+            [*self._runc, "state", self.name], capture_output=True, check=True, timeout=LIMIT_S
+        )
         return int(json.loads(done.stdout)["pid"])
 
     def inside(self, *command: str) -> subprocess.CompletedProcess[str]:
@@ -97,7 +109,9 @@ class Contained(RunningAgent):
     def get(self, path: str) -> str:
         """The body of an HTTP page, asked in the network of the container."""
         port = self.named("http.listening")[0]["address"].rpartition(":")[2]
-        code = f"import urllib.request as u; print(u.urlopen('http://127.0.0.1:{port}{path}').read().decode())"
+        code = (
+            f"import urllib.request as u; print(u.urlopen('http://127.0.0.1:{port}{path}').read().decode())"
+        )
         words = ["nsenter", "--net", f"--target={self.pid}", sys.executable, "-c", code]
         return subprocess.run(words, capture_output=True, text=True, timeout=LIMIT_S, check=True).stdout
 
@@ -185,7 +199,9 @@ def _bundle(spec: Document, container: Document, volumes: dict[str, Path], name:
 def _system() -> list[Document]:
     """What a runtime mounts, and the image."""
     image = {"/usr", sys.base_prefix, sys.prefix, str(ROOT)}
-    image |= {path for path in ("/bin", "/lib", "/lib64", "/sbin", "/etc/ld.so.cache") if os.path.exists(path)}
+    image |= {
+        path for path in ("/bin", "/lib", "/lib64", "/sbin", "/etc/ld.so.cache") if os.path.exists(path)
+    }
     empty = ["nosuid", "noexec", "nodev", "ro"]
     return [
         {"destination": "/proc", "type": "proc", "source": "proc"},

@@ -100,7 +100,7 @@ def environment(container: Document) -> dict[str, str]:
     """Its variables, with what the kubelet would put in for references."""
     given = {"spec.nodeName": "node-1", "status.hostIP": "10.0.0.1"}
     found: dict[str, str] = {}
-    for each in container["env"]:
+    for each in container.get("env", ()):
         ref = each.get("valueFrom")
         value = given[ref["fieldRef"]["fieldPath"]] if ref else each["value"]
         found[each["name"]] = re.sub(r"\$\((\w+)\)", lambda name: found[name[1]], value)
