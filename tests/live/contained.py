@@ -1,8 +1,8 @@
-"""The DaemonSet's pod as the chart renders it, run by a real runc: its uid, capabilities, mounts and namespaces.
+"""The DaemonSet's pod as the chart renders it, run by a real runc: its uid, capabilities, mounts, namespaces.
 
-What a kubelet and a container runtime would add is added here: the environment, volumes (directories of the test in
-place of the node's own ones, but for /proc and /sys), and of the runtime's default seccomp profile what it refuses.
-In the place of an image are this machine's /usr and the interpreter that runs the tests.
+What a kubelet and a container runtime would add is added here: the environment, volumes (directories of the
+test in place of the node's own ones, but for /proc and /sys), and of the runtime's default seccomp profile what
+it refuses. In the place of an image are this machine's /usr and the interpreter that runs the tests.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tests.live.running import SLOWNESS, TIMEOUT_S, RunningAgent, until
 from tests.unit.charts import ROOT, Document, environment, only, pod
 
 LIMIT_S = 120.0
-# Of what containerd's default profile refuses without CAP_SYS_ADMIN: all that somebody like the agent might call.
+# Of what containerd's default profile refuses without CAP_SYS_ADMIN: what an agent might call.
 REFUSED = (
     "bpf",
     "fsopen",

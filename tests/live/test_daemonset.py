@@ -1,4 +1,4 @@
-"""The chart's pods under a real runc: each profile works with its uid, capabilities and mounts, and no more."""
+"""The chart's pods under a real runc: each profile works with its uid, capabilities, mounts, and no more."""
 
 from __future__ import annotations
 
