@@ -1,8 +1,8 @@
 """The DaemonSet's pod as the chart renders it, run by a real runc: its uid, capabilities, mounts, namespaces.
 
 What a kubelet and a container runtime would add is added here: the environment, volumes (directories of the
-test in place of the node's own ones, but for /proc and /sys), and of the runtime's default seccomp profile what
-it refuses. In the place of an image are this machine's /usr and the interpreter that runs the tests.
+test in place of the node's own ones, but for /proc and /sys), and of the runtime's default seccomp profile
+what it refuses. In the place of an image are this machine's /usr and the interpreter that runs the tests.
 """
 
 from __future__ import annotations
