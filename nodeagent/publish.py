@@ -114,7 +114,7 @@ def node_name(settings: PublishSettings) -> str:
     return settings.node_name or os.environ.get("NODE_NAME", "") or socket.gethostname()
 
 
-def api_server(settings: PublishSettings) -> Callable[[], Send]:
+def api_server(settings: PublishSettings, timeout_s: float = LEAVE_S) -> Callable[[], Send]:
     """What connects to the API server of this pod, or else of $KUBECONFIG; Failed without lightkube."""
     if importlib.util.find_spec("lightkube") is None:
         raise Failed("publish.enabled needs the package lightkube", "pip install 'nodeagent[kubernetes]'")
@@ -122,6 +122,6 @@ def api_server(settings: PublishSettings) -> Callable[[], Send]:
     def connect() -> Send:
         from nodeagent.kube import status_patcher  # here: it takes 20 MiB, and only where it is wanted
 
-        return status_patcher(node_name(settings), timeout_s=LEAVE_S)
+        return status_patcher(node_name(settings), timeout_s=timeout_s)
 
     return connect

@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from nodeagent.config import load
 from nodeagent.core.publish import LEAST_GAP_S, VALID_UNTIL, Told, amounts, due, patch, removal
 from nodeagent.model.capacity import Amount, Capacity, Lent
+from nodeagent.model.errors import Misconfigured
 from nodeagent.model.settings import PublishSettings
 
 SETTINGS = PublishSettings()
@@ -140,3 +142,28 @@ def test_leaving_takes_away_what_a_patch_set_and_nothing_else() -> None:
 
     assert paths(gone).keys() == paths(body).keys()
     assert set(paths(gone).values()) == {None}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "wrong"),
+    [
+        ("cpu_name", "batch-cpu", "DOMAIN/NAME"),
+        ("memory_name", "a/b/c", "DOMAIN/NAME"),
+        ("memory_name", "Nodeagent.io/x", "DOMAIN/NAME"),
+        ("memory_name", "nodeagent.io/batch-cpu", "that of publish.cpu_name"),
+        ("every_s", "5", "10 to 3600"),
+        ("change_ratio", "0", "more than 0"),
+    ],
+)
+def test_names_that_kubernetes_would_refuse_are_refused(key: str, value: str, wrong: str) -> None:
+    with pytest.raises(Misconfigured) as error:
+        load(None, env={}, overrides={f"publish.{key}": value})
+    assert f"publish.{key}" in str(error.value) and wrong in str(error.value)
+
+
+def test_the_names_of_others_are_taken() -> None:
+    names = {
+        "publish.cpu_name": "kubernetes.io/batch-cpu",
+        "publish.memory_name": "kubernetes.io/batch-memory",
+    }
+    assert load(None, env={}, overrides=names).settings.publish.cpu_name == "kubernetes.io/batch-cpu"
