@@ -120,7 +120,7 @@ def api_server(settings: PublishSettings, timeout_s: float = LEAVE_S) -> Callabl
         raise Failed("publish.enabled needs the package lightkube", "pip install 'nodeagent[kubernetes]'")
 
     def connect() -> Send:
-        from nodeagent.kube import status_patcher  # here: it takes 20 MiB, and only where it is wanted
+        from nodeagent.kube import status_patcher  # here: it takes 10 MiB
 
         return status_patcher(node_name(settings), timeout_s=timeout_s)
 
