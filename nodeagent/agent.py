@@ -10,7 +10,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 
 import structlog
@@ -25,6 +25,7 @@ from nodeagent.journal import Journal
 from nodeagent.keep import Keeper
 from nodeagent.kernel.node_lock import NodeLock
 from nodeagent.kernel.own import resident_bytes
+from nodeagent.linked import link_of
 from nodeagent.lock import Lock
 from nodeagent.loop import Loop, Wish
 from nodeagent.model.decision import Checkpoint, Memory, Tick
@@ -107,7 +108,8 @@ class Agent:
 
     def _serve(self, stack: ExitStack) -> list[Callable[[Tick], None]]:
         settings = self._config.settings
-        publish: list[Callable[[Tick], None]] = []
+        link = self._link = link_of(settings, stack, served=bool(settings.grpc.address))
+        publish: list[Callable[[Tick], None]] = [link.publish] if link is not None else []
         if settings.grpc.address:
             from nodeagent.rpc.server import RpcServer  # here: it takes 20 MiB
 
@@ -120,6 +122,7 @@ class Agent:
                 max_watchers=settings.grpc.max_watchers,
                 reflection=settings.grpc.reflection,
                 control=settings.agent.control_address,
+                beside=link.running if link is not None else nullcontext,
             )
             os.makedirs(settings.agent.run_dir, mode=0o755, exist_ok=True)
             rpc.start()
@@ -236,6 +239,7 @@ class Agent:
             writing=self._config.settings.journal.enabled and not self._journal.stopped,
             size_bytes=self._journal.bytes,
         )
+        self._metrics.linked(self._link.seen() if self._link is not None else None)
         if self._http is not None:
             self._http.tick_finished()
         for warning in self._originals.warnings:

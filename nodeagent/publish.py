@@ -20,7 +20,7 @@ import structlog
 from nodeagent.core.publish import Patch, Told, amounts, due, patch, removal
 from nodeagent.model.decision import Tick
 from nodeagent.model.errors import AgentError, Failed
-from nodeagent.model.settings import PublishSettings
+from nodeagent.model.publish import PublishSettings
 
 LOOK_S = 1.0  # how often it is asked whether something is due, without a tick
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0

@@ -6,9 +6,10 @@ Invariant: every rule names the keys that disagree, their values and where the f
 from __future__ import annotations
 
 import ipaddress
-import re
 from collections.abc import Iterator, Mapping
 
+from nodeagent.config.controller import controller
+from nodeagent.config.publish import published
 from nodeagent.config.schema import NIC, POD
 from nodeagent.model.errors import Misconfigured
 from nodeagent.model.glob import glob_regex
@@ -18,8 +19,6 @@ from nodeagent.model.policy import Policy
 from nodeagent.model.settings import Settings
 
 LEAST_LINK_BPS = 1_000_000
-# A qualified name of Kubernetes: a DNS subdomain, and a name of at most 63 characters.
-RESOURCE = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/[A-Za-z0-9]([\w.-]{0,61}[A-Za-z0-9])?", re.ASCII)
 MAX_UNIX_PATH = 107  # unix(7): sun_path is 108 bytes with its NUL
 
 Complaint = tuple[str, str]  # key, what is wrong with it
@@ -34,7 +33,8 @@ def check_together(
         *_amounts(settings, policy),
         *_paths(settings),
         *_addresses(settings),
-        *_published(settings),
+        *controller(settings.controller),
+        *published(settings.publish),
         *_globs(policy, rules),
         *_bindings(rules),
         *_shares(policy.nics),
@@ -103,16 +103,6 @@ def _addresses(settings: Settings) -> Iterator[Complaint]:
             yield "grpc.address", f'is plain TCP, so it takes a loopback address only, found "{address}"'
     if settings.http.address and _host(settings.http.address) is None:
         yield "http.address", f'takes ADDRESS:PORT, [IPv6]:PORT or "", found "{settings.http.address}"'
-
-
-def _published(settings: Settings) -> Iterator[Complaint]:
-    publish = settings.publish
-    for key in ("cpu_name", "memory_name"):
-        name = getattr(publish, key)
-        if not RESOURCE.fullmatch(name):
-            yield f"publish.{key}", f'takes DOMAIN/NAME, such as "nodeagent.io/batch-cpu", found "{name}"'
-    if publish.cpu_name == publish.memory_name:
-        yield "publish.memory_name", f'= "{publish.memory_name}" is that of publish.cpu_name'
 
 
 def _host(address: str) -> str | None:

@@ -12,7 +12,7 @@ from math import floor
 from msgspec import Struct
 
 from nodeagent.model.capacity import Capacity
-from nodeagent.model.settings import PublishSettings
+from nodeagent.model.publish import PublishSettings
 
 VALID_UNTIL = "nodeagent.io/valid-until"
 LEAST_GAP_S = 10.0  # between two patches that raise: the offer creeps up, and an API server has many nodes

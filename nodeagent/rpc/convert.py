@@ -75,7 +75,7 @@ def _decide(report: pb.NodeReport, decision: Decision, now: float) -> None:
     if decision.batch_limit_cores is not None:
         report.batch_limit_cores = decision.batch_limit_cores
     report.batch_limit_why = text(decision.limit_why)
-    report.signals.extend(_signal(signal, now) for signal in decision.signals)
+    report.signals.extend(signal_message(signal, now) for signal in decision.signals)
     report.plan.extend(_setting(setting) for setting in decision.plan)
     report.yielded.extend(_knob(knob) for knob in decision.yielded)
     report.drifts.extend(_drift(drift, now) for drift in decision.drifts)
@@ -115,7 +115,8 @@ def _memory_term(term: Term) -> pb.MemoryTerm:
     return message
 
 
-def _signal(signal: Signal, now: float) -> pb.Signal:
+def signal_message(signal: Signal, now: float) -> pb.Signal:
+    """One signal; `now` is the monotonic time, in seconds, at which its duration counts from."""
     return pb.Signal(
         name=text(signal.name),
         subject=text(signal.subject),

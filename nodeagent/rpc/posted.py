@@ -41,6 +41,11 @@ class Posted:
         self._withdrawn: Offer | None = None
         self._report: bytes | None = None
 
+    def capacity(self, now: float) -> Capacity:
+        """The one of `offer`."""
+        capacity = self.tick.decision.capacity
+        return withdraw(capacity) if now >= self.expires_at else capacity
+
     def offer(self, now: float) -> Offer:
         """The capacity, or a withdrawn one when no newer tick came while it was valid."""
         if now >= self.expires_at:

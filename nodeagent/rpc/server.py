@@ -11,6 +11,7 @@ import contextlib
 import os
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
 
 import grpc
@@ -31,7 +32,8 @@ START_TIMEOUT_S = 10.0
 class RpcServer:
     """Serves nodeagent.v1.NodeAgent, health and reflection at `address` (see `address.parse`).
 
-    `control` is the unix socket for Control, which only root may open; "" = it is not served.
+    `control` is the unix socket for Control, which only root may open; "" = it is not served. `beside` is
+    entered on the server's event loop once it serves, and left before it stops.
     Misconfigured at once for an address that is neither a unix socket nor on loopback.
     """
 
@@ -46,6 +48,7 @@ class RpcServer:
         max_watchers: int = 64,
         reflection: bool = True,
         control: str = "",
+        beside: Callable[[], contextlib.AbstractAsyncContextManager[None]] = contextlib.nullcontext,
     ) -> None:
         self.address = address
         self.control = Control(control)
@@ -60,6 +63,7 @@ class RpcServer:
         self._options = _options(max_message_bytes, max_watchers)
         self._max_calls = max_watchers + UNARY_CALLS
         self._reflection = reflection
+        self._beside = beside
         self._health = health.aio.HealthServicer()
         self._thread = threading.Thread(target=self._run, name="rpc", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -116,7 +120,7 @@ class RpcServer:
             await server.start()
             self._loop = asyncio.get_running_loop()
             self._wake()  # a tick may have been posted already
-            async with self.control.served(self._options):
+            async with self.control.served(self._options), self._beside():
                 self._started.set_result(address)
                 await self._halt.wait()
             await self._end(server)

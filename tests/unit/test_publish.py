@@ -14,7 +14,7 @@ from nodeagent.config import load
 from nodeagent.core.publish import LEAST_GAP_S, VALID_UNTIL, Told, amounts, due, patch, removal
 from nodeagent.model.capacity import Amount, Capacity, Lent
 from nodeagent.model.errors import Misconfigured
-from nodeagent.model.settings import PublishSettings
+from nodeagent.model.publish import PublishSettings
 
 SETTINGS = PublishSettings()
 quantities = st.integers(0, 2**50)

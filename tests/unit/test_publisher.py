@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from nodeagent.core.publish import VALID_UNTIL
 from nodeagent.model.decision import Tick
-from nodeagent.model.settings import PublishSettings
+from nodeagent.model.publish import PublishSettings
 from nodeagent.publish import Publisher, node_name
 from nodeagent.publish import api_server as connecting
 from tests.live.running import until

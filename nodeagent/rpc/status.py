@@ -1,0 +1,50 @@
+"""Tick to NodeStatus: the part of a tick that a controller keeps. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from nodeagent.model.capacity import Capacity
+from nodeagent.model.decision import Tick
+from nodeagent.model.pod import Qos
+from nodeagent.model.settings import Mode
+from nodeagent.rpc.convert import capacity_message, signal_message
+from nodeagent.rpc.scalars import U64, text, whole
+from nodeagent.v1 import collector_pb2 as pb
+from nodeagent.v1 import directive_pb2
+
+MODE = {Mode.OBSERVE: directive_pb2.MODE_OBSERVE, Mode.ENFORCE: directive_pb2.MODE_ENFORCE}
+
+
+class Who(NamedTuple):
+    """What never changes while the agent runs."""
+
+    node_name: str
+    version: str
+
+
+class InForce(NamedTuple):
+    """The mode, and the directives that are in force or ended lately."""
+
+    mode: Mode
+    directives: Sequence[directive_pb2.DirectiveStatus] = ()
+
+
+def node_status(tick: Tick, capacity: Capacity, who: Who, in_force: InForce) -> pb.NodeStatus:
+    """`capacity` is the tick's, or what is left of it when it is too old; durations in s at the tick."""
+    seen, decision = tick.snapshot, tick.decision
+    qos = [pod.spec.qos for pod in seen.pods]
+    memory = seen.node.memory
+    return pb.NodeStatus(
+        node_name=text(who.node_name),
+        agent_version=who.version,
+        mode=MODE[in_force.mode],
+        capacity=capacity_message(capacity),
+        total_cores=len(seen.topology.cpus),
+        total_bytes=0 if memory is None else whole(memory.total_bytes, 0, U64),
+        pods=pb.PodCounts(ls=qos.count(Qos.LS), mid=qos.count(Qos.MID), batch=qos.count(Qos.BATCH)),
+        batch_limit_cores=decision.batch_limit_cores,
+        signals=[signal_message(signal, seen.at) for signal in decision.signals],
+        directives=in_force.directives,
+    )
