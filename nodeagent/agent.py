@@ -33,6 +33,7 @@ from nodeagent.model.errors import AgentError
 from nodeagent.model.policy import Policy
 from nodeagent.model.settings import Actuator, AgentSettings, Mode, OnExit
 from nodeagent.originals import Originals
+from nodeagent.publish import publishing
 from nodeagent.report.events import events
 from nodeagent.report.http import HttpServer
 from nodeagent.report.metrics import Metrics, OwnCost
@@ -138,13 +139,7 @@ class Agent:
             stack.callback(http.stop)
             self._http = http
             log.info("http.listening", address=http.address)
-        if settings.publish.enabled:
-            from nodeagent.publish import Publisher, api_server  # here: few nodes need it
-
-            publisher = Publisher(settings.publish, api_server(settings.publish), self._metrics.published)
-            publisher.start()
-            stack.callback(publisher.stop)
-            publish.append(publisher.publish)
+        publish += publishing(settings.publish, stack, self._metrics.published)
         return publish
 
     def _started(self, host: Host) -> None:

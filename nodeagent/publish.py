@@ -13,6 +13,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Protocol
 
 import structlog
@@ -107,6 +108,16 @@ class Publisher:
             log.info("publish.resumed", was=self._why)
         self._why = ""
         return True
+
+
+def publishing(settings: PublishSettings, stack: ExitStack, count: Count) -> list[Callable[[Tick], None]]:
+    """What takes each tick, until `stack` is left: nothing unless it is enabled. Failed without lightkube."""
+    if not settings.enabled:
+        return []
+    publisher = Publisher(settings, api_server(settings), count)
+    publisher.start()
+    stack.callback(publisher.stop)
+    return [publisher.publish]
 
 
 def node_name(settings: PublishSettings) -> str:
