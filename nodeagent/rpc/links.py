@@ -8,6 +8,7 @@ import os
 import threading
 from collections.abc import Mapping
 from concurrent.futures import Future
+from functools import partial
 
 import grpc
 
@@ -16,7 +17,7 @@ from nodeagent.model.errors import Failed
 from nodeagent.model.settings import Mode
 from nodeagent.rpc.link import END_S, Link, Security
 from nodeagent.rpc.orders import Take, take_none
-from nodeagent.rpc.status import InForce, Who
+from nodeagent.rpc.status import Who, in_force
 
 START_TIMEOUT_S = 10.0
 MAX_PEM_BYTES = 1 << 20
@@ -33,7 +34,8 @@ def link_to(
 ) -> Link:
     """The link to the controller at `settings.address`, not yet running."""
     who = Who(node_name(settings.node_name, env, hostname), version)
-    return Link(settings, who, in_force=lambda _tick: InForce(mode), security=security(settings), take=take)
+    obeyed = partial(in_force, configured=mode)
+    return Link(settings, who, in_force=obeyed, security=security(settings), take=take)
 
 
 def security(settings: ControllerSettings) -> Security:
