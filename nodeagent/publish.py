@@ -56,7 +56,7 @@ class Publisher:
         """Publish from now on."""
         self._thread.start()
 
-    def publish(self, tick: Tick) -> None:
+    def publish(self, tick: Tick, *_: object) -> None:
         """Tell this tick's offer, if it is worth it. Called by the loop: O(1), waits for nothing."""
         self._latest = tick
         self._wake.set()
@@ -110,7 +110,7 @@ class Publisher:
         return True
 
 
-def publishing(settings: PublishSettings, stack: ExitStack, count: Count) -> list[Callable[[Tick], None]]:
+def publishing(settings: PublishSettings, stack: ExitStack, count: Count) -> list[Callable[..., None]]:
     """What takes each tick, until `stack` is left: nothing unless it is enabled. Failed without lightkube."""
     if not settings.enabled:
         return []
