@@ -283,6 +283,7 @@ def test_what_is_scraped_is_what_the_pod_has() -> None:
     assert labels[monitor["spec"]["jobLabel"]] == "nodeagent"  # the `job` of the rules
     ports = {port["name"] for port in charts.agent(*ALL_ON)["ports"]}
     assert {each["port"] for each in monitor["spec"]["podMetricsEndpoints"]} <= ports
+    assert "grpc" in ports
     policy = charts.only("NetworkPolicy", *ALL_ON)["spec"]
     assert policy["podSelector"]["matchLabels"].items() <= labels.items()
     assert {each["port"] for rule in policy["ingress"] for each in rule["ports"]} <= ports
