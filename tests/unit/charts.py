@@ -43,7 +43,7 @@ PROFILES: dict[str, tuple[str, ...]] = {
     "observe": OBSERVE,
     "enforce": ENFORCE,
     "enforce nic": ENFORCE_NIC,
-    "all on": (*ENFORCE_NIC, *ALL_ON),
+    "enforce all on": (*ENFORCE_NIC, *ALL_ON),
 }
 
 Document = dict[str, Any]
