@@ -52,7 +52,7 @@ class Load:
         zones = [(0, cores / 2, 4 * nodes.GIB), (1, cores / 2, 4 * nodes.GIB)]
         if marked:
             zones.append((FIRST_MARKER_ZONE + agent, 0.0, int((now - self.base_unix) * 1e6)))
-        offered = nodes.capacity(seq, now, cores, zones=zones, terms=seq == 1)
+        offered = nodes.capacity(seq, now, cores, zones=zones, terms=True)
         return nodes.full(f"node-{agent:05}", offered) if seq == 1 else nodes.delta(offered)
 
 
