@@ -9,7 +9,7 @@ STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test vm vm-test bench bench-nic bench-collect lint lock proto proto-image clean
+.PHONY: help run test vm vm-test bench bench-nic bench-collect lint lock manifest proto proto-image clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' Makefile
@@ -54,7 +54,19 @@ lock: ## resolve requirements.lock anew (uv from PATH, else in a throw-away virt
 	@set -e; uv=$$(command -v uv) || { dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; \
 	    $(PYTHON) -m venv "$$dir"; "$$dir/bin/pip" install -q uv; uv="$$dir/bin/uv"; }; \
 	"$$uv" pip compile --quiet --upgrade --universal --python-version 3.11 --extra test --generate-hashes \
-	    --no-emit-index-url --custom-compile-command 'make lock' -o requirements.lock pyproject.toml
+	    --no-emit-index-url --custom-compile-command 'make lock' -o requirements.lock pyproject.toml; \
+	"$$uv" pip compile --quiet --universal --python-version 3.11 --extra kubernetes --extra systemd \
+	    --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' -c requirements.lock \
+	    -o daemonset/requirements.txt pyproject.toml; \
+	printf 'hatchling\nsetuptools\n' | "$$uv" pip compile --quiet --universal --python-version 3.11 --no-annotate \
+	    --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' -c requirements.lock \
+	    -o daemonset/build-requirements.txt -
+
+manifest: $(STAMP) ## render daemonset/nodeagent.yaml from daemonset/chart
+	@helm=$$($(BIN)/python -m tests.packaged helm) && { \
+	    sed -n '/^#/p;/^$$/q' daemonset/nodeagent.yaml && \
+	    "$$helm" template nodeagent daemonset/chart --namespace nodeagent --set namespace.create=true; \
+	} > daemonset/nodeagent.yaml.new && mv daemonset/nodeagent.yaml.new daemonset/nodeagent.yaml
 
 clean: ## remove what the other targets made
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -38,6 +38,7 @@ from nodeagent.model.policy import Policy
 from nodeagent.model.rpc_told import RpcTold
 from nodeagent.model.settings import Actuator, Mode, OnExit
 from nodeagent.originals import Originals
+from nodeagent.publish import publishing
 from nodeagent.report.events import events
 from nodeagent.report.http import HttpServer
 from nodeagent.report.metrics import Metrics, OwnCost
@@ -155,6 +156,7 @@ class Agent:
             stack.callback(http.stop)
             self._http = http
             log.info("http.listening", address=http.address)
+        publish += publishing(settings.publish, stack, self._metrics.published)
         return publish
 
     def _started(self, host: Host) -> None:

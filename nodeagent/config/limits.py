@@ -9,6 +9,7 @@ import ipaddress
 from collections.abc import Iterator, Mapping
 
 from nodeagent.config.controller import controller
+from nodeagent.config.publish import published
 from nodeagent.config.schema import NIC, POD
 from nodeagent.config.transport import access
 from nodeagent.model.errors import Misconfigured
@@ -35,6 +36,7 @@ def check_together(
         *_addresses(settings),
         *access(settings.grpc),
         *controller(settings.controller),
+        *published(settings.publish),
         *_globs(policy, rules),
         *_bindings(rules),
         *_shares(policy.nics),

@@ -11,6 +11,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from nodeagent.model.controller import ControllerSettings
+from nodeagent.model.publish import PublishSettings
 
 
 class Mode(enum.StrEnum):
@@ -182,5 +183,6 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     controller: ControllerSettings = ControllerSettings()
     http: HttpSettings = HttpSettings()
     journal: JournalSettings = JournalSettings()
+    publish: PublishSettings = PublishSettings()
     directives: DirectiveSettings = DirectiveSettings()
     log: LogSettings = LogSettings()

@@ -90,6 +90,11 @@ class Metrics:
         self._told = told
         return () if told is None else told.news
 
+    def published(self, *, ok: bool) -> None:
+        """Count an attempt to tell the API server what is offered; called by the thread that tells."""
+        self._publishes.labels("ok" if ok else "error").inc()
+        self._publish_failing.set(not ok)
+
     def render(self) -> bytes:
         """The whole page; the part of the tick is made once a tick. Called by scrapes."""
         latest = self._latest
@@ -140,6 +145,12 @@ class Metrics:
         self._reload_ok = Gauge(
             "nodeagent_config_last_reload_successful", "1 unless it was refused", registry=own
         )
+        self._publishes = Counter(
+            "nodeagent_publishes", "Patches of the node's status by outcome", ["outcome"], registry=own
+        )
+        self._publish_failing = Gauge(
+            "nodeagent_publish_failing", "1 while the last patch of the node's status failed", registry=own
+        )
         self._dropped = Gauge(
             "nodeagent_metrics_dropped_series", "Series of pods beyond the cap", registry=own
         )
@@ -161,6 +172,7 @@ class Metrics:
             self._misses.labels(miss)
         for outcome in ("ok", "error"):
             self._reloads.labels(outcome)
+            self._publishes.labels(outcome)
 
 
 def _own_text(own: OwnCost) -> str:
