@@ -5,6 +5,7 @@ Order matters: lock, ledger, host, servers; and on the way out values first, the
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import os
 import socket
@@ -25,6 +26,7 @@ from nodeagent.journal import Journal
 from nodeagent.keep import Keeper
 from nodeagent.kernel.node_lock import NodeLock
 from nodeagent.kernel.own import resident_bytes
+from nodeagent.leaving import give_back_values, leave_nics, tell_of_nics, tell_of_systemd
 from nodeagent.lock import Lock
 from nodeagent.loop import Loop, Wish
 from nodeagent.model.decision import Checkpoint, Memory, Tick
@@ -35,7 +37,9 @@ from nodeagent.originals import Originals
 from nodeagent.report.events import events
 from nodeagent.report.http import HttpServer
 from nodeagent.report.metrics import Metrics, OwnCost
-from nodeagent.restore import give_back, old_nics
+from nodeagent.report.sd_notify import Supervisor
+from nodeagent.report.status import status_line
+from nodeagent.restore import old_nics
 from nodeagent.signals import Signals
 
 LATEST_S = 60.0  # after a suspended machine wakes, ticks that were missed are not counted one by one
@@ -55,6 +59,8 @@ class Agent:
         self._before: Tick | None = None
         self._http: HttpServer | None = None
         self._skipped_why = ""
+        self._refused_why = ""
+        self._supervisor = Supervisor(os.environ)
         self._wishes: Callable[[], Sequence[Wish]] = tuple
         agent = config.settings.agent
         self._writes = agent.mode is Mode.ENFORCE and bool(agent.enforce)
@@ -62,7 +68,10 @@ class Agent:
     def run(self) -> None:
         """Run until SIGTERM or SIGINT. AgentError when it cannot start; a bug crashes it."""
         settings = self._config.settings
+        if self._supervisor.feed_s is not None:
+            faulthandler.enable()  # what hung is in the log when the watchdog ends it
         with ExitStack() as stack:
+            stack.callback(self._supervisor.close)
             lock = Lock(settings.agent.state_dir)
             lock.acquire()
             stack.callback(lock.release)
@@ -153,9 +162,9 @@ class Agent:
             log.warning("nic.off", why=str(host.no_network), hint=host.no_network.hint)
         acting = agent.enforce if self._writes else ()
         if any(actuator_of(knob.kind) not in acting for knob in self._originals.held):
-            self._give_back(host)
+            give_back_values(host, self._originals, self._keeper)
         if Actuator.NIC not in acting:
-            self._tell_of_nics(*old_nics(host.hierarchies.walk_root, locked=self._writes))
+            tell_of_nics(*old_nics(host.hierarchies.walk_root, locked=self._writes))
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
 
@@ -167,6 +176,7 @@ class Agent:
                 self._take_new_config()
             self._loop.tick(reason)
             now = time.monotonic()
+            self._supervisor.alive()
             due = max(due, now - LATEST_S)
             while due <= now:
                 due += self._config.settings.agent.tick_s
@@ -178,45 +188,25 @@ class Agent:
                 signals.drain()
 
     def _wait(self, due: float, signals: Signals) -> str:
-        """Until the next tick, with looks at the NICs in between."""
+        """Until the next tick, with looks at the NICs in between, and words to the watchdog."""
         while True:
-            beat_at = time.monotonic() + self._loop.beat_s
-            reason = self._loop.wait(min(due, beat_at), signals.fileno())
-            if reason != "timer" or time.monotonic() >= due:
+            now = time.monotonic()
+            beat_at, feed_at = now + self._loop.beat_s, now + self._supervisor.alive()
+            reason = self._loop.wait(min(due, beat_at, feed_at), signals.fileno())
+            now = time.monotonic()
+            if reason != "timer" or now >= due:
                 return reason
-            self._loop.beat()
+            if now >= beat_at:
+                self._loop.beat()
 
     def _stop(self, host: Host, originals: Originals) -> None:
         keep = self._config.settings.agent.on_exit is OnExit.KEEP
+        self._supervisor.stopping("keeping all values" if keep else "giving all values back")
         if self._writes and not keep:
-            self._leave_nics(host)
-            self._give_back(host)
+            leave_nics(host)
+            give_back_values(host, originals, self._keeper)
         self._save()
         log.info("agent.stopped", kept=len(originals.held))
-
-    def _give_back(self, host: Host) -> None:
-        host.stop_moving()
-        try:
-            done = give_back(self._originals, host.knobs, self._keeper)
-        except AgentError as error:
-            log.error("giveback.failed", error=str(error), hint="nodeagent restore")
-            return
-        self._tell_of_systemd()
-        for knob, why in done.failed:
-            log.warning("giveback.refused", knob=str(knob), error=why)
-        for reading in done.left:
-            log.warning("giveback.left", knob=str(reading.knob), found=reading.actual, ours=reading.written)
-        log.info("giveback.done", restored=len(done.put_back), left=len(done.left), gone=len(done.gone))
-
-    def _leave_nics(self, host: Host) -> None:
-        if host.network is not None:
-            self._tell_of_nics(*host.network.leave())
-
-    def _tell_of_nics(self, removed: Sequence[str], failed: Sequence[str]) -> None:
-        for failure in failed:
-            log.warning("nic.left", why=failure, hint="nodeagent restore")
-        if removed:
-            log.info("nic.released", removed=list(removed))
 
     def ticked(self, tick: Tick, policy: Policy, memory_before: Memory, duration_s: float) -> None:
         """Record, count, tell: the journal first, so that what clients see can be replayed."""
@@ -234,7 +224,7 @@ class Agent:
         for warning in self._originals.warnings:
             log.warning("originals", why=warning)
         self._originals.warnings.clear()
-        self._tell_of_systemd()
+        tell_of_systemd(self._keeper)
         for event in events(self._before, tick):
             getattr(log, event.level)(event.name, **event.keys)
         self._before = tick
@@ -242,11 +232,8 @@ class Agent:
             publish(tick)
         if self._show is not None:
             self._show(tick, duration_s)
-
-    def _tell_of_systemd(self) -> None:
-        for news in self._keeper.news:
-            log.warning("systemd", why=news)
-        self._keeper.news.clear()
+        acting = self._config.settings.agent.enforce if self._writes else ()
+        self._supervisor.ready(status_line(tick, acting, self._refused_why))
 
     def _record(self, tick: Tick, policy: Policy, memory: Memory) -> None:
         was = self._journal.stopped
@@ -263,6 +250,7 @@ class Agent:
             self._http.tick_finished(complete=False)
         if str(error) != self._skipped_why:
             log.warning("tick.skipped", why=str(error), hint=error.hint)
+        self._supervisor.status(f"changing nothing: {error}")
         self._skipped_why = str(error)
 
     def _save(self) -> None:
@@ -276,12 +264,17 @@ class Agent:
 
     def _take_new_config(self) -> None:
         """Take the policy, the rules and the pace anew; a bad file is refused and the old one stays."""
+        self._supervisor.reloading()
+        self._refused_why = ""
         try:
-            config = self._reload()
+            self._take(self._reload())
         except AgentError as error:
             self._metrics.reloaded(ok=False)
+            self._refused_why = str(error)
             log.error("config.refused", why=str(error), hint=error.hint)
-            return
+        self._supervisor.reloaded()
+
+    def _take(self, config: Config) -> None:
         fixed = _fixed(config) != _fixed(self._config)
         self._metrics.reloaded(ok=True)
         self._config = config
