@@ -3,7 +3,7 @@
 #   DESTDIR   put in front of every path, for packagers: then nothing of this machine is touched
 #   PREFIX    /usr/local
 #   PYTHON    python3; 3.11 or newer
-#   WHEELS    a directory with wheels to install from, for machines without a network (pip wheel)
+#   WHEELS    a directory to install from, for machines without a network: pip wheel -w WHEELS '.[systemd]'
 #
 #   PREFIX/lib/nodeagent          a virtualenv with the program and what it needs, as pinned in requirements.lock
 #   PREFIX/bin/nodeagent          the command
@@ -21,12 +21,21 @@ units=$DESTDIR$PREFIX/lib/systemd/system
 program() {
     "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
         echo "install: nodeagent needs Python 3.11 or newer, but $PYTHON is $("$PYTHON" -V 2>&1)" >&2; exit 1; }
+    case $("$PYTHON" -c 'import os, sys; print(os.path.realpath(sys.executable))') in
+    /home/* | /root/* | /run/user/*)
+        echo "install: the service sees no home directories (ProtectHome=), and $PYTHON is in one;" \
+            "name another: make install PYTHON=/usr/bin/python3" >&2
+        exit 1
+        ;;
+    esac
     venv=$DESTDIR$home
+    what=.
+    [ -z "$WHEELS" ] || what=nodeagent
     "$PYTHON" -m venv --clear "$venv"
     # Versions are those of requirements.lock; names of what only tests need are constraints that bind nobody.
     sed -n 's/^\([A-Za-z0-9._-]*==[^ ;\\]*\).*/\1/p' requirements.lock >"$venv/versions.txt"
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --root-user-action ignore \
-        --constraint "$venv/versions.txt" ${WHEELS:+--no-index --find-links "$WHEELS"} '.[systemd]'
+        --constraint "$venv/versions.txt" ${WHEELS:+--no-index --find-links "$WHEELS"} "$what[systemd]"
     "$venv/bin/python" -m pip uninstall --quiet --disable-pip-version-check --root-user-action ignore -y pip setuptools
     find "$venv/bin" -type f ! -name nodeagent -delete
     # Not with DESTDIR, and whatever is in the environment of who calls it.
@@ -68,7 +77,10 @@ here() {
 }
 
 uninstall() {
-    if here; then systemctl disable --now nodeagent.service nodeagent.slice || true; fi
+    if here; then
+        systemctl disable --now nodeagent.service || true
+        "$PREFIX/bin/nodeagent" restore || true # what agent.on_exit = "keep" has left
+    fi
     rm -f "$units/nodeagent.service" "$units/nodeagent-restore.service" "$units/nodeagent.slice" \
         "$DESTDIR$PREFIX/lib/sysusers.d/nodeagent.conf" "$DESTDIR$PREFIX/lib/tmpfiles.d/nodeagent.conf" \
         "$DESTDIR$PREFIX/bin/nodeagent"
@@ -78,7 +90,10 @@ uninstall() {
 }
 
 case ${1-all} in
-all) program && service ;;
+all)
+    program
+    service
+    ;;
 program | service | uninstall) "$1" ;;
 *) sed -n '2s/^# //p' "$0" >&2; exit 2 ;;
 esac
