@@ -14,10 +14,9 @@ from nodeagent.config import Config
 from nodeagent.config.schema import NIC, POD, Leaf, leaves, list_of
 from nodeagent.model.units import format_bytes, parse_bytes
 
-
 EXAMPLE = """\
-# The configuration of nodeagent: every key with its default and its meaning. Remove the "#" before what you change,
-# then: nodeagent check FILE; systemctl reload nodeagent. Keys of one section belong below its header.
+# The configuration of nodeagent: every key with its default and its meaning. Remove the "#" before what you
+# change, then: nodeagent check FILE; systemctl reload nodeagent. Keys of one section belong below its header.
 """
 
 

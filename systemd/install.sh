@@ -67,7 +67,7 @@ service() {
 }
 
 install_text() {
-    sed "s|/usr/local/bin/nodeagent|$PREFIX/bin/nodeagent|g" "$1" >"$2"
+    sed "s|/usr/local/|$PREFIX/|g" "$1" >"$2"
     chmod 644 "$2"
 }
 

@@ -83,7 +83,6 @@ def test_the_observer_differs_by_fewer_rights_and_nothing_else() -> None:
     assert given == {
         "CapabilityBoundingSet": "",
         "ReadWritePaths": "",
-        "Delegate": "no",
         "ProtectControlGroups": "yes",
         "ProtectProc": "default",
     }
