@@ -29,7 +29,7 @@ PLACING = (
     "tests/live/test_cpusets_agent.py",
     *(f"{INSIDE}/test_{n}.py" for n in ("hotplug", "machine", "pages", "placed")),
 )
-# Repetition: what it adds does not depend on the machine. In short, of units, the service and NICs some tests.
+# Repetition: what it adds does not depend on the machine. In short, of units, service and NICs some tests.
 ONCE = "not kills"
 SHORT = (
     f"{ONCE} and (not test_systemd or reloads_undo or without_the_socket)"
