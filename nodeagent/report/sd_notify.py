@@ -49,8 +49,7 @@ class Supervisor:
         if self._ready:
             self.status(line)
         elif self._send(f"READY=1\nSTATUS={_one_line(line)}"):
-            self._ready = True
-            self._line, self._line_at = line, time.monotonic()
+            self._ready, self._line = True, line  # the next line need not wait: it is the first with rates
 
     def status(self, line: str) -> None:
         """The line that `systemctl status` shows: sent when it is another one, at most each STATUS_S."""

@@ -50,13 +50,13 @@ def test_ready_is_said_once_and_later_only_what_changed_and_not_too_often(
     systemd: Systemd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     supervisor = told(systemd)
-    for line in ("one", "one", "two"):
+    for line in ("one", "one", "two", "three"):
         supervisor.ready(line)
-    assert systemd.heard() == ["READY=1\nSTATUS=one"]
+    assert systemd.heard() == ["READY=1\nSTATUS=one", "STATUS=two"]
     monkeypatch.setattr(sd_notify, "STATUS_S", 0.0)
-    for line in ("two", "two", "three\nREADY=0"):
+    for line in ("three", "three", "four\nREADY=0"):
         supervisor.ready(line)
-    assert systemd.heard() == ["STATUS=two", "STATUS=three READY=0"]
+    assert systemd.heard() == ["STATUS=three", "STATUS=four READY=0"]
 
 
 def test_before_the_first_complete_tick_there_is_a_line_and_no_ready_not_even_by_a_reload(
