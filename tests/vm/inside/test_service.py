@@ -238,6 +238,13 @@ def test_a_member_of_the_group_may_ask_and_another_user_may_not() -> None:
     assert (member.returncode, member.stdout) == (0, "True\n"), member.stderr
     assert other.returncode != 0
     assert "Permission denied" in other.stderr
+    told = subprocess.run(
+        ("setpriv", "--reuid=4711", "--regid=4711", "--clear-groups", "nodeagent", "nic"),
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert "or as a member of the group nodeagent" in told.stderr
 
 
 def test_within_the_sandbox_psi_wakes_it_and_nothing_is_refused(begin: str) -> None:
