@@ -34,7 +34,7 @@ ONCE = "not kills"
 SHORT = (
     f"{ONCE} and (not test_systemd or reloads_undo or without_the_socket)"
     " and (not test_nics or two_nics or takes_it_over or without_the_drop)"
-    " and (not test_service or hangs or observing or member)"
+    " and (not test_service or hangs or member)"
 )
 
 
