@@ -9,10 +9,10 @@ STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run install uninstall test vm vm-test bench bench-nic lint lock proto clean
+.PHONY: help run install uninstall test vm vm-test bench bench-nic lint lock proto proto-image clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' Makefile
 
 run: $(STAMP) ## start the agent on this node (root; nothing to configure)
 	@exec $(BIN)/nodeagent run $(ARGS)
@@ -44,6 +44,10 @@ lint: $(STAMP) ## ruff, mypy, import contracts, protocol (also part of make test
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/buf lint proto
+	$(BIN)/buf breaking proto --against proto/nodeagent-v1.binpb
+
+proto-image: $(STAMP) ## take the protocol as it is for what later changes must not break
+	$(BIN)/buf build proto --exclude-source-info -o proto/nodeagent-v1.binpb
 
 proto: $(STAMP) ## generate nodeagent/v1 from proto/
 	$(BIN)/python -m grpc_tools.protoc -Iproto --python_out=. --pyi_out=. --grpc_python_out=. \

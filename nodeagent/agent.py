@@ -5,34 +5,37 @@ Order matters: lock, ledger, host, servers; and on the way out values first, the
 
 from __future__ import annotations
 
-import faulthandler
 import gc
 import os
 import socket
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing, nullcontext
+from functools import partial
 from pathlib import Path
 
 import structlog
-from msgspec.structs import replace
 
 from nodeagent import __version__, checkpoint
-from nodeagent.config import Config
+from nodeagent.config import Config, fixed
+from nodeagent.core.explain import Told
 from nodeagent.core.histogram import CPU, MEMORY
-from nodeagent.hands import Acting, Idle, actuator_of
+from nodeagent.directives import Directives
+from nodeagent.hands import Acting, Directed, Hands, Idle, actuator_of
 from nodeagent.host import Host
 from nodeagent.journal import Journal
 from nodeagent.keep import Keeper
 from nodeagent.kernel.node_lock import NodeLock
 from nodeagent.kernel.own import resident_bytes
 from nodeagent.leaving import give_back_values, leave_nics, tell_of_nics, tell_of_systemd
+from nodeagent.linked import link_of
 from nodeagent.lock import Lock
 from nodeagent.loop import Loop, Wish
 from nodeagent.model.decision import Checkpoint, Memory, Tick
 from nodeagent.model.errors import AgentError
+from nodeagent.model.event import Event
 from nodeagent.model.policy import Policy
-from nodeagent.model.settings import Actuator, AgentSettings, Mode, OnExit
+from nodeagent.model.settings import Actuator, Mode, OnExit
 from nodeagent.originals import Originals
 from nodeagent.report.events import events
 from nodeagent.report.http import HttpServer
@@ -42,6 +45,7 @@ from nodeagent.report.status import status_line
 from nodeagent.restore import old_nics
 from nodeagent.signals import Signals
 
+Publish = Callable[[Tick, Policy, Memory, Sequence[Event]], None]
 LATEST_S = 60.0  # after a suspended machine wakes, ticks that were missed are not counted one by one
 GC_THRESHOLDS = (50_000, 50, 100)  # ticks make little garbage; a full collection would make a tick late
 log = structlog.get_logger()
@@ -59,31 +63,24 @@ class Agent:
         self._before: Tick | None = None
         self._http: HttpServer | None = None
         self._skipped_why = ""
-        self._refused_why = ""
-        self._supervisor = Supervisor(os.environ)
         self._wishes: Callable[[], Sequence[Wish]] = tuple
         agent = config.settings.agent
-        self._writes = agent.mode is Mode.ENFORCE and bool(agent.enforce)
+        self._acting = agent.enforce if agent.mode is Mode.ENFORCE else ()
+        self._writes = bool(self._acting)
+        self._supervisor = Supervisor(os.environ)
 
     def run(self) -> None:
         """Run until SIGTERM or SIGINT. AgentError when it cannot start; a bug crashes it."""
         settings = self._config.settings
-        if self._supervisor.feed_s is not None:
-            faulthandler.enable()  # what hung is in the log when the watchdog ends it
         with ExitStack() as stack:
             stack.callback(self._supervisor.close)
-            lock = Lock(settings.agent.state_dir)
-            lock.acquire()
-            stack.callback(lock.release)
+            stack.enter_context(Lock(settings.agent.state_dir))
             signals = stack.enter_context(Signals(hangup_stops=self._show is not None))
             host = Host(settings.agent, self._config.rules, self._config.policy)
             stack.callback(host.close)
             if self._writes:
-                node_lock = NodeLock(host.hierarchies.walk_root)
-                node_lock.acquire()
-                stack.callback(node_lock.release)
-            originals = Originals(settings.agent.state_dir, host.boot_id)
-            stack.callback(originals.close)
+                stack.enter_context(NodeLock(host.hierarchies.walk_root))
+            originals = stack.enter_context(closing(Originals(settings.agent.state_dir, host.boot_id)))
             self._assemble(stack, host, originals)
             self._started(host)
             try:
@@ -102,21 +99,33 @@ class Agent:
         stack.callback(self._journal.close)
         self._keeper = Keeper(settings.agent.host_root, host.hierarchies.versions, originals)
         host.knobs.gives = self._keeper.gives
+        self._originals = originals
+        self._directives = Directives(
+            settings.agent.state_dir, host.boot_id, settings.directives, enforcing=self._writes
+        )
+        stack.callback(self._directives.close)
+        if self._directives.warning:
+            log.warning("directives.lost", why=self._directives.warning)
         self._publish = self._serve(stack)
         self._loop = Loop(
             host,
             originals,
-            Acting(host, originals, self._keeper, settings.agent.enforce) if self._writes else Idle(),
+            self._hands(host, originals) if self._writes else Idle(),
             policy=self._config.policy,
             memory=Memory(online=saved.online, lent=saved.lent),
             listener=self,
             wishes=self._wishes,
+            asked=self._directives,
         )
-        self._originals = originals
 
-    def _serve(self, stack: ExitStack) -> list[Callable[[Tick], None]]:
+    def _hands(self, host: Host, originals: Originals) -> Hands:
+        acting = Acting(host, originals, self._keeper, self._config.settings.agent.enforce)
+        return Directed(acting, partial(self._leave, host, originals))
+
+    def _serve(self, stack: ExitStack) -> list[Publish]:
         settings = self._config.settings
-        publish: list[Callable[[Tick], None]] = []
+        link = self._link = link_of(settings, stack, self._directives, served=bool(settings.grpc.address))
+        publish: list[Publish] = [lambda tick, *_: link.publish(tick)] if link is not None else []
         if settings.grpc.address:
             from nodeagent.rpc.server import RpcServer  # here: it takes 20 MiB
 
@@ -129,6 +138,9 @@ class Agent:
                 max_watchers=settings.grpc.max_watchers,
                 reflection=settings.grpc.reflection,
                 control=settings.agent.control_address,
+                accountant=Told,
+                directives=self._directives,
+                beside=link.running if link is not None else nullcontext,
             )
             os.makedirs(settings.agent.run_dir, mode=0o755, exist_ok=True)
             rpc.start()
@@ -160,10 +172,9 @@ class Agent:
         )
         if host.no_network is not None:
             log.warning("nic.off", why=str(host.no_network), hint=host.no_network.hint)
-        acting = agent.enforce if self._writes else ()
-        if any(actuator_of(knob.kind) not in acting for knob in self._originals.held):
+        if any(actuator_of(knob.kind) not in self._acting for knob in self._originals.held):
             give_back_values(host, self._originals, self._keeper)
-        if Actuator.NIC not in acting:
+        if Actuator.NIC not in self._acting:
             tell_of_nics(*old_nics(host.hierarchies.walk_root, locked=self._writes))
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
@@ -176,7 +187,6 @@ class Agent:
                 self._take_new_config()
             self._loop.tick(reason)
             now = time.monotonic()
-            self._supervisor.alive()
             due = max(due, now - LATEST_S)
             while due <= now:
                 due += self._config.settings.agent.tick_s
@@ -190,23 +200,27 @@ class Agent:
     def _wait(self, due: float, signals: Signals) -> str:
         """Until the next tick, with looks at the NICs in between, and words to the watchdog."""
         while True:
-            now = time.monotonic()
-            beat_at, feed_at = now + self._loop.beat_s, now + self._supervisor.alive()
+            feed_at = time.monotonic() + self._supervisor.alive()
+            beat_at = time.monotonic() + self._loop.beat_s
             reason = self._loop.wait(min(due, beat_at, feed_at), signals.fileno())
-            now = time.monotonic()
-            if reason != "timer" or now >= due:
+            if reason != "timer" or time.monotonic() >= due:
                 return reason
-            if now >= beat_at:
+            if time.monotonic() >= beat_at:
                 self._loop.beat()
 
     def _stop(self, host: Host, originals: Originals) -> None:
         keep = self._config.settings.agent.on_exit is OnExit.KEEP
         self._supervisor.stopping("keeping all values" if keep else "giving all values back")
         if self._writes and not keep:
-            leave_nics(host)
-            give_back_values(host, originals, self._keeper)
+            self._leave(host, originals)
         self._save()
         log.info("agent.stopped", kept=len(originals.held))
+
+    def _leave(self, host: Host, originals: Originals) -> bool:
+        """All as it was before us; False while something could not be given back."""
+        leave_nics(host)
+        give_back_values(host, originals, self._keeper)
+        return not originals.held
 
     def ticked(self, tick: Tick, policy: Policy, memory_before: Memory, duration_s: float) -> None:
         """Record, count, tell: the journal first, so that what clients see can be replayed."""
@@ -219,21 +233,22 @@ class Agent:
             writing=self._config.settings.journal.enabled and not self._journal.stopped,
             size_bytes=self._journal.bytes,
         )
+        self._metrics.linked(self._link.seen() if self._link is not None else None)
         if self._http is not None:
             self._http.tick_finished()
         for warning in self._originals.warnings:
             log.warning("originals", why=warning)
         self._originals.warnings.clear()
         tell_of_systemd(self._keeper)
-        for event in events(self._before, tick):
+        happened = tuple(events(self._before, tick))
+        for event in happened:
             getattr(log, event.level)(event.name, **event.keys)
         self._before = tick
         for publish in self._publish:
-            publish(tick)
+            publish(tick, policy, memory_before, happened)
         if self._show is not None:
             self._show(tick, duration_s)
-        acting = self._config.settings.agent.enforce if self._writes else ()
-        self._supervisor.ready(status_line(tick, acting, self._refused_why))
+        self._supervisor.ready(status_line(tick, self._acting))
 
     def _record(self, tick: Tick, policy: Policy, memory: Memory) -> None:
         was = self._journal.stopped
@@ -250,40 +265,35 @@ class Agent:
             self._http.tick_finished(complete=False)
         if str(error) != self._skipped_why:
             log.warning("tick.skipped", why=str(error), hint=error.hint)
-        self._supervisor.status(f"changing nothing: {error}")
         self._skipped_why = str(error)
+        self._supervisor.status(f"changing nothing: {error}")
 
     def _save(self) -> None:
-        memory = self._loop.memory
-        try:
-            checkpoint.save(
-                Path(self._config.settings.agent.state_dir), Checkpoint(memory.online, memory.lent)
-            )
-        except AgentError as error:
-            log.warning("checkpoint.failed", why=str(error), hint=error.hint)
+        memory, state_dir = self._loop.memory, Path(self._config.settings.agent.state_dir)
+        saved = Checkpoint(memory.online, memory.lent)
+        parts: dict[str, Callable[[], None]] = {
+            "checkpoint": partial(checkpoint.save, state_dir, saved),
+            "directives": self._directives.save,
+        }
+        for what, save in parts.items():
+            try:
+                save()
+            except AgentError as error:
+                log.warning(f"{what}.failed", why=str(error), hint=error.hint)
 
     def _take_new_config(self) -> None:
         """Take the policy, the rules and the pace anew; a bad file is refused and the old one stays."""
         self._supervisor.reloading()
-        self._refused_why = ""
         try:
-            self._take(self._reload())
+            config = self._reload()
         except AgentError as error:
+            self._supervisor.reloaded(str(error))
             self._metrics.reloaded(ok=False)
-            self._refused_why = str(error)
             log.error("config.refused", why=str(error), hint=error.hint)
-        self._supervisor.reloaded()
-
-    def _take(self, config: Config) -> None:
-        fixed = _fixed(config) != _fixed(self._config)
+            return
+        restart = fixed(config) != fixed(self._config)
         self._metrics.reloaded(ok=True)
         self._config = config
         self._loop.take(config.policy, config.rules)
-        log.info("config.reloaded", path=config.path or "", restart_needed_for_the_rest=fixed)
-
-
-def _fixed(config: Config) -> tuple[object, ...]:
-    """What only a restart changes: all but the policy, the rules and the pace of ticks and checkpoints."""
-    agent, default = config.settings.agent, AgentSettings()
-    paced = replace(agent, tick_s=default.tick_s, checkpoint_s=default.checkpoint_s, on_exit=default.on_exit)
-    return (replace(config.settings, agent=paced), config.policy.pressure.ls_cpu_stall_ratio)
+        self._supervisor.reloaded()
+        log.info("config.reloaded", path=config.path or "", restart_needed_for_the_rest=restart)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterator, Mapping
 
+from nodeagent.config.controller import controller
 from nodeagent.config.schema import NIC, POD
 from nodeagent.model.errors import Misconfigured
 from nodeagent.model.glob import glob_regex
@@ -31,6 +32,7 @@ def check_together(
         *_amounts(settings, policy),
         *_paths(settings),
         *_addresses(settings),
+        *controller(settings.controller),
         *_globs(policy, rules),
         *_bindings(rules),
         *_shares(policy.nics),

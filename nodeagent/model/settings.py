@@ -10,6 +10,8 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from nodeagent.model.controller import ControllerSettings
+
 
 class Mode(enum.StrEnum):
     ENFORCE = "enforce"
@@ -92,7 +94,9 @@ class GrpcSettings(Struct, frozen=True, forbid_unknown_fields=True):
     heartbeat_s: Annotated[
         float, Meta(ge=1.0, le=600.0, description="a watcher hears at least this often, changed or not")
     ] = 10.0
-    max_watchers: Annotated[int, Meta(ge=1, le=4096, description="WatchCapacity streams at a time")] = 64
+    max_watchers: Annotated[
+        int, Meta(ge=1, le=4096, description="WatchCapacity and WatchEvents streams at a time")
+    ] = 64
     max_message_bytes: Annotated[
         int, Meta(ge=4096, le=1 << 28, description="largest message sent or taken")
     ] = 4 << 20
@@ -117,6 +121,19 @@ class JournalSettings(Struct, frozen=True, forbid_unknown_fields=True):
     segment_bytes: Annotated[int, Meta(ge=1 << 16, le=1 << 32, description="one segment")] = 4 << 20
 
 
+class DirectiveSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """What directors may ask of this node for a time: ApplyDirective, and the controller's stream."""
+
+    enabled: Annotated[bool, Meta(description="false: none is taken, and none is in force")] = True
+    max_lease_s: Annotated[
+        float,
+        Meta(gt=0.0, le=2_592_000.0, description="longest lease; with it a directive ends by itself"),
+    ] = 86_400.0
+    kept: Annotated[
+        int, Meta(ge=16, le=4096, description="directives remembered, so that one sent again changes nothing")
+    ] = 256
+
+
 class LogSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """Structured events on standard error."""
 
@@ -124,10 +141,12 @@ class LogSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Settings(Struct, frozen=True, forbid_unknown_fields=True):
-    """TOML sections have the names of these fields: [agent], [grpc], [http], [journal], [log]."""
+    """TOML sections have the names of these fields: [agent], [grpc], [controller], ..."""
 
     agent: AgentSettings = AgentSettings()
     grpc: GrpcSettings = GrpcSettings()
+    controller: ControllerSettings = ControllerSettings()
     http: HttpSettings = HttpSettings()
     journal: JournalSettings = JournalSettings()
+    directives: DirectiveSettings = DirectiveSettings()
     log: LogSettings = LogSettings()

@@ -7,6 +7,7 @@ this one starts finds no socket in its environment, and can say nothing in its n
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import math
 import os
 import socket
@@ -32,7 +33,10 @@ class Supervisor:
         watched = self._socket is not None and pid in ("", str(os.getpid())) and usec.isdecimal()
         self.feed_s = int(usec) / 1e6 / FEEDS if watched and int(usec) else None
         self._fed_at = -math.inf
+        if self.feed_s is not None:
+            faulthandler.enable()  # what hung is in the log when the watchdog ends it
         self._ready = self._reloading = False
+        self._refused = ""
         self._line, self._line_at = "", -math.inf
 
     def alive(self) -> float:
@@ -46,6 +50,7 @@ class Supervisor:
 
     def ready(self, line: str) -> None:
         """A tick is complete, and this is how the agent does."""
+        line += self._refused and f"; configuration refused: {self._refused}"
         if self._ready:
             self.status(line)
         elif self._send(f"READY=1\nSTATUS={_one_line(line)}"):
@@ -62,8 +67,9 @@ class Supervisor:
         if self._ready and self._send(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}"):
             self._ready, self._reloading = False, True
 
-    def reloaded(self) -> None:
-        """Taken or refused: the agent runs on."""
+    def reloaded(self, refused: str = "") -> None:
+        """Taken, or `refused` for a reason, which stays in the line until another one is taken."""
+        self._refused = refused
         if self._reloading:
             self._ready = self._send("READY=1")
             self._reloading = False

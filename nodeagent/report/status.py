@@ -12,18 +12,19 @@ from collections.abc import Collection
 
 from nodeagent.model.decision import Tick
 from nodeagent.model.pod import Qos
-from nodeagent.model.settings import Actuator
+from nodeagent.model.settings import Actuator, Mode
 from nodeagent.model.units import format_bytes
 
 MOST_NAMES = 3
 PRESSURE = "ls-cpu-pressure"  # core.limit.LS_PRESSURE
 
 
-def status_line(tick: Tick, acting: Collection[Actuator], refused: str = "") -> str:
-    """`acting`: what may be written, empty where nothing is. `refused`: why the last reload was, or ""."""
+def status_line(tick: Tick, acting: Collection[Actuator]) -> str:
+    """`acting`: what may be written by the configuration, empty where nothing may."""
     doing = f"enforcing {', '.join(sorted(acting))}" if acting else "observing"
-    parts = [doing, _offer(tick), _pods(tick), _pressure(tick)]
-    return "; ".join([*parts, *([f"configuration refused: {refused}"] if refused else [])])
+    if acting and tick.decision.mode is Mode.OBSERVE:
+        doing = "observing, as directed"
+    return "; ".join((doing, _offer(tick), _pods(tick), _pressure(tick)))
 
 
 def _offer(tick: Tick) -> str:

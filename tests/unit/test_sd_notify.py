@@ -76,9 +76,11 @@ def test_a_reload_begins_with_the_time_of_the_monotonic_clock_and_ends_with_read
     supervisor.ready("well")
     systemd.heard()
     supervisor.reloading()
-    supervisor.reloaded()
+    supervisor.reloaded("a.toml:3: unknown key")
+    supervisor.ready("well")
     supervisor.stopping("giving all back")
-    begin, end, stop = systemd.heard()
+    begin, end, refused, stop = systemd.heard()
+    assert refused == "STATUS=well; configuration refused: a.toml:3: unknown key"
     reloading, usec = begin.split("\n")
     assert reloading == "RELOADING=1"
     name, equals, value = usec.partition("=")

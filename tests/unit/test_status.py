@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from nodeagent.core.limit import LS_PRESSURE
 from nodeagent.model.decision import Signal, Tick
 from nodeagent.model.pod import Qos
-from nodeagent.model.settings import Actuator
+from nodeagent.model.settings import Actuator, Mode
 from nodeagent.model.snapshot import Pod
 from nodeagent.report.status import PRESSURE, status_line
 from tests.unit import samples
@@ -61,7 +61,9 @@ def test_an_offer_that_is_withdrawn_says_why_and_figures_are_coarse() -> None:
     assert "offers 97 of 8 cores, 11 GiB; " in line
 
 
-def test_a_configuration_that_was_refused_stays_in_the_line() -> None:
-    assert status_line(tick(), CPU, "a.toml:3: unknown key").endswith(
-        "; configuration refused: a.toml:3: unknown key"
-    )
+def test_who_may_enforce_and_is_told_to_observe_says_so() -> None:
+    made = tick()
+    for mode, begin in ((Mode.OBSERVE, "observing, as directed; "), (Mode.ENFORCE, "enforcing cpu; ")):
+        directed = replace(made, decision=replace(made.decision, mode=mode))
+        assert status_line(directed, CPU).startswith(begin)
+        assert status_line(directed, ()).startswith("observing; ")
