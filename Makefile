@@ -9,10 +9,10 @@ STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run install uninstall test vm vm-test bench bench-nic lint lock proto proto-image clean
+.PHONY: help run uninstall install test vm vm-test bench bench-nic bench-collect lint lock proto proto-image clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' Makefile
 
 run: $(STAMP) ## start the agent on this node (root; nothing to configure)
 	@exec $(BIN)/nodeagent run $(ARGS)
@@ -37,6 +37,9 @@ bench: $(STAMP) ## the figures, as ratios measured in one run
 
 bench-nic: $(STAMP) ## those of traffic shaping, in network namespaces (ARGS=--quick; or names: two ceilings)
 	@exec $(BIN)/python -m tests.bench.nic $(ARGS)
+
+bench-collect: $(STAMP) ## those of the reference controller with 2,000 agents (ARGS='--agents 500 --seconds 10')
+	@exec $(BIN)/python -m tests.bench.collect $(ARGS)
 
 lint: $(STAMP) ## ruff, mypy, import contracts, protocol (also part of make test)
 	$(BIN)/ruff check .
