@@ -9,13 +9,19 @@ STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test vm vm-test bench bench-nic bench-collect lint lock manifest proto proto-image clean
+.PHONY: help run install uninstall test vm vm-test bench bench-nic bench-collect lint lock manifest proto proto-image clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' Makefile
 
 run: $(STAMP) ## start the agent on this node (root; nothing to configure)
 	@exec $(BIN)/nodeagent run $(ARGS)
+
+install: ## the program and its units (PREFIX=/usr/local DESTDIR= WHEELS=; see systemd/install.sh)
+	@DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' PYTHON='$(PYTHON)' WHEELS='$(WHEELS)' sh systemd/install.sh
+
+uninstall: ## give all back and remove what `make install` has put there; settings and state stay
+	@DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' sh systemd/install.sh uninstall
 
 test: $(STAMP) ## all tests; those that need root or cgroups say why they are skipped
 	@exec $(BIN)/python -m pytest $(ARGS)

@@ -10,7 +10,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack, closing, nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -42,6 +42,8 @@ from nodeagent.publish import publishing
 from nodeagent.report.events import events
 from nodeagent.report.http import HttpServer
 from nodeagent.report.metrics import Metrics, OwnCost
+from nodeagent.report.sd_notify import Supervisor
+from nodeagent.report.status import status_line
 from nodeagent.restore import old_nics
 from nodeagent.signals import Signals
 
@@ -66,24 +68,22 @@ class Agent:
         self._rpc_told: Callable[[], RpcTold | None] = lambda: None
         self._wishes: Callable[[], Sequence[Wish]] = tuple
         agent = config.settings.agent
-        self._writes = agent.mode is Mode.ENFORCE and bool(agent.enforce)
+        self._acting = agent.enforce if agent.mode is Mode.ENFORCE else ()
+        self._writes = bool(self._acting)
+        self._supervisor = Supervisor(os.environ)
 
     def run(self) -> None:
         """Run until SIGTERM or SIGINT. AgentError when it cannot start; a bug crashes it."""
         settings = self._config.settings
         with ExitStack() as stack:
-            lock = Lock(settings.agent.state_dir)
-            lock.acquire()
-            stack.callback(lock.release)
+            stack.callback(self._supervisor.close)
+            stack.enter_context(Lock(settings.agent.state_dir))
             signals = stack.enter_context(Signals(hangup_stops=self._show is not None))
             host = Host(settings.agent, self._config.rules, self._config.policy)
             stack.callback(host.close)
             if self._writes:
-                node_lock = NodeLock(host.hierarchies.walk_root)
-                node_lock.acquire()
-                stack.callback(node_lock.release)
-            originals = Originals(settings.agent.state_dir, host.boot_id)
-            stack.callback(originals.close)
+                stack.enter_context(NodeLock(host.hierarchies.walk_root))
+            originals = stack.enter_context(closing(Originals(settings.agent.state_dir, host.boot_id)))
             self._assemble(stack, host, originals)
             self._started(host)
             try:
@@ -173,10 +173,9 @@ class Agent:
         )
         if host.no_network is not None:
             log.warning("nic.off", why=str(host.no_network), hint=host.no_network.hint)
-        acting = agent.enforce if self._writes else ()
-        if any(actuator_of(knob.kind) not in acting for knob in self._originals.held):
+        if any(actuator_of(knob.kind) not in self._acting for knob in self._originals.held):
             give_back_values(host, self._originals, self._keeper)
-        if Actuator.NIC not in acting:
+        if Actuator.NIC not in self._acting:
             tell_of_nics(*old_nics(host.hierarchies.walk_root, locked=self._writes))
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
@@ -200,16 +199,19 @@ class Agent:
                 signals.drain()
 
     def _wait(self, due: float, signals: Signals) -> str:
-        """Until the next tick, with looks at the NICs in between."""
+        """Until the next tick, with looks at the NICs in between, and words to the watchdog."""
         while True:
+            feed_at = time.monotonic() + self._supervisor.alive()
             beat_at = time.monotonic() + self._loop.beat_s
-            reason = self._loop.wait(min(due, beat_at), signals.fileno())
+            reason = self._loop.wait(min(due, beat_at, feed_at), signals.fileno())
             if reason != "timer" or time.monotonic() >= due:
                 return reason
-            self._loop.beat()
+            if time.monotonic() >= beat_at:
+                self._loop.beat()
 
     def _stop(self, host: Host, originals: Originals) -> None:
         keep = self._config.settings.agent.on_exit is OnExit.KEEP
+        self._supervisor.stopping("keeping all values" if keep else "giving all values back")
         if self._writes and not keep:
             self._leave(host, originals)
         self._save()
@@ -249,6 +251,7 @@ class Agent:
             publish(tick, policy, memory_before, happened)
         if self._show is not None:
             self._show(tick, duration_s)
+        self._supervisor.ready(status_line(tick, self._acting))
 
     def _record(self, tick: Tick, policy: Policy, memory: Memory) -> None:
         was = self._journal.stopped
@@ -266,6 +269,7 @@ class Agent:
         if str(error) != self._skipped_why:
             log.warning("tick.skipped", why=str(error), hint=error.hint)
         self._skipped_why = str(error)
+        self._supervisor.status(f"changing nothing: {error}")
 
     def _save(self) -> None:
         memory, state_dir = self._loop.memory, Path(self._config.settings.agent.state_dir)
@@ -282,9 +286,11 @@ class Agent:
 
     def _take_new_config(self) -> None:
         """Take the policy, the rules and the pace anew; a bad file is refused and the old one stays."""
+        self._supervisor.reloading()
         try:
             config = self._reload()
         except AgentError as error:
+            self._supervisor.reloaded(str(error))
             self._metrics.reloaded(ok=False)
             log.error("config.refused", why=str(error), hint=error.hint)
             return
@@ -292,4 +298,5 @@ class Agent:
         self._metrics.reloaded(ok=True)
         self._config = config
         self._loop.take(config.policy, config.rules)
+        self._supervisor.reloaded()
         log.info("config.reloaded", path=config.path or "", restart_needed_for_the_rest=restart)

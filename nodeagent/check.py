@@ -11,8 +11,13 @@ import msgspec
 from msgspec import Struct
 
 from nodeagent.config import Config
-from nodeagent.config.schema import NIC, POD, leaves, list_of
-from nodeagent.model.units import format_bytes
+from nodeagent.config.schema import NIC, POD, Leaf, leaves, list_of
+from nodeagent.model.units import format_bytes, parse_bytes
+
+EXAMPLE = """\
+# The configuration of nodeagent: every key with its default and its meaning. Remove the "#" before what you
+# change, then: nodeagent check FILE; systemctl reload nodeagent. Keys of one section belong below its header.
+"""
 
 
 class Row(Struct, frozen=True):
@@ -56,6 +61,37 @@ def as_text(rows: tuple[Row, ...]) -> str:
             lines.append(f"\n{header}")
         lines.append(f"{f'{name} = {msgspec.json.encode(row.value).decode()}':32}  # {_comment(row)}")
     return "\n".join(lines) + "\n"
+
+
+def example() -> str:
+    """A configuration file without effect: every key with its default, as a comment, and what it means."""
+    keys = sorted(leaves(), key=lambda key: ("." in key, bool(list_of(key))))  # as in `effective`
+    lines, section = [EXAMPLE], ""
+    for leaf in map(leaves().__getitem__, keys):
+        before, dot, name = leaf.key.rpartition(".")
+        if dot and before != section:
+            section = before
+            lines.append(f"\n#[[{section}]]" if list_of(leaf.key) else f"\n[{section}]")
+        unit = "" if leaf.unit == "bytes" else leaf.unit  # its range has one
+        lines.append(f"# {leaf.about} ({f'{leaf.allowed} {unit}'.rstrip()})")
+        lines.append(f"#{name} = {_default(leaf)}".rstrip())
+    return "\n".join(lines) + "\n"
+
+
+def example_as_json(text: str) -> str:
+    """The same, as one JSON object."""
+    return msgspec.json.encode({"toml": text}).decode()
+
+
+def _default(leaf: Leaf) -> str:
+    """As TOML, sizes as people write them; "" where there is none."""
+    if leaf.default is None:
+        return ""
+    if leaf.unit == "bytes":
+        size = format_bytes(float(str(leaf.default)))
+        if parse_bytes(size) == leaf.default:
+            return f'"{size}"'
+    return msgspec.json.encode(_plain(leaf.default)).decode()
 
 
 def _comment(row: Row) -> str:

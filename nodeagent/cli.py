@@ -166,11 +166,17 @@ def exec_(  # noqa: PLR0913, PLR0917  one argument per option
 @cli.command()
 @click.argument("file", required=False)
 @click.option("--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE", help="Override one value.")
+@click.option("--example", is_flag=True, help="A file to begin with instead: all keys, commented out.")
 @output_option
-def check(file: str | None, overrides: Sequence[str], output: str) -> None:
+def check(file: str | None, overrides: Sequence[str], example: bool, output: str) -> None:
     """Print the effective configuration with the origin and meaning of each value; 78 when FILE is wrong."""
+    from nodeagent import check as configuration
     from nodeagent.check import as_json, as_text, effective
 
+    if example:
+        text = configuration.example()
+        click.echo(configuration.example_as_json(text) if output == "json" else text.rstrip("\n"))
+        return
     rows = effective(_config(file, overrides))
     click.echo(as_json(rows) if output == "json" else as_text(rows))
 

@@ -39,6 +39,13 @@ class NodeLock:
             ) from None
         self._fd = fd
 
+    def __enter__(self) -> NodeLock:
+        self.acquire()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
     def release(self) -> None:
         """Give the lock back."""
         if self._fd is not None:

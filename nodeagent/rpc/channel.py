@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import grp
 import ipaddress
+import os
 import socket
+import stat
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -76,8 +79,16 @@ def reachable(path: str) -> None:
         try:
             probe.connect(path)
         except PermissionError:
-            raise Refused(f"{path} may not be opened by this user", hint="run as root") from None
+            raise Refused(f"{path} may not be opened by this user", hint=_who_may(path)) from None
         except OSError as error:
             raise Failed(
                 f"no agent answers at {path}: {error.strerror or error}", hint=IS_IT_RUNNING
             ) from None
+
+
+def _who_may(path: str) -> str:
+    with contextlib.suppress(OSError, KeyError):  # it vanished; a group without a name
+        found = os.stat(path)
+        if found.st_gid and found.st_mode & stat.S_IRWXG:
+            return f"run as root, or as a member of the group {grp.getgrgid(found.st_gid).gr_name}"
+    return "run as root"

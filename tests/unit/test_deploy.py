@@ -17,9 +17,11 @@ ROOT = Path(__file__).resolve().parents[2]
 UNIT = ROOT / "systemd" / "nodeagent.service"
 RESTORE = UNIT.with_name("nodeagent-restore.service")
 DROP_IN = UNIT.with_name("nodeagent-nic.conf")
+OBSERVE = UNIT.with_name("nodeagent-observe.conf")
 
 
 def directives(file: Path = UNIT) -> dict[str, str]:
+    """The last value of each; those that list rights may have several lines."""
     lines = (line.partition("=") for line in file.read_text().splitlines() if not line.startswith(("#", "[")))
     return {key: value for key, equals, value in lines if equals}
 
@@ -34,12 +36,13 @@ def analyzed(tmp_path: Path, *command: str, unit: Path = UNIT, drop_in: str = ""
     tool = shutil.which("systemd-analyze")
     if tool is None:
         pytest.skip("systemd-analyze is not installed")
-    for each in (UNIT, RESTORE):
+    for each in (UNIT, RESTORE, UNIT.with_name("nodeagent.slice")):
         text = each.read_text().replace("/usr/local/bin/nodeagent", sys.executable)
         (tmp_path / each.name).write_text(text)
     if drop_in:
         (tmp_path / f"{unit.name}.d").mkdir()
-        (tmp_path / f"{unit.name}.d" / "nic.conf").write_text(drop_in)
+        text = drop_in.replace("/usr/local/bin/nodeagent", sys.executable)
+        (tmp_path / f"{unit.name}.d" / "more.conf").write_text(text)
     words = [tool, *command, str(tmp_path / unit.name)]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
@@ -50,17 +53,40 @@ def test_systemd_takes_the_units_without_a_word(tmp_path: Path, unit: Path) -> N
     analyzed(tmp_path, "verify", "--man=no", unit=unit)
 
 
-@pytest.mark.parametrize("text", [DROP_IN.read_text(), with_ebpf(DROP_IN.read_text())])
-def test_systemd_takes_the_drop_in_without_a_word(tmp_path: Path, text: str) -> None:
+@pytest.mark.parametrize("text", [DROP_IN.read_text(), with_ebpf(DROP_IN.read_text()), OBSERVE.read_text()])
+def test_systemd_takes_the_drop_ins_without_a_word(tmp_path: Path, text: str) -> None:
     analyzed(tmp_path, "verify", "--man=no", drop_in=text)
 
 
-def test_the_exposure_of_the_unit_stays_at_most_3_5(tmp_path: Path) -> None:
-    analyzed(tmp_path, "security", "--offline=true", "--threshold=35")
+@pytest.mark.parametrize(
+    ("drop_in", "most"),
+    [
+        ("", 30),
+        (OBSERVE.read_text(), 20),
+        (DROP_IN.read_text(), 35),
+        (with_ebpf(DROP_IN.read_text()), 40),
+    ],
+    ids=["enforce", "observe", "nic", "nic with eBPF"],
+)
+def test_the_exposure_of_each_profile_stays_below_its_bound(tmp_path: Path, drop_in: str, most: int) -> None:
+    analyzed(tmp_path, "security", "--offline=true", f"--threshold={most}", drop_in=drop_in)
+
+
+def test_the_observer_differs_by_fewer_rights_and_nothing_else() -> None:
+    given = directives(OBSERVE)
+    assert given.pop("Environment") == "NODEAGENT__AGENT__MODE=observe"
+    assert given.pop("ExecStartPre").startswith("+-"), "outside of the sandbox, and may fail"
+    assert given.pop("SystemCallFilter") == f"~{directives()['SystemCallFilter']}"
+    assert given == {
+        "CapabilityBoundingSet": "",
+        "ReadWritePaths": "",
+        "ProtectControlGroups": "yes",
+        "ProtectProc": "default",
+    }
 
 
 def test_what_gives_back_after_a_failure_is_no_more_exposed_and_may_do_no_more(tmp_path: Path) -> None:
-    analyzed(tmp_path, "security", "--offline=true", "--threshold=35", unit=RESTORE)
+    analyzed(tmp_path, "security", "--offline=true", "--threshold=30", unit=RESTORE)
     assert directives()["OnFailure"] == RESTORE.name
     assert directives(RESTORE)["StateDirectory"] == directives()["StateDirectory"]
     permitted = {*directives()["CapabilityBoundingSet"].split(), directives(DROP_IN)["CapabilityBoundingSet"]}

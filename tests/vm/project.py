@@ -34,7 +34,7 @@ tc qdisc add dev lo clsact
 cd {SOURCE_DIR}
 python3 -m pip install --quiet --no-index --no-deps --break-system-packages \
     --root-user-action ignore --disable-pip-version-check dist/*.whl
-install -m 644 systemd/*.service /etc/systemd/system/
+sh systemd/install.sh service
 """
 
 

@@ -23,17 +23,18 @@ CORE = (
         f"tests/live/test_{part}.py"
         for part in ("agent", "cpusets_agent", "host", "knobs", "pages", "place", "reading")
     ),
-    *(f"{INSIDE}/test_{part}.py" for part in ("machine", "nics", "placed", "systemd", "unit")),
+    *(f"{INSIDE}/test_{part}.py" for part in ("machine", "nics", "placed", "service", "systemd", "unit")),
 )
 PLACING = (
     "tests/live/test_cpusets_agent.py",
     *(f"{INSIDE}/test_{n}.py" for n in ("hotplug", "machine", "pages", "placed")),
 )
-# Repetition: what it adds does not depend on the machine. In short, of systemd's units and NICs some tests.
+# Repetition: what it adds does not depend on the machine. In short, of units, service and NICs some tests.
 ONCE = "not kills"
 SHORT = (
     f"{ONCE} and (not test_systemd or reloads_undo or without_the_socket)"
     " and (not test_nics or two_nics or takes_it_over or without_the_drop)"
+    " and (not test_service or hangs or member)"
 )
 
 

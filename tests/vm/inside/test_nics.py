@@ -160,6 +160,23 @@ def test_the_nic_with_the_default_route_is_found_without_a_rule_and_followed() -
             until_sent("nic0", BATCH)
 
 
+def test_a_pod_with_a_network_of_its_own_is_known_by_its_address_within_the_sandbox() -> None:
+    peer = f"na-{os.getpid()}"
+    steps = (
+        f"ip link add e0 type veth peer name {peer} netns 1",
+        "ip addr add 10.99.1.7/24 dev e0",
+        "ip link set e0 up",
+        f"nsenter --net=/proc/1/ns/net ip link set {peer} up",
+        "exec sleep 3600",
+    )
+    with agent(ENFORCE + ROLES) as begin:
+        until_shaped(begin, *NICS)
+        pod = f"exec unshare --net sh -c '{' && '.join(steps)}'"
+        with executed(RUN_DIR, "batch", unique("own"), pod):
+            until(lambda: "10.99.1.7" in output("nft", "list", "ruleset"), "its address is told by")
+        until(lambda: "10.99.1.7" not in output("nft", "list", "ruleset"), "and no longer")
+
+
 def tell_no_speed(nic: str) -> None:
     """What virtio does unless it is told one; ethtool(8) takes no -1 (struct ethtool_cmd)."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as via:

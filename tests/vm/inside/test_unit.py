@@ -78,16 +78,6 @@ def test_daemon_reload_undoes_nothing(pod: str) -> None:
     assert idle() in ("1\n", "none")
 
 
-def test_reload_takes_the_file_that_was_written_meanwhile(pod: str) -> None:
-    CONFIG.write_text("[cpu]\nfloor_cores = 0.25\n")
-    output("systemctl", "reload", "nodeagent")
-    until(lambda: f'"path": "{CONFIG}"' in said(), "the file is read")
-    CONFIG.write_text("[cpu]\nflor_cores = 0.25\n")
-    output("systemctl", "reload", "nodeagent")
-    until(lambda: "config.refused" in said(), "the bad file is refused")
-    assert shown("ActiveState") == "active"
-
-
 @pytest.fixture
 def placed(pod: str) -> Iterator[tuple[str, ...]]:
     """The cgroups of a bound pod, the Batch pod and its tier, under a unit that keeps what it has set."""
