@@ -39,9 +39,10 @@ lint: $(STAMP) ## ruff, mypy, import contracts, protocol (also part of make test
 	$(BIN)/lint-imports
 	$(BIN)/buf lint proto
 
-proto: $(STAMP) ## generate nodeagent/v1 from proto/
+proto: $(STAMP) ## generate nodeagent/v1 and nodeagent/cri/v1 from proto/
 	$(BIN)/python -m grpc_tools.protoc -Iproto --python_out=. --pyi_out=. --grpc_python_out=. \
 	    proto/nodeagent/v1/*.proto
+	$(BIN)/python -m grpc_tools.protoc -Iproto --python_out=. --pyi_out=. proto/nodeagent/cri/v1/*.proto
 
 lock: ## resolve requirements.lock anew (uv from PATH, else in a throw-away virtualenv)
 	@set -e; uv=$$(command -v uv) || { dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; \

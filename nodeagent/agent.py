@@ -67,7 +67,7 @@ class Agent:
             lock.acquire()
             stack.callback(lock.release)
             signals = stack.enter_context(Signals(hangup_stops=self._show is not None))
-            host = Host(settings.agent, self._config.rules, self._config.policy)
+            host = Host(settings.agent, self._config.rules, self._config.policy, settings.kubernetes)
             stack.callback(host.close)
             if self._writes:
                 node_lock = NodeLock(host.hierarchies.walk_root)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterator, Mapping
 
+from nodeagent.config.kubernetes import kubernetes_complaints
 from nodeagent.config.schema import NIC, POD
 from nodeagent.model.errors import Misconfigured
 from nodeagent.model.glob import glob_regex
@@ -34,6 +35,7 @@ def check_together(
         *_globs(policy, rules),
         *_bindings(rules),
         *_shares(policy.nics),
+        *kubernetes_complaints(settings.kubernetes),
     ):
         raise Misconfigured(f"{origins[key]}: {key} {wrong}")
 

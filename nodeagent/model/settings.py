@@ -10,6 +10,8 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from nodeagent.model.kubernetes import KubernetesSettings
+
 
 class Mode(enum.StrEnum):
     ENFORCE = "enforce"
@@ -124,9 +126,10 @@ class LogSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Settings(Struct, frozen=True, forbid_unknown_fields=True):
-    """TOML sections have the names of these fields: [agent], [grpc], [http], [journal], [log]."""
+    """TOML sections have the names of these fields: [agent], [kubernetes], [grpc] and so on."""
 
     agent: AgentSettings = AgentSettings()
+    kubernetes: KubernetesSettings = KubernetesSettings()
     grpc: GrpcSettings = GrpcSettings()
     http: HttpSettings = HttpSettings()
     journal: JournalSettings = JournalSettings()

@@ -9,6 +9,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from nodeagent.model.foreign import Foreign
+from nodeagent.model.kubernetes import PodList
 from nodeagent.model.nic import NicsSeen
 from nodeagent.model.pages import PagesMoving
 from nodeagent.model.plan import KnobReading
@@ -141,7 +142,8 @@ class Snapshot(Struct, frozen=True, gc=False, kw_only=True):
     moves of the last decision have come. `misses` counts readings that failed in this tick by kind
     ("garbled", "gone", "refused"). `woken_by` tells what started the tick: "timer", "psi", "cgroup" or
     "signal". `foreign` is looked at only where pods are placed. `defragment`: an operator asks, once, that
-    bound pods be moved together. `nics` is None where no traffic is shaped.
+    bound pods be moved together. `nics` is None where no traffic is shaped, `pod_list` where nobody is asked
+    for Kubernetes' pods.
     """
 
     seq: int
@@ -159,3 +161,4 @@ class Snapshot(Struct, frozen=True, gc=False, kw_only=True):
     foreign: Foreign = Foreign()
     defragment: bool = False
     nics: NicsSeen | None = None
+    pod_list: PodList | None = None

@@ -9,6 +9,7 @@ from nodeagent.model.plan import BURST, Kind, Setting, shown
 from nodeagent.report.event import Event, Value, gist
 from nodeagent.report.nic_events import nic_events
 from nodeagent.report.pages import page_events
+from nodeagent.report.pod_list_events import pod_list_events
 
 NOTABLE_FALL = 0.8  # a limit that falls below this share of the last one is worth a line
 UNITS = {
@@ -26,6 +27,7 @@ UNITS = {
 
 def events(before: Tick | None, now: Tick) -> Iterator[Event]:
     """Pods, signals, the Batch limit, places, pages, NICs, failed writes, drift, the offer gone and back."""
+    yield from pod_list_events(before, now)
     yield from _pods(before, now)
     yield from _signals(before, now)
     yield from _limit(before, now)
