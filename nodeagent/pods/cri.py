@@ -34,10 +34,10 @@ class _Info(msgspec.Struct, frozen=True):
 class Runtime:
     """One container runtime, asked over its socket; for one thread. `close` it."""
 
-    def __init__(self, path: str, settings: KubernetesSettings) -> None:
+    def __init__(self, path: str, settings: KubernetesSettings, version: str = VERSIONS[0]) -> None:
         self.path = path
+        self.version = version  # that it was last asked by
         self._settings = settings
-        self._version = VERSIONS[0]
         self._pids: dict[str, int | None] = {}
         options = [("grpc.max_receive_message_length", MAX_ANSWER_BYTES), ("grpc.enable_http_proxy", 0)]
         self._channel = grpc.insecure_channel(f"unix:{path}", options=options)
@@ -74,10 +74,7 @@ class Runtime:
         try:
             return self._call("ListPodSandbox", request, answer, deadline)
         except Unsupported:
-            if self._version == VERSIONS[-1]:
-                self._version = VERSIONS[0]
-                raise
-            self._version = VERSIONS[-1]
+            self.version = VERSIONS[VERSIONS.index(self.version) - 1]
             return self._call("ListPodSandbox", request, answer, deadline)
 
     def _ask_pids(self, ids: list[str], deadline: float) -> None:
@@ -98,7 +95,7 @@ class Runtime:
         return pid if pid > 0 else None
 
     def _call(self, method: str, request: Message, answer: type[M], deadline: float) -> M:
-        call = self._channel.unary_unary(f"/runtime.{self._version}.RuntimeService/{method}")
+        call = self._channel.unary_unary(f"/runtime.{self.version}.RuntimeService/{method}")
         try:
             raw = call(request.SerializeToString(), timeout=max(0.0, deadline - time.monotonic()))
             return answer.FromString(raw)

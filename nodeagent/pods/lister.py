@@ -62,12 +62,9 @@ class PodLister:
         self._poked = threading.Event()
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
-        self._bug: BaseException | None = None
 
     def latest(self) -> Listing:
         """What is known now; it never waits."""
-        if self._bug is not None:
-            raise self._bug
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="pod-list", daemon=True)
             self._thread.start()
@@ -99,6 +96,9 @@ class PodLister:
             except AgentError as failed:
                 errors.append(f"{failed} ({failed.hint})" if failed.hint else str(failed))
                 continue
+            except Exception as bug:  # what pods say of themselves must never end the agent
+                errors.append(f"{source}: {bug!r}, a bug: report it")
+                continue
             if pods == before.pods:
                 pods = before.pods  # the same object, by which it is known that nothing is to be done
             why = "; ".join(text for text in (*errors, unread) if text)
@@ -112,8 +112,6 @@ class PodLister:
                 self._listing = self.ask()
                 if not self._stopped.wait(LEAST_GAP_S):
                     self._poked.wait(max(0.0, self._settings.poll_s - LEAST_GAP_S))
-        except BaseException as bug:
-            self._bug = bug
         finally:
             if self._runtime is not None:
                 self._runtime.close()

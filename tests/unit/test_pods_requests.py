@@ -82,7 +82,7 @@ def test_what_the_pod_as_a_whole_asks_comes_before_the_sum_and_overhead_on_top()
 def test_the_first_batch_resource_that_is_asked_for_counts() -> None:
     spec = PodSpecDocument([container(kubernetes_io="7"), container()])
     assert first_requested(spec, ("nodeagent.io/batch-cpu",)) is None
-    both = {"kubernetes.io/batch-cpu": "4000", "nodeagent.io/batch-cpu": 2500}
+    both: dict[str, str | int | float] = {"kubernetes.io/batch-cpu": "4000", "nodeagent.io/batch-cpu": 2500}
     spec = PodSpecDocument([ContainerSpec("c", Resources(both))])
     assert first_requested(spec, ("nodeagent.io/batch-cpu", "kubernetes.io/batch-cpu")) == 2500.0
     assert first_requested(spec, ("kubernetes.io/batch-cpu",)) == 4000.0

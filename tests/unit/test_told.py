@@ -143,10 +143,14 @@ def test_what_is_inside_a_pod_is_no_pod_whatever_it_is_called() -> None:
     assert [m.spec.name for m in recognise(tree(inside), (), {}, listed)] == ["ns/outer"]
 
 
-@pytest.mark.parametrize("more", [{"critical": True}, {"hands_off": True}])
-def test_the_system_and_who_wants_to_be_left_alone_is_not_batch_by_its_path(more: dict[str, bool]) -> None:
-    (member,) = recognise(tree(cgroupfs("u", "besteffort")), (), {}, Told([pod(**more)]))
-    assert (member.spec.qos, member.spec.hands_off) == (Qos.MID, "hands_off" in more)
+def _with(why: str) -> PodTold:
+    return pod(critical=why == "critical", hands_off=why == "hands_off")
+
+
+@pytest.mark.parametrize("why", ["critical", "hands_off"])
+def test_the_system_and_who_wants_to_be_left_alone_is_not_batch_by_its_path(why: str) -> None:
+    (member,) = recognise(tree(cgroupfs("u", "besteffort")), (), {}, Told([_with(why)]))
+    assert (member.spec.qos, member.spec.hands_off) == (Qos.MID, why == "hands_off")
 
 
 classes = st.sampled_from([None, *Qos])
