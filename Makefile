@@ -4,15 +4,16 @@
 
 PYTHON ?= python3
 ARGS ?=
+KUBELET_CACHE ?= $(HOME)/.cache/nodeagent-kubelet
 BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test vm vm-test bench bench-nic lint lock proto clean
+.PHONY: help run test vm vm-test e2e-kubelet bench bench-nic lint lock proto clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' Makefile
 
 run: $(STAMP) ## start the agent on this node (root; nothing to configure)
 	@exec $(BIN)/nodeagent run $(ARGS)
@@ -25,6 +26,10 @@ vm-test: $(STAMP) ## the live tests in emulated machines of all kinds (ARGS=--sh
 
 vm: $(STAMP) ## one command in such a machine with nodeagent installed: make vm ARGS='-- nodeagent doctor'
 	@exec $(BIN)/python -m tests.vm run --project $(ARGS)
+
+e2e-kubelet: $(STAMP) ## one live test with a real kubelet, built once (10 min, Debian 12; KUBELET_CACHE=DIR)
+	@kubelet=$$(tests/e2e_kubelet/build.sh "$(KUBELET_CACHE)" | tail -1) && \
+	    NODEAGENT_E2E_KUBELET="$$kubelet" exec $(BIN)/python -m pytest tests/e2e_kubelet $(ARGS)
 
 bench: $(STAMP) ## the figures, as ratios measured in one run
 	@exec $(BIN)/python -m tests.bench $(ARGS)

@@ -79,8 +79,9 @@ def missing() -> str:
 class Runtime:
     """A containerd with the client's half of CRI: pods and containers by hand."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, pid: int) -> None:
         self.home = home
+        self.pid = pid  # in its namespaces
         self.socket = home / "containerd.sock"
         self._channel = grpc.insecure_channel(f"unix:{self.socket}")
 
@@ -158,7 +159,7 @@ def containerd(home: Path, *, cri: bool = True) -> Iterator[Runtime]:
             stdout=log,
             stderr=log,
         )
-    runtime = Runtime(home)
+    runtime = Runtime(home, process.pid)
     try:
         socket = str(runtime.socket)
         ask = ["ctr", "-a", socket, "version"]

@@ -36,16 +36,15 @@ def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
         remove_cgroups(TOP)
 
 
-def by_name(agent: RunningAgent) -> dict[str, pb.Pod]:
-    with grpc.insecure_channel(f"unix:{agent.runtime}/nodeagent.sock") as channel:
-        report = NodeAgentStub(channel).GetNodeReport(pb.GetNodeReportRequest(), timeout=10 * SLOWNESS).report
-    return {pod.name: pod for pod in report.pods if pod.cgroup.startswith(TOP)}
-
-
 def report(agent: RunningAgent) -> pb.NodeReport:
     with grpc.insecure_channel(f"unix:{agent.runtime}/nodeagent.sock") as channel:
         answer = NodeAgentStub(channel).GetNodeReport(pb.GetNodeReportRequest(), timeout=10 * SLOWNESS)
-    return answer.report
+    found: pb.NodeReport = answer.report
+    return found
+
+
+def by_name(agent: RunningAgent) -> dict[str, pb.Pod]:
+    return {pod.name: pod for pod in report(agent).pods if pod.cgroup.startswith(TOP)}
 
 
 def words(pid: int) -> list[str]:

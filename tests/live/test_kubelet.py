@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -38,7 +39,7 @@ def server(tmp_path: Path) -> Iterator[Kubelet]:
         yield made
 
 
-def settings(server: Kubelet, home: Path, **more: object) -> dict[str, object]:
+def settings(server: Kubelet, home: Path, **more: object) -> dict[str, Any]:
     return {
         "kubernetes__kubelet_url": server.url,
         "kubernetes__token_file": home / "token",
