@@ -29,6 +29,7 @@ class KubernetesPods:
         self._known: dict[tuple[str, int], PodTold] = {}
         self._told = Told(cautious=True)
         self._used: tuple[tuple[PodTold, ...], ListState] | None = None
+        self._complaints: tuple[tuple[PodTold, ...], tuple[tuple[str, str], ...]] = (), ()
         self._unknown: frozenset[tuple[str, int]] = frozenset()
 
     def changed(self, at: float) -> bool:
@@ -70,10 +71,11 @@ class KubernetesPods:
         """What the snapshot at `at` says of the list."""
         listing = self._lister.latest()
         state = self._state(listing, at)
-        told = ((pod.full_name, text) for pod in listing.pods for text in pod.wrong)
-        wrong = tuple(each for each, _ in zip(told, range(MAX_WRONG), strict=False))
+        if listing.pods is not self._complaints[0]:
+            wrong = [(pod.full_name, text) for pod in listing.pods for text in pod.wrong]
+            self._complaints = listing.pods, tuple(wrong[:MAX_WRONG])
         count = 0 if state is ListState.EXPIRED else len(listing.pods)
-        return PodList(listing.source, state, listing.at, count, listing.error, wrong)
+        return PodList(listing.source, state, listing.at, count, listing.error, self._complaints[1])
 
     def first(self) -> None:
         """Wait for the first answer, at most as long as one may take from each source."""

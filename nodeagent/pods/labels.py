@@ -64,7 +64,7 @@ def wishes(
     hands_off = _flag(annotations, wrong)
     qos = _qos(labels, settings.qos_label, wrong)
     if qos is Qos.BATCH and (critical or hands_off):
-        who = "a pod of the system" if critical else f"{HANDS_OFF} = true"
+        who = "a static pod or one of the system" if critical else f"{HANDS_OFF} = true"
         wrong.append(f"{who} cannot be batch")
         qos = Qos.MID
     bind, exclusive, near = _numa(annotations, qos, wrong)

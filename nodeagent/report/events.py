@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from nodeagent.model.decision import Tick
 from nodeagent.model.plan import BURST, Kind, Setting, shown
+from nodeagent.model.pod import PodSpec
 from nodeagent.report.event import Event, Value, gist
 from nodeagent.report.nic_events import nic_events
 from nodeagent.report.pages import page_events
@@ -50,6 +51,15 @@ def _pods(before: Tick | None, now: Tick) -> Iterator[Event]:
         yield Event("info", "pod.appeared", keys)
     for key in sorted(old.keys() - new.keys()):
         yield Event("info", "pod.vanished", {"pod": old[key].name, "qos": old[key].qos.value})
+    for key in sorted(key for key in old.keys() & new.keys() if old[key] is not new[key]):
+        yield from _renamed(old[key], new[key])
+
+
+def _renamed(old: PodSpec, new: PodSpec) -> Iterator[Event]:
+    """Kubernetes has told who it is, or its label has changed."""
+    if (old.name, old.qos) != (new.name, new.qos):
+        keys: dict[str, Value] = {"pod": new.name, "qos": new.qos.value, "cgroup": new.cgroup}
+        yield Event("info", "pod.known", {**keys, "was": old.name, "was_qos": old.qos.value})
 
 
 def _signals(before: Tick | None, now: Tick) -> Iterator[Event]:
