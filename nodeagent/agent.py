@@ -149,6 +149,8 @@ class Agent:
             state_dir=agent.state_dir,
             held_from_before=len(self._originals.held),
         )
+        if host.kubernetes is not None and host.kubernetes.risk:
+            log.warning("kubelet.not_verified", why=host.kubernetes.risk)
         if host.no_network is not None:
             log.warning("nic.off", why=str(host.no_network), hint=host.no_network.hint)
         acting = agent.enforce if self._writes else ()

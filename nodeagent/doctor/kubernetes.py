@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from nodeagent.doctor.finding import Check, Finding, Host, Status
 from nodeagent.kernel.mounts import under
 from nodeagent.model.kubernetes import KubernetesSettings
+from nodeagent.pods.kubelet import unverified
 from nodeagent.pods.kubernetes import asked
 from nodeagent.pods.lister import CRI, Listing, PodLister
 
@@ -38,14 +39,10 @@ def pod_list(host: Host) -> Iterator[Finding]:
 def _transport(url: str, settings: KubernetesSettings) -> Iterator[Finding]:
     if url.startswith("https:"):
         yield _token(settings.token_file)
-        if settings.insecure_skip_verify:
-            found = "the kubelet's certificate is not verified: who answers gets the token"
-            yield Finding(
-                NAME, Status.WARN, found, "set kubernetes.ca_file, and insecure_skip_verify = false"
-            )
-    elif "//127." not in url and "//localhost" not in url and "//[::1]" not in url:
-        found = f"{url} is plain HTTP over a network: anybody there could tell us of pods"
-        yield Finding(NAME, Status.WARN, found, "https, or http on 127.0.0.1")
+    if risk := unverified(url, settings):
+        yield Finding(
+            NAME, Status.WARN, risk, "https, with kubernetes.ca_file and without insecure_skip_verify"
+        )
 
 
 def _token(path: str) -> Finding:

@@ -39,6 +39,16 @@ def kubelet_url(settings: KubernetesSettings, env: Mapping[str, str]) -> str:
     return "http://127.0.0.1:10255"
 
 
+def unverified(url: str, settings: KubernetesSettings) -> str:
+    """Why whoever answers at `url` may be somebody else; "" when that cannot be."""
+    where = urlsplit(url)
+    if where.scheme == "https" and settings.insecure_skip_verify:
+        return f"{url}: its certificate is not verified, and whoever answers gets the token"
+    if where.scheme == "http" and (where.hostname or "") not in ("127.0.0.1", "::1", "localhost"):
+        return f"{url} is plain HTTP over a network, where anybody could tell of pods"
+    return ""
+
+
 class KubeletClient:
     """Asks one kubelet; for one thread. `settings` say how, `url` where ("https://HOST:PORT")."""
 

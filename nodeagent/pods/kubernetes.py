@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 
 from nodeagent.model.kubernetes import Enabled, KubernetesSettings, ListState, PodList, PodTold
 from nodeagent.model.pod import Member
-from nodeagent.pods.kubelet import kubelet_url
+from nodeagent.pods.kubelet import kubelet_url, unverified
 from nodeagent.pods.lister import Listing, PodLister, cri_socket
 from nodeagent.pods.told import Told
 
@@ -23,7 +23,8 @@ MAX_WRONG = 100
 class KubernetesPods:
     """What is told of pods, for the loop's thread; `close` it."""
 
-    def __init__(self, settings: KubernetesSettings, lister: PodLister) -> None:
+    def __init__(self, settings: KubernetesSettings, lister: PodLister, risk: str = "") -> None:
+        self.risk = risk  # why others could pass for the kubelet; "" = they cannot
         self._settings = settings
         self._lister = lister
         self._known: dict[tuple[str, int], PodTold] = {}
@@ -100,7 +101,9 @@ def kubernetes_pods(
 ) -> KubernetesPods | None:
     """Whoever is to be asked on this node; None where nobody is."""
     url, socket = asked(settings, host_root, kubelet_dir, env)
-    return KubernetesPods(settings, PodLister(settings, url, socket)) if url or socket else None
+    if not url and not socket:
+        return None
+    return KubernetesPods(settings, PodLister(settings, url, socket), unverified(url, settings))
 
 
 def asked(
