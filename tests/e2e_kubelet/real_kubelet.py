@@ -3,7 +3,8 @@
     nsenter containerd's mounts and network -- own mounts with /proc/sys as files -- kubelet
       static pods from a directory -> containerd -> cgroups below a directory of the test's own
 
-It would set six sysctls of the machine; it gets plain files in their place.
+It would set six sysctls of the machine and write below /var/lib/kubelet and /var/log; it gets plain files
+and empty directories in their place.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ for name in $SYSCTLS; do
   file=$HOME_OF_IT/sysctl-$(echo "$name" | tr / -)
   cat "/proc/sys/$name" >"$file"; mount --bind "$file" "/proc/sys/$name"
 done
+mount -t tmpfs none /var/lib
 exec "$@"
 """
 
@@ -117,6 +119,7 @@ def _flags(home: Path, runtime: Runtime, cgroup_root: str, certificate: tuple[Pa
         "file-check-frequency": "1s",
         "sync-frequency": "1s",
         "cert-dir": home / "pki",
+        "volume-plugin-dir": home / "plugins",
         "oom-score-adj": 0,
     }
     return [f"--{name}={value}" for name, value in values.items()]

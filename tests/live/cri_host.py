@@ -29,6 +29,7 @@ from tests.live.cri_wire import field, fields
 from tests.live.running import SLOWNESS, until
 
 NEEDED = ("containerd", "ctr", "runc", "unshare", "/bin/busybox")
+SHIMS = Path("/run/containerd")  # made for the mount over it where it is not there
 IMAGE = "localhost/na-box:1"
 _CONFIG = """version = 2
 root = "{home}/root"
@@ -61,6 +62,7 @@ _INNER = """set -e
 ip link set lo up
 mkdir -p /run/containerd
 mount -t tmpfs -o mode=711 none /run/containerd
+mount -t tmpfs none /var/log
 cut -d: -f2 /proc/self/cgroup | while read -r c; do
   case $c in ""|name=*) continue;; esac
   grep -qE "[, ]${c%%,*}(,|$)" /proc/self/mountinfo || {
@@ -148,6 +150,7 @@ def containerd(home: Path, *, cri: bool = True) -> Iterator[Runtime]:
     if reason := missing():
         pytest.skip(reason)
     home.mkdir(parents=True)
+    made_run = not SHIMS.exists()
     snapshotter = "native" if _on_overlay(home) else "overlayfs"
     disabled = "" if cri else ', "io.containerd.grpc.v1.cri"'
     values = {"home": home, "runc": shutil.which("runc"), "snapshotter": snapshotter, "disabled": disabled}
@@ -180,6 +183,9 @@ def containerd(home: Path, *, cri: bool = True) -> Iterator[Runtime]:
         process.kill()
         process.wait()
         _end_shims(home)
+        if made_run:
+            with contextlib.suppress(OSError):
+                SHIMS.rmdir()
 
 
 def remove_cgroups(name: str) -> None:
