@@ -10,7 +10,7 @@ STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test vm vm-test e2e-kubelet bench bench-nic lint lock proto clean
+.PHONY: help run test vm vm-test e2e-kubelet bench bench-nic lint lock proto proto-image clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' Makefile
@@ -43,6 +43,10 @@ lint: $(STAMP) ## ruff, mypy, import contracts, protocol (also part of make test
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/buf lint proto
+	$(BIN)/buf breaking proto --against proto/nodeagent-v1.binpb
+
+proto-image: $(STAMP) ## take the protocol as it is for what later changes must not break
+	$(BIN)/buf build proto --exclude-source-info -o proto/nodeagent-v1.binpb
 
 proto: $(STAMP) ## generate nodeagent/v1 and nodeagent/cri/v1 from proto/
 	$(BIN)/python -m grpc_tools.protoc -Iproto --python_out=. --pyi_out=. --grpc_python_out=. \

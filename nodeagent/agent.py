@@ -10,34 +10,40 @@ import os
 import socket
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
+from functools import partial
 from pathlib import Path
 
 import structlog
-from msgspec.structs import replace
 
 from nodeagent import __version__, checkpoint
-from nodeagent.config import Config
+from nodeagent.config import Config, fixed
+from nodeagent.core.explain import Told
 from nodeagent.core.histogram import CPU, MEMORY
-from nodeagent.hands import Acting, Idle, actuator_of
+from nodeagent.directives import Directives
+from nodeagent.hands import Acting, Directed, Hands, Idle, actuator_of
 from nodeagent.host import Host
 from nodeagent.journal import Journal
 from nodeagent.keep import Keeper
 from nodeagent.kernel.node_lock import NodeLock
 from nodeagent.kernel.own import resident_bytes
+from nodeagent.leaving import give_back_values, leave_nics, tell_of_nics, tell_of_systemd
+from nodeagent.linked import link_of
 from nodeagent.lock import Lock
 from nodeagent.loop import Loop, Wish
 from nodeagent.model.decision import Checkpoint, Memory, Tick
 from nodeagent.model.errors import AgentError
+from nodeagent.model.event import Event
 from nodeagent.model.policy import Policy
-from nodeagent.model.settings import Actuator, AgentSettings, Mode, OnExit
+from nodeagent.model.settings import Actuator, Mode, OnExit
 from nodeagent.originals import Originals
 from nodeagent.report.events import events
 from nodeagent.report.http import HttpServer
 from nodeagent.report.metrics import Metrics, OwnCost
-from nodeagent.restore import give_back, old_nics
+from nodeagent.restore import old_nics
 from nodeagent.signals import Signals
 
+Publish = Callable[[Tick, Policy, Memory, Sequence[Event]], None]
 LATEST_S = 60.0  # after a suspended machine wakes, ticks that were missed are not counted one by one
 GC_THRESHOLDS = (50_000, 50, 100)  # ticks make little garbage; a full collection would make a tick late
 log = structlog.get_logger()
@@ -93,21 +99,33 @@ class Agent:
         stack.callback(self._journal.close)
         self._keeper = Keeper(settings.agent.host_root, host.hierarchies.versions, originals)
         host.knobs.gives = self._keeper.gives
+        self._originals = originals
+        self._directives = Directives(
+            settings.agent.state_dir, host.boot_id, settings.directives, enforcing=self._writes
+        )
+        stack.callback(self._directives.close)
+        if self._directives.warning:
+            log.warning("directives.lost", why=self._directives.warning)
         self._publish = self._serve(stack)
         self._loop = Loop(
             host,
             originals,
-            Acting(host, originals, self._keeper, settings.agent.enforce) if self._writes else Idle(),
+            self._hands(host, originals) if self._writes else Idle(),
             policy=self._config.policy,
             memory=Memory(online=saved.online, lent=saved.lent),
             listener=self,
             wishes=self._wishes,
+            asked=self._directives,
         )
-        self._originals = originals
 
-    def _serve(self, stack: ExitStack) -> list[Callable[[Tick], None]]:
+    def _hands(self, host: Host, originals: Originals) -> Hands:
+        acting = Acting(host, originals, self._keeper, self._config.settings.agent.enforce)
+        return Directed(acting, partial(self._leave, host, originals))
+
+    def _serve(self, stack: ExitStack) -> list[Publish]:
         settings = self._config.settings
-        publish: list[Callable[[Tick], None]] = []
+        link = self._link = link_of(settings, stack, self._directives, served=bool(settings.grpc.address))
+        publish: list[Publish] = [lambda tick, *_: link.publish(tick)] if link is not None else []
         if settings.grpc.address:
             from nodeagent.rpc.server import RpcServer  # here: it takes 20 MiB
 
@@ -120,6 +138,9 @@ class Agent:
                 max_watchers=settings.grpc.max_watchers,
                 reflection=settings.grpc.reflection,
                 control=settings.agent.control_address,
+                accountant=Told,
+                directives=self._directives,
+                beside=link.running if link is not None else nullcontext,
             )
             os.makedirs(settings.agent.run_dir, mode=0o755, exist_ok=True)
             rpc.start()
@@ -155,9 +176,9 @@ class Agent:
             log.warning("nic.off", why=str(host.no_network), hint=host.no_network.hint)
         acting = agent.enforce if self._writes else ()
         if any(actuator_of(knob.kind) not in acting for knob in self._originals.held):
-            self._give_back(host)
+            give_back_values(host, self._originals, self._keeper)
         if Actuator.NIC not in acting:
-            self._tell_of_nics(*old_nics(host.hierarchies.walk_root, locked=self._writes))
+            tell_of_nics(*old_nics(host.hierarchies.walk_root, locked=self._writes))
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
 
@@ -191,34 +212,15 @@ class Agent:
     def _stop(self, host: Host, originals: Originals) -> None:
         keep = self._config.settings.agent.on_exit is OnExit.KEEP
         if self._writes and not keep:
-            self._leave_nics(host)
-            self._give_back(host)
+            self._leave(host, originals)
         self._save()
         log.info("agent.stopped", kept=len(originals.held))
 
-    def _give_back(self, host: Host) -> None:
-        host.stop_moving()
-        try:
-            done = give_back(self._originals, host.knobs, self._keeper)
-        except AgentError as error:
-            log.error("giveback.failed", error=str(error), hint="nodeagent restore")
-            return
-        self._tell_of_systemd()
-        for knob, why in done.failed:
-            log.warning("giveback.refused", knob=str(knob), error=why)
-        for reading in done.left:
-            log.warning("giveback.left", knob=str(reading.knob), found=reading.actual, ours=reading.written)
-        log.info("giveback.done", restored=len(done.put_back), left=len(done.left), gone=len(done.gone))
-
-    def _leave_nics(self, host: Host) -> None:
-        if host.network is not None:
-            self._tell_of_nics(*host.network.leave())
-
-    def _tell_of_nics(self, removed: Sequence[str], failed: Sequence[str]) -> None:
-        for failure in failed:
-            log.warning("nic.left", why=failure, hint="nodeagent restore")
-        if removed:
-            log.info("nic.released", removed=list(removed))
+    def _leave(self, host: Host, originals: Originals) -> bool:
+        """All as it was before us; False while something could not be given back."""
+        leave_nics(host)
+        give_back_values(host, originals, self._keeper)
+        return not originals.held
 
     def ticked(self, tick: Tick, policy: Policy, memory_before: Memory, duration_s: float) -> None:
         """Record, count, tell: the journal first, so that what clients see can be replayed."""
@@ -231,24 +233,21 @@ class Agent:
             writing=self._config.settings.journal.enabled and not self._journal.stopped,
             size_bytes=self._journal.bytes,
         )
+        self._metrics.linked(self._link.seen() if self._link is not None else None)
         if self._http is not None:
             self._http.tick_finished()
         for warning in self._originals.warnings:
             log.warning("originals", why=warning)
         self._originals.warnings.clear()
-        self._tell_of_systemd()
-        for event in events(self._before, tick):
+        tell_of_systemd(self._keeper)
+        happened = tuple(events(self._before, tick))
+        for event in happened:
             getattr(log, event.level)(event.name, **event.keys)
         self._before = tick
         for publish in self._publish:
-            publish(tick)
+            publish(tick, policy, memory_before, happened)
         if self._show is not None:
             self._show(tick, duration_s)
-
-    def _tell_of_systemd(self) -> None:
-        for news in self._keeper.news:
-            log.warning("systemd", why=news)
-        self._keeper.news.clear()
 
     def _record(self, tick: Tick, policy: Policy, memory: Memory) -> None:
         was = self._journal.stopped
@@ -268,13 +267,17 @@ class Agent:
         self._skipped_why = str(error)
 
     def _save(self) -> None:
-        memory = self._loop.memory
-        try:
-            checkpoint.save(
-                Path(self._config.settings.agent.state_dir), Checkpoint(memory.online, memory.lent)
-            )
-        except AgentError as error:
-            log.warning("checkpoint.failed", why=str(error), hint=error.hint)
+        memory, state_dir = self._loop.memory, Path(self._config.settings.agent.state_dir)
+        saved = Checkpoint(memory.online, memory.lent)
+        parts: dict[str, Callable[[], None]] = {
+            "checkpoint": partial(checkpoint.save, state_dir, saved),
+            "directives": self._directives.save,
+        }
+        for what, save in parts.items():
+            try:
+                save()
+            except AgentError as error:
+                log.warning(f"{what}.failed", why=str(error), hint=error.hint)
 
     def _take_new_config(self) -> None:
         """Take the policy, the rules and the pace anew; a bad file is refused and the old one stays."""
@@ -284,15 +287,8 @@ class Agent:
             self._metrics.reloaded(ok=False)
             log.error("config.refused", why=str(error), hint=error.hint)
             return
-        fixed = _fixed(config) != _fixed(self._config)
+        restart = fixed(config) != fixed(self._config)
         self._metrics.reloaded(ok=True)
         self._config = config
         self._loop.take(config.policy, config.rules)
-        log.info("config.reloaded", path=config.path or "", restart_needed_for_the_rest=fixed)
-
-
-def _fixed(config: Config) -> tuple[object, ...]:
-    """What only a restart changes: all but the policy, the rules and the pace of ticks and checkpoints."""
-    agent, default = config.settings.agent, AgentSettings()
-    paced = replace(agent, tick_s=default.tick_s, checkpoint_s=default.checkpoint_s, on_exit=default.on_exit)
-    return (replace(config.settings, agent=paced), config.policy.pressure.ls_cpu_stall_ratio)
+        log.info("config.reloaded", path=config.path or "", restart_needed_for_the_rest=restart)

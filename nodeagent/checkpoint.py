@@ -1,6 +1,4 @@
-"""What survives a restart, in one small file: `<state_dir>/checkpoint`, replaced as a whole.
-
-    magic (8 bytes; the last is the format's version)  crc32 of the rest (4 bytes)  Checkpoint in msgpack
+"""What survives a restart, in one small file: `<state_dir>/checkpoint`, replaced as a whole (see sealed.py).
 
 Invariant: what is loaded was saved whole and is plausible; anything else is a cold start with a warning,
 and the file is kept aside as `checkpoint.corrupt`.
@@ -8,16 +6,13 @@ and the file is kept aside as `checkpoint.corrupt`.
 
 from __future__ import annotations
 
-import contextlib
 import math
-import os
-import stat
 import time
-import zlib
 from pathlib import Path
 
 import msgspec
 
+from nodeagent import sealed
 from nodeagent.model.decision import Checkpoint, Histogram
 from nodeagent.model.errors import Failed
 
@@ -39,76 +34,26 @@ def load(
     """
     path = state_dir / NAME
     try:
-        data = _read(path)
-        saved = _unpack(data)
+        saved = _decode(sealed.read(path, MAGIC, LIMIT_BYTES, "checkpoint"))
         _check(saved, time.time(), cpu_buckets, memory_buckets)
     except FileNotFoundError:
         return Checkpoint(), ""
     except OSError as error:
         return Checkpoint(), f"{path}: {error.strerror}; starting cold"
     except (ValueError, RecursionError) as error:
-        with contextlib.suppress(OSError):
-            os.replace(path, f"{path}.corrupt")
+        sealed.set_aside(path)
         return Checkpoint(), f"{path}: {error}; starting cold, the file is kept as {NAME}.corrupt"
     return saved, ""
 
 
 def save(state_dir: Path, checkpoint: Checkpoint) -> None:
     """Replace the file; durable on return. Failed when the disk refuses, and the old file stays."""
-    path, fresh = state_dir / NAME, state_dir / f"{NAME}.tmp"
-    payload = _encode(checkpoint)
-    data = MAGIC + zlib.crc32(payload).to_bytes(4, "little") + payload
+    path = state_dir / NAME
     try:
-        try:
-            _write(fresh, data)
-            os.replace(fresh, path)
-        except OSError:
-            with contextlib.suppress(OSError):
-                os.unlink(fresh)
-            raise
-        _sync_directory(state_dir)
+        sealed.write(path, MAGIC, _encode(checkpoint))
     except OSError as error:
         hint = "history is kept in memory; after a restart it starts from the last checkpoint"
         raise Failed(f"{path}: {error.strerror}", hint) from None
-
-
-def _read(path: Path) -> bytes:
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(fd, "rb") as file:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise ValueError("not a regular file")
-        return file.read(LIMIT_BYTES + 1)
-
-
-def _unpack(data: bytes) -> Checkpoint:
-    if len(data) > LIMIT_BYTES:
-        raise ValueError(f"larger than {LIMIT_BYTES} bytes")
-    if data[: len(MAGIC) - 1] != MAGIC[:-1]:
-        raise ValueError("not a checkpoint")
-    if data[: len(MAGIC)] != MAGIC:
-        raise ValueError(f"format version {data[len(MAGIC) - 1 : len(MAGIC)].hex() or 'missing'}")
-    crc, payload = data[len(MAGIC) : len(MAGIC) + 4], data[len(MAGIC) + 4 :]
-    if zlib.crc32(payload).to_bytes(4, "little") != crc:
-        raise ValueError("wrong checksum")
-    return _decode(payload)
-
-
-def _write(path: Path, data: bytes) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)  # of a save that was cut short, or somebody's symbolic link
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    with os.fdopen(fd, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(fd)
-
-
-def _sync_directory(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _check(saved: Checkpoint, now: float, cpu_buckets: int | None, memory_buckets: int | None) -> None:

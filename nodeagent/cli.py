@@ -9,15 +9,15 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import click
 
 from nodeagent import __version__
+from nodeagent.ask import events, explain
+from nodeagent.direct import direct
 from nodeagent.model.errors import AgentError
 from nodeagent.model.units import parse_bytes
 from nodeagent.words import (
-    HOST_ROOT,
     Group,
     config_options,
     cores_in,
@@ -28,9 +28,7 @@ from nodeagent.words import (
     progress,
     say_no_more,
 )
-
-if TYPE_CHECKING:
-    from nodeagent.config import Config
+from nodeagent.words import configured as _config
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -255,6 +253,10 @@ def restore(path: str | None, overrides: Sequence[str], output: str, keep_nics: 
     sys.exit(1 if done.failed or done.nics_failed else 0)
 
 
+for command in (direct, explain, events):
+    cli.add_command(command)
+
+
 def main() -> None:
     """Entry point: every expected error becomes one line on stderr and an exit code."""
     status: object = 0
@@ -278,13 +280,3 @@ def main() -> None:
         where = f"{error.filename}: " if error.filename else ""
         fail(f"{where}{error.strerror or error}", "", 1)
     sys.exit(status if isinstance(status, int) else 0)
-
-
-def _config(path: str | None, overrides: Sequence[str]) -> Config:
-    from nodeagent.config import DEFAULT_PATH, load, parse_override
-
-    if path is None and os.path.exists(DEFAULT_PATH):
-        path = DEFAULT_PATH
-    given = click.get_current_context().meta
-    named = {HOST_ROOT: given[HOST_ROOT]} if HOST_ROOT in given else {}
-    return load(path, env=os.environ, overrides={**dict(map(parse_override, overrides)), **named})

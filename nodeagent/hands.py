@@ -5,7 +5,9 @@ Invariant: an original value is on disk before its knob is written, and systemd 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import math
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from nodeagent.host import Host
@@ -15,8 +17,10 @@ from nodeagent.model.errors import Failed
 from nodeagent.model.nic import Shaping
 from nodeagent.model.pages import PageMove
 from nodeagent.model.plan import Change, Kind, Knob, KnobReading, Outcome, Value
-from nodeagent.model.settings import Actuator
+from nodeagent.model.settings import Actuator, Mode
 from nodeagent.originals import Originals
+
+LEAVE_AGAIN_S = 10.0  # until what could not be given back is tried again
 
 
 def actuator_of(kind: Kind) -> Actuator:
@@ -27,7 +31,9 @@ def actuator_of(kind: Kind) -> Actuator:
 class Hands(Protocol):
     """In the order in which a tick uses them."""
 
-    writes: bool
+    @property
+    def writes(self) -> bool:
+        """Whether anything is done."""
 
     def look(self, readings: Iterable[KnobReading]) -> None:
         """A tick begins, with these values found."""
@@ -127,3 +133,41 @@ class Acting:
         outcomes = self._host.apply(noted)
         self._originals.confirm(outcomes)
         return outcomes + refused
+
+
+class Directed:
+    """Acting; but in ticks that only observe all is given back, once, and nothing is done.
+
+    `leave` gives everything back and tells whether that is done; what is left is tried again later.
+    """
+
+    def __init__(self, acting: Acting, leave: Callable[[], bool]) -> None:
+        self._acting = acting
+        self._leave = leave
+        self._idle = False
+        self._leave_at = 0.0  # monotonic seconds; inf once all is given back
+        self.look, self.follow, self.release = acting.look, acting.follow, acting.release
+
+    @property
+    def writes(self) -> bool:
+        """False while a directive says so."""
+        return not self._idle
+
+    def write(self, changes: Sequence[Change], decision: Decision) -> tuple[Outcome, ...]:
+        self._idle, was = decision.mode is Mode.OBSERVE, self._idle
+        if not self._idle:
+            return self._acting.write(changes, decision)
+        if not was:
+            self._leave_at = 0.0
+        now = time.monotonic()
+        if now >= self._leave_at:
+            self._leave_at = math.inf if self._leave() else now + LEAVE_AGAIN_S
+        return ()
+
+    def move(self, moves: Sequence[PageMove], bytes_per_s: int) -> None:
+        if not self._idle:
+            self._acting.move(moves, bytes_per_s)
+
+    def shape(self, shaping: Shaping) -> None:
+        if not self._idle:
+            self._acting.shape(shaping)

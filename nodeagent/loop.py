@@ -20,12 +20,15 @@ from nodeagent.core.diff import diff, left_alone
 from nodeagent.hands import Hands
 from nodeagent.host import Host
 from nodeagent.model.decision import Memory, Tick
+from nodeagent.model.directive import DirectiveStatus, Refusal
 from nodeagent.model.errors import AgentError, Failed
 from nodeagent.model.nic import KnownNic, Shaping
 from nodeagent.model.placement import Tidied
 from nodeagent.model.plan import Knob, KnobReading, Plan
 from nodeagent.model.pod import PodRule
 from nodeagent.model.policy import Policy
+from nodeagent.model.settings import Mode
+from nodeagent.model.snapshot import Snapshot
 from nodeagent.originals import Originals
 
 EARLY_GAP_S = 0.1  # early ticks come at most this often
@@ -40,6 +43,18 @@ class Wish(Protocol):
         """It was tried; called once, in the loop's own thread: it must not wait for anybody."""
 
 
+class Asked(Protocol):
+    """The directives of controllers; nothing of it waits."""
+
+    def news(self) -> tuple[tuple[DirectiveStatus, ...], tuple[Refusal, ...]]:
+        """What is in force or has ended since the last call, and what was refused."""
+
+    def fileno(self) -> int:
+        """Readable once a directive was taken, until `drain`."""
+
+    def drain(self) -> None: ...
+
+
 class Listener(Protocol):
     """Who is told of every turn, in the loop's own thread: it must not wait for anybody."""
 
@@ -51,9 +66,9 @@ class Listener(Protocol):
 
 
 class Loop:
-    """One loop over one host; `wishes` tells what was asked since the last tick."""
+    """One loop over one host; `wishes` tells what was wished since the last tick, `asked` the directives."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # one for each part
         self,
         host: Host,
         originals: Originals,
@@ -63,6 +78,7 @@ class Loop:
         memory: Memory,
         listener: Listener,
         wishes: Callable[[], Sequence[Wish]] = tuple,
+        asked: Asked | None = None,
     ) -> None:
         self.policy = policy
         self.memory = memory
@@ -71,6 +87,8 @@ class Loop:
         self._hands = hands
         self._listener = listener
         self._wishes = wishes
+        self._asked = asked
+        self._configured = Mode.ENFORCE if hands.writes else Mode.OBSERVE
         self._seq = 0
         self._shaping: Shaping | None = None  # as of the last tick or beat
         self._nics: dict[str, KnownNic] = {}
@@ -93,8 +111,7 @@ class Loop:
         self._seq += 1
         before = self.memory
         wishes = self._wishes()
-        if any(not wish.dry_run for wish in wishes):
-            snapshot = replace(snapshot, defragment=True)
+        snapshot = self._told(snapshot, any(not wish.dry_run for wish in wishes))
         decision, self.memory = decide(snapshot, self.policy, before)
         plan = {s.knob: s for s in decision.plan}
         changes = diff(plan, snapshot.knobs, decision.yielded)
@@ -134,12 +151,14 @@ class Loop:
         while (left_s := (earliest if reason else until) - time.monotonic()) > 0:
             poll = select.poll()
             poll.register(signals, select.POLLIN)
+            if self._asked is not None and not reason:
+                poll.register(self._asked.fileno(), select.POLLIN)
             for fd, events in ({} if reason else self._host.wake_fds()).items():
                 poll.register(fd, events)
             for fd, events in poll.poll(left_s * 1000):
                 if fd == signals:
                     return "signal"
-                reason = self._host.woken(fd, events) or reason
+                reason = self._woken(fd, events) or reason
         return reason or "timer"
 
     def take(self, policy: Policy, rules: tuple[PodRule, ...]) -> None:
@@ -147,6 +166,19 @@ class Loop:
         self.policy = policy
         self._host.rules, self._host.policy = rules, policy
         self._host.forget_scan()
+
+    def _told(self, snapshot: Snapshot, defragment: bool) -> Snapshot:
+        """With what people and controllers ask for."""
+        statuses, refused = ((), ()) if self._asked is None else self._asked.news()
+        return replace(
+            snapshot, defragment=defragment, directives=statuses, refused=refused, mode=self._configured
+        )
+
+    def _woken(self, fd: int, events: int) -> str:
+        if self._asked is None or fd != self._asked.fileno():
+            return self._host.woken(fd, events)
+        self._asked.drain()
+        return "directive"
 
     def _came_of(self, dry_run: bool, tick: Tick, before: Memory) -> Tidied:
         done = tidied.effect(tick.snapshot, self.policy, before, dry_run=dry_run)

@@ -20,6 +20,7 @@ from typing import NamedTuple
 import click
 import msgspec
 
+from nodeagent.ask import agent_address
 from nodeagent.config import Config
 from nodeagent.model.errors import Failed
 from nodeagent.model.nic import Classifier, Scheduler
@@ -74,10 +75,7 @@ def show(config: Config, *, as_json: bool, watch: bool) -> None:
 
 def ask(config: Config) -> NetTold:
     """What the running agent tells; Failed or Refused, with what to do, when it does not."""
-    address = config.settings.grpc.address
-    if not address:
-        raise Failed("the agent is not to be asked: grpc.address is empty", hint="set grpc.address")
-    found = network(address, timeout_s=ANSWER_S)
+    found = network(agent_address(config), timeout_s=ANSWER_S)
     if found is None:
         raise Failed("the agent shapes no traffic", hint='set agent.enforce = ["cpu", "nic"]')
     return found

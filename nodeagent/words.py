@@ -6,10 +6,13 @@ import contextlib
 import difflib
 import os
 import sys
-from collections.abc import Callable
-from typing import Any, NoReturn, TypeVar
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
+
+if TYPE_CHECKING:
+    from nodeagent.config import Config
 
 MAX_CORES = 65536.0
 HOST_ROOT = "agent.host_root"
@@ -70,6 +73,17 @@ def config_options(command: Command) -> Command:
         envvar="NODEAGENT_CONFIG",
         help="TOML file.  [default: /etc/nodeagent/nodeagent.toml if it exists, else built-in defaults]",
     )(command)
+
+
+def configured(path: str | None, overrides: Sequence[str]) -> Config:
+    """The configuration as the options of `config_options` say; Misconfigured when it is wrong."""
+    from nodeagent.config import DEFAULT_PATH, load, parse_override
+
+    if path is None and os.path.exists(DEFAULT_PATH):
+        path = DEFAULT_PATH
+    given = click.get_current_context().meta
+    named = {HOST_ROOT: given[HOST_ROOT]} if HOST_ROOT in given else {}
+    return load(path, env=os.environ, overrides={**dict(map(parse_override, overrides)), **named})
 
 
 def parsed(option: str, text: str | None, parse: Callable[[str], T]) -> T | None:

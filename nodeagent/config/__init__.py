@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from nodeagent.config.fitted import fit_defaults
 from nodeagent.config.limits import check_together
@@ -18,7 +19,7 @@ from nodeagent.config.sources import Entry, from_env, from_file, from_overrides,
 from nodeagent.model.errors import Misconfigured
 from nodeagent.model.pod import PodRule
 from nodeagent.model.policy import Policy
-from nodeagent.model.settings import Settings
+from nodeagent.model.settings import AgentSettings, Settings
 
 DEFAULT_PATH = "/etc/nodeagent/nodeagent.toml"
 DEFAULT = "default"
@@ -64,6 +65,13 @@ def parse_override(text: str) -> tuple[str, str]:
     return key.strip(), value.strip()
 
 
+def fixed(config: Config) -> tuple[object, ...]:
+    """What only a restart changes: all but the policy, the rules and the pace of ticks and checkpoints."""
+    agent, default = config.settings.agent, AgentSettings()
+    paced = replace(agent, tick_s=default.tick_s, checkpoint_s=default.checkpoint_s, on_exit=default.on_exit)
+    return (replace(config.settings, agent=paced), config.policy.pressure.ls_cpu_stall_ratio)
+
+
 def _config(values: Mapping[str, object], origins: Mapping[str, str], path: str | None) -> Config:
     tree = _tree((key, value) for key, value in values.items() if not list_of(key))
     lists = {
@@ -92,4 +100,4 @@ def _tree(values: Iterable[tuple[str, object]]) -> dict[str, object]:
     return tree
 
 
-__all__ = ["DEFAULT", "DEFAULT_PATH", "Config", "Entry", "load", "parse_override"]
+__all__ = ["DEFAULT", "DEFAULT_PATH", "Config", "Entry", "fixed", "load", "parse_override"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterator, Mapping
 
+from nodeagent.config.controller import controller
 from nodeagent.config.kubernetes import kubernetes_complaints
 from nodeagent.config.schema import NIC, POD
 from nodeagent.model.errors import Misconfigured
@@ -32,6 +33,7 @@ def check_together(
         *_amounts(settings, policy),
         *_paths(settings),
         *_addresses(settings),
+        *controller(settings.controller),
         *_globs(policy, rules),
         *_bindings(rules),
         *_shares(policy.nics),

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from msgspec import Struct
 
-from nodeagent.core import zones
+from nodeagent.core import directives, zones
 from nodeagent.core.formula import Inputs, offline_available, online_peak
 from nodeagent.core.histogram import CPU, MEMORY, Scale, observe
 from nodeagent.core.rates import View
@@ -44,15 +44,15 @@ def assess(
 
     While Batch is held to less for the sake of LS work (`batch`), no more than that is offered.
     """
+    orders = directives.orders(view.snapshot)
+    policy = directives.lending(orders, policy)
     history = _learn(view, usage, policy, memory.online)
-    withdrawn = _withdrawn(usage, policy)
-    inputs = Inputs(view, usage, policy, history, reach)
+    withdrawn = _withdrawn(usage, policy) or orders.withdrawn
+    inputs = Inputs(view, usage, policy, directives.remembered(orders, history), reach)
     offer = memory.offer
-    cpu, size = _pressed(_cpu(inputs), batch), _memory(inputs)
+    cpu, size = directives.held(orders, _pressed(_cpu(inputs), batch), _memory(inputs))
     computed = (0.0, 0.0) if withdrawn else (cpu.computed, size.computed)
-    sure = usage.sure and not view.blind
-    step_s = view.snapshot.at - offer.at if sure and offer.at is not None else 0.0
-    step_s = min(step_s, policy.stale_after_s)
+    step_s = growth_s(view, usage, policy, offer)
     cpu = _damped(cpu, computed[0], offer.cpu_cores, policy.raise_ratio_per_s * step_s * _total(cpu))
     size = _damped(size, computed[1], offer.memory_bytes, policy.raise_ratio_per_s * step_s * _total(size))
     by_zone = zones.split(inputs, cpu, size, offer, step_s)
@@ -70,6 +70,13 @@ def assess(
         lent=_integrated(memory.lent, usage.batch_cores or 0.0, cpu.available, view.dt_s or 0.0),
     )
     return Assessed(capacity, history, zones.remember(snapshot.at, cpu, size, by_zone))
+
+
+def growth_s(view: View, usage: Usage, policy: CapacityPolicy, offer: Offer) -> float:
+    """The time for which the offer may have grown; 0 while not everything is known, and at the start."""
+    sure = usage.sure and not view.blind
+    step_s = view.snapshot.at - offer.at if sure and offer.at is not None else 0.0
+    return min(step_s, policy.stale_after_s)
 
 
 def _integrated(lent: Lent, used_cores: float, offered_cores: float, dt_s: float) -> Lent:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from nodeagent.core import (
     burst,
     capacity,
+    directives,
     drift,
     dwell,
     foreign,
@@ -25,54 +27,97 @@ from nodeagent.core.scene import Scene, Sight
 from nodeagent.core.usage import Usage
 from nodeagent.detect import DETECTORS
 from nodeagent.enforce import ENFORCERS
-from nodeagent.model.decision import BatchLimit, Decision, Drift, Memory, Signal, Spell
+from nodeagent.model.decision import (
+    BatchLimit,
+    BusyPart,
+    Decision,
+    Drift,
+    KnownUse,
+    Memory,
+    Signal,
+    Spell,
+)
 from nodeagent.model.glob import glob_regex
 from nodeagent.model.plan import Kind, Knob, KnobReading, Setting, numeric, one_owner
-from nodeagent.model.policy import Policy
+from nodeagent.model.policy import CapacityPolicy, Policy
 from nodeagent.model.snapshot import Snapshot
 
 _OF_OTHERS = frozenset({Kind.CPU_WEIGHT, Kind.NET_CLASS})
 
 
-def decide(snapshot: Snapshot, policy: Policy, memory: Memory) -> tuple[Decision, Memory]:
-    """One tick: signals, complete plan and capacity from `snapshot`, and the memory for the next tick."""
+class Thought(Struct, frozen=True, gc=False):
+    """What a tick comes to before it is planned; an explanation is made of the same.
+
+    `ceiling_cores` is what online work leaves, `roof` what directives do,
+    `formula` the policy that the offer follows, `last` the Batch limit in force until now, `scene` without
+    places and traffic.
+    """
+
+    sight: Sight
+    signals: tuple[Signal, ...]
+    spells: tuple[Spell, ...]
+    busy: BusyPart
+    known: dict[str, KnownUse]
+    use: Usage
+    within: reach.Reach | None
+    window: tuple[tuple[float, float], ...]
+    ceiling_cores: float | None
+    roof: directives.Roof
+    formula: CapacityPolicy
+    last: BatchLimit
+    batch: BatchLimit
+    why: str
+    offered: capacity.Assessed
+    scene: Scene
+
+
+def think(snapshot: Snapshot, policy: Policy, memory: Memory) -> Thought:
+    """Signals, use, offer and the Batch limit with its shares."""
     view = rates.view(snapshot, memory.previous)
     sight = Sight(view, waits.add_up(view, memory.waits))
     signals, spells = _signals(sight, policy, memory)
     busy, known, use = usage.used(view, memory)
     within = reach.reach(view, known, memory)
-    window, ceiling = _ceiling(view, use, policy, memory, within)
-    batch, why = limit.next_limit(view, signals, policy.cpu, _last(memory, snapshot), ceiling, use.cpu_sure)
+    window, ceiling, roof, last, batch, why = _limit(view, use, signals, policy, memory, within)
     offered = capacity.assess(view, use, policy.capacity, memory, batch, within)
+    formula = directives.lending(directives.orders(snapshot), policy.capacity)
     scene = burst.bursting(_scene(view, signals, policy, batch, why), use, policy, memory.bursts)
+    bounds = (window, ceiling, roof, formula, last)
+    return Thought(sight, signals, spells, busy, known, use, within, *bounds, batch, why, offered, scene)
+
+
+def decide(snapshot: Snapshot, policy: Policy, memory: Memory) -> tuple[Decision, Memory]:
+    """One tick: signals, complete plan and capacity from `snapshot`, and the memory for the next tick."""
+    t = think(snapshot, policy, memory)
     drifts, yielded = _drifting(snapshot, policy, memory)
-    scene, memory = _arranged(scene, policy, memory, batch, yielded)
+    scene, memory = _arranged(t.scene, policy, memory, t.batch, yielded)
     decision = Decision(
         seq=snapshot.seq,
-        signals=signals,
+        signals=t.signals,
         plan=_plan(scene, policy),
         yielded=yielded,
         drifts=drifts,
-        capacity=offered.capacity,
-        batch_limit_cores=batch.cores,
-        limit_why=why,
+        capacity=t.offered.capacity,
+        batch_limit_cores=t.batch.cores,
+        limit_why=t.why,
         placement=scene.placement,
         moves=scene.moves,
         shaping=scene.shaping,
+        mode=directives.mode(snapshot),
     )
     return decision, replace(
         memory,
         previous=snapshot,
-        waits=sight.waits,
-        spells=spells,
+        waits=t.sight.waits,
+        spells=t.spells,
         drifts=drifts,
-        known=known,
-        busy=busy,
-        online=offered.history,
-        online_cores=window,
-        offer=offered.offer,
-        batch=batch,
-        lent=offered.capacity.lent,
+        known=t.known,
+        busy=t.busy,
+        online=t.offered.history,
+        online_cores=t.window,
+        offer=t.offered.offer,
+        batch=t.batch,
+        lent=t.offered.capacity.lent,
     )
 
 
@@ -83,13 +128,25 @@ def _signals(sight: Sight, policy: Policy, memory: Memory) -> tuple[tuple[Signal
     )
 
 
-def _ceiling(
-    view: View, use: Usage, policy: Policy, memory: Memory, within: reach.Reach | None
-) -> tuple[tuple[tuple[float, float], ...], float | None]:
-    """What online work used in the window that counts, and what that leaves to Batch."""
+def _limit(
+    view: View,
+    use: Usage,
+    signals: tuple[Signal, ...],
+    policy: Policy,
+    memory: Memory,
+    within: reach.Reach | None,
+) -> tuple[tuple[tuple[float, float], ...], float | None, directives.Roof, BatchLimit, BatchLimit, str]:
+    """What online work used in the window that counts; what that and directives leave to Batch, and why."""
+    orders = directives.orders(view.snapshot)
     window = _slide(view, use.told_cores, memory.online_cores, policy.cpu.window_s)
     most = max((cores for _, cores in window), default=None)
-    return window, capacity.cpu_ceiling(view, use, policy.capacity, most, within)
+    ceiling = capacity.cpu_ceiling(view, use, directives.lending(orders, policy.capacity), most, within)
+    last, total = _last(memory, view.snapshot), float(view.snapshot.topology.cores)
+    floor = min(policy.cpu.floor_cores, total)
+    roof = directives.roof(orders, last, view.snapshot, memory.previous, floor)
+    capped = directives.capped(ceiling, roof)
+    batch, why = limit.next_limit(view, signals, policy.cpu, last, capped, use.cpu_sure)
+    return window, ceiling, roof, last, *directives.limited(batch, why, roof, ceiling)
 
 
 def _slide(

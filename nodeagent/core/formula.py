@@ -35,8 +35,14 @@ def offline_available(
 def online_peak(
     seen: Histogram, now: float, ratio: float, scale: Scale, policy: CapacityPolicy
 ) -> tuple[float, str]:
-    """The larger of current use and percentile (windowed maximum before that is warm), and its source."""
+    """The larger of current use and what was seen in the past, and its source."""
+    past, source = past_peak(seen, ratio, scale, policy)
+    return max(now, past), source
+
+
+def past_peak(seen: Histogram, ratio: float, scale: Scale, policy: CapacityPolicy) -> tuple[float, str]:
+    """The percentile `ratio`, before that is warm the windowed maximum, and its source."""
     warm = percentile(seen, ratio, scale) if seen.seconds >= policy.warm_after_s else None
     if warm is not None:
-        return max(now, warm), f"p{ratio * 100:g} of a histogram, half-life {policy.half_life_s:g} s"
-    return max(now, window_max(seen) or 0.0), f"cold start: maximum of {policy.window_s:g} s"
+        return warm, f"p{ratio * 100:g} of a histogram, half-life {policy.half_life_s:g} s"
+    return window_max(seen) or 0.0, f"cold start: maximum of {policy.window_s:g} s"

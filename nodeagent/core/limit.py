@@ -17,6 +17,14 @@ from nodeagent.model.policy import CpuPolicy
 LS_PRESSURE = "ls-cpu-pressure"
 HALVE_GAP_S = 0.4  # what was cut must show before it is cut again
 LONGEST_STEP_S = 10.0  # after a machine has slept, the time that passed is no proof of calm
+CEILING = "ceiling: what online work leaves"
+UNKNOWN = "online use is not known"
+UNSEEN = "an online pod is not seen"
+JUST_HALVED = "just halved: "
+HURT_LATELY = "LS work was hurt a moment ago"
+DEAD_BAND = "within the dead band"
+RECOVERS = "recovers: no LS pressure"
+GROWS = "grows: online work leaves more"
 
 
 def next_limit(
@@ -39,19 +47,29 @@ def next_limit(
     if hurt is not None:
         return _halved(view, policy, last, ceiling_cores, floor, hurt)
     if ceiling_cores is None:
-        return last, "online use is not known"
+        return last, UNKNOWN
     ceiling = max(floor, ceiling_cores)
     if last.cores is None or ceiling <= last.cores:
-        return _with(last, ceiling), "ceiling: what online work leaves"
+        return _with(last, ceiling), CEILING
     if view.blind or not sure:
-        return last, "an online pod is not seen"
+        return last, UNSEEN
     return _grown(view, policy, last, ceiling)
 
 
 def grid(cores: float, total: float) -> float:
     """Round down to 1/200 of the node, within 0.01 and 0.1 core, so that noise causes no writes."""
-    step = max(0.01, min(total / 200, 0.1))
+    step = grid_step(total)
     return max(step, math.floor(cores / step + 1e-9) * step)
+
+
+def grid_step(total: float) -> float:
+    """Cores between two limits that are told apart on a node of `total` cores."""
+    return max(0.01, min(total / 200, 0.1))
+
+
+def step_s(view: View) -> float:
+    """The time of calm that this tick proves, in seconds."""
+    return min(view.dt_s or 0.0, LONGEST_STEP_S)
 
 
 def _with(last: BatchLimit, cores: float) -> BatchLimit:
@@ -64,9 +82,9 @@ def _halved(
     """Half of what is in force, or of what Batch really uses if that is less: it must bite at once."""
     now = view.snapshot.at
     if last.hurt_at is not None and last.cores is not None and now - last.hurt_at < HALVE_GAP_S:
-        return last, f"just halved: {hurt.evidence}"
+        return last, f"{JUST_HALVED}{hurt.evidence}"
     bounds = [float(view.snapshot.topology.cores)]
-    bounds += [x for x in (last.cores, ceiling, _batch_cores(view)) if x is not None]
+    bounds += [x for x in (last.cores, ceiling, batch_cores(view)) if x is not None]
     calm_after = now + policy.recover_after_s + policy.recover_jitter_s * _jitter(view)
     return BatchLimit(max(floor, min(bounds) / 2), now, calm_after), hurt.evidence
 
@@ -74,18 +92,17 @@ def _halved(
 def _grown(view: View, policy: CpuPolicy, last: BatchLimit, ceiling: float) -> tuple[BatchLimit, str]:
     now, cores = view.snapshot.at, last.cores or 0.0
     if last.calm_after is not None and now < last.calm_after:
-        return last, "LS work was hurt a moment ago"
+        return last, HURT_LATELY
     recovering = last.hurt_at is not None
     if not recovering and ceiling < cores * (1 + policy.dead_band_ratio):
-        return last, "within the dead band"
-    step = policy.recover_ratio_per_s * view.snapshot.topology.cores * min(view.dt_s or 0.0, LONGEST_STEP_S)
+        return last, DEAD_BAND
+    step = policy.recover_ratio_per_s * view.snapshot.topology.cores * step_s(view)
     grown = min(ceiling, cores + step)
     hurt_at = None if grown == ceiling else last.hurt_at
-    why = "recovers: no LS pressure" if recovering else "grows: online work leaves more"
-    return BatchLimit(grown, hurt_at, last.calm_after), why
+    return BatchLimit(grown, hurt_at, last.calm_after), RECOVERS if recovering else GROWS
 
 
-def _batch_cores(view: View) -> float | None:
+def batch_cores(view: View) -> float | None:
     """Cores that Batch used in this tick; None when nothing is known or nothing was used."""
     used = [p.cores for p in view.pods if not p.pod.spec.online and p.cores is not None]
     return sum(used) if used and sum(used) > 0.0 else None

@@ -31,6 +31,18 @@ class Shares(Struct, frozen=True, gc=False):
     tiers: dict[str, float]
 
 
+class Claims(Struct, frozen=True, gc=False):
+    """`left` is shared, after what Batch pods out of scope use (`outside`). By pod: weight, what it could use
+    now, and the most that it may have, in cores."""
+
+    outside: float
+    left: float
+    pods: list[PodRates]
+    weights: list[float]
+    demands: list[float]
+    roofs: list[float]
+
+
 def weight(spec: PodSpec) -> float:
     """Request in cores times the priority's factor."""
     return (spec.cpu_request_cores or DEFAULT_REQUEST_CORES) * PRIORITY_FACTOR[spec.priority]
@@ -51,20 +63,44 @@ def split(
     knobs: Mapping[Knob, KnobReading],
 ) -> Shares:
     """Shares of `limit_cores` for the Batch pods and tiers whose cgroup is in `scope`."""
+    c = claims(view, limit_cores, floor_cores, scope, knobs)
+    pods = {p.pod.spec.cgroup: first + rest for p, (first, rest) in zip(c.pods, granted(c), strict=True)}
+    tiers = _tiers(view, c.pods, pods, c.left, scope)
+    return Shares({cgroup: cores for cgroup, cores in pods.items() if cgroup in scope}, tiers)
+
+
+def claims(
+    view: View,
+    limit_cores: float,
+    floor_cores: float,
+    scope: frozenset[str],
+    knobs: Mapping[Knob, KnobReading],
+) -> Claims:
+    """What there is to share, and who asks for how much of it."""
     batch = [p for p in view.pods if not p.pod.spec.online]
     outside = sum(p.cores or 0.0 for p in batch if not _bounded(p.pod.spec, scope))
-    left = max(floor_cores, limit_cores - outside)
     bounded = [p for p in batch if _bounded(p.pod.spec, scope)]
-    weights = [weight(p.pod.spec) for p in bounded]
     quotas = [knobs.get(Knob(Kind.CPU_QUOTA, p.pod.spec.cgroup)) for p in bounded]
-    demands = [_demand(p, q) for p, q in zip(bounded, quotas, strict=True)]
-    roofs = [_roof(p, q) for p, q in zip(bounded, quotas, strict=True)]
-    shares = max_min(left, weights, roofs)
-    if any(wanted > fair for wanted, fair in zip(demands, shares, strict=True)):
-        shares = _spread(left, weights, max_min(left, weights, demands), roofs)
-    pods = {p.pod.spec.cgroup: s for p, s in zip(bounded, shares, strict=True)}
-    tiers = _tiers(view, bounded, pods, left, scope)
-    return Shares({cgroup: cores for cgroup, cores in pods.items() if cgroup in scope}, tiers)
+    return Claims(
+        outside,
+        max(floor_cores, limit_cores - outside),
+        bounded,
+        [weight(p.pod.spec) for p in bounded],
+        [_demand(p, q) for p, q in zip(bounded, quotas, strict=True)],
+        [_roof(p, q) for p, q in zip(bounded, quotas, strict=True)],
+    )
+
+
+def granted(c: Claims) -> list[tuple[float, float]]:
+    """Cores for each pod, by what it could use, and of what then nobody wants.
+
+    When nobody could use more than its fair share of all, that is what everybody gets, as the second part.
+    """
+    shares = max_min(c.left, c.weights, c.roofs)
+    if not any(wanted > fair for wanted, fair in zip(c.demands, shares, strict=True)):
+        return [(0.0, share) for share in shares]
+    first = max_min(c.left, c.weights, c.demands)
+    return list(zip(first, _spread(c, first), strict=True))
 
 
 def _bounded(spec: PodSpec, scope: frozenset[str]) -> bool:
@@ -93,13 +129,12 @@ def _roof(rates: PodRates, quota: KnobReading | None) -> float:
     return own_limit(quota)
 
 
-def _spread(left: float, weights: list[float], shares: list[float], roofs: list[float]) -> list[float]:
+def _spread(c: Claims, shares: list[float]) -> list[float]:
     """Nobody wants the rest now: hand it out by weight all the same, so that no quota binds needlessly."""
-    rest = left - sum(shares)
+    rest = c.left - sum(shares)
     if rest <= 0.0 or not shares:
-        return shares
-    extra = max_min(rest, weights, [r - s for r, s in zip(roofs, shares, strict=True)])
-    return [s + e for s, e in zip(shares, extra, strict=True)]
+        return [0.0] * len(shares)
+    return max_min(rest, c.weights, [r - s for r, s in zip(c.roofs, shares, strict=True)])
 
 
 def _tiers(

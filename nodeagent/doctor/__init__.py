@@ -12,6 +12,7 @@ import msgspec
 from nodeagent.config import Config
 from nodeagent.doctor.actors import ACTORS
 from nodeagent.doctor.cgroups import CGROUPS
+from nodeagent.doctor.controller import CONTROLLER
 from nodeagent.doctor.finding import Check, Finding, Host, Status
 from nodeagent.doctor.foreign import FOREIGN
 from nodeagent.doctor.kubernetes import KUBERNETES
@@ -24,7 +25,17 @@ from nodeagent.model.errors import AgentError
 
 __all__ = ["CHECKS", "Finding", "Status", "as_json", "as_text", "examine", "failed"]
 
-CHECKS: tuple[Check, ...] = (*MACHINE, *NICS, *CGROUPS, *UNITS, *PROCESS, *ACTORS, *FOREIGN, *KUBERNETES)
+CHECKS: tuple[Check, ...] = (
+    *MACHINE,
+    *NICS,
+    *CGROUPS,
+    *UNITS,
+    *PROCESS,
+    *ACTORS,
+    *FOREIGN,
+    *KUBERNETES,
+    *CONTROLLER,
+)
 
 
 def examine(config: Config, checks: tuple[Check, ...] = CHECKS) -> tuple[Finding, ...]:

@@ -10,6 +10,7 @@ from nodeagent.model.nic import KnownNic, Shaping
 from nodeagent.model.pages import PageMove
 from nodeagent.model.placement import Placement
 from nodeagent.model.plan import Change, Knob, Outcome, Setting, Value
+from nodeagent.model.settings import Mode
 from nodeagent.model.snapshot import Snapshot
 
 
@@ -174,7 +175,8 @@ class Decision(Struct, frozen=True, gc=False, kw_only=True):
     `placement` is where everything shall run, None while the agent does not place pods; `moves` are the pods
     whose pages are to go where it says before their memory nodes are narrowed.
     `batch_limit_cores` is what Batch as a whole may use, None while not known. `shaping` is how all traffic
-    shall be shaped, None where none is.
+    shall be shaped, None where none is. `mode` is what the writes of this tick obey, None where not
+    known.
     """
 
     seq: int
@@ -188,6 +190,7 @@ class Decision(Struct, frozen=True, gc=False, kw_only=True):
     placement: Placement | None = None
     moves: tuple[PageMove, ...] = ()
     shaping: Shaping | None = None
+    mode: Mode | None = None
 
 
 class Tick(Struct, frozen=True, gc=False):

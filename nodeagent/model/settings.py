@@ -10,6 +10,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from nodeagent.model.controller import ControllerSettings
 from nodeagent.model.kubernetes import KubernetesSettings
 
 
@@ -94,7 +95,9 @@ class GrpcSettings(Struct, frozen=True, forbid_unknown_fields=True):
     heartbeat_s: Annotated[
         float, Meta(ge=1.0, le=600.0, description="a watcher hears at least this often, changed or not")
     ] = 10.0
-    max_watchers: Annotated[int, Meta(ge=1, le=4096, description="WatchCapacity streams at a time")] = 64
+    max_watchers: Annotated[
+        int, Meta(ge=1, le=4096, description="WatchCapacity and WatchEvents streams at a time")
+    ] = 64
     max_message_bytes: Annotated[
         int, Meta(ge=4096, le=1 << 28, description="largest message sent or taken")
     ] = 4 << 20
@@ -119,6 +122,19 @@ class JournalSettings(Struct, frozen=True, forbid_unknown_fields=True):
     segment_bytes: Annotated[int, Meta(ge=1 << 16, le=1 << 32, description="one segment")] = 4 << 20
 
 
+class DirectiveSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """What directors may ask of this node for a time: ApplyDirective, and the controller's stream."""
+
+    enabled: Annotated[bool, Meta(description="false: none is taken, and none is in force")] = True
+    max_lease_s: Annotated[
+        float,
+        Meta(gt=0.0, le=2_592_000.0, description="longest lease; with it a directive ends by itself"),
+    ] = 86_400.0
+    kept: Annotated[
+        int, Meta(ge=16, le=4096, description="directives remembered, so that one sent again changes nothing")
+    ] = 256
+
+
 class LogSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """Structured events on standard error."""
 
@@ -131,6 +147,8 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     agent: AgentSettings = AgentSettings()
     kubernetes: KubernetesSettings = KubernetesSettings()
     grpc: GrpcSettings = GrpcSettings()
+    controller: ControllerSettings = ControllerSettings()
     http: HttpSettings = HttpSettings()
     journal: JournalSettings = JournalSettings()
+    directives: DirectiveSettings = DirectiveSettings()
     log: LogSettings = LogSettings()

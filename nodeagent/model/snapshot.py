@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from nodeagent.model.directive import DirectiveStatus, Refusal
 from nodeagent.model.foreign import Foreign
 from nodeagent.model.kubernetes import PodList
 from nodeagent.model.nic import NicsSeen
 from nodeagent.model.pages import PagesMoving
 from nodeagent.model.plan import KnobReading
 from nodeagent.model.pod import PodSpec
+from nodeagent.model.settings import Mode
 from nodeagent.model.topology import Topology
 
 
@@ -140,10 +142,11 @@ class Snapshot(Struct, frozen=True, gc=False, kw_only=True):
     `tiers` are the cgroups that bound Batch pods together and exist now, even without a pod in them.
     `knobs` holds every knob that the agent may set or has set, each tick anew. `moving` tells how far the
     moves of the last decision have come. `misses` counts readings that failed in this tick by kind
-    ("garbled", "gone", "refused"). `woken_by` tells what started the tick: "timer", "psi", "cgroup" or
-    "signal". `foreign` is looked at only where pods are placed. `defragment`: an operator asks, once, that
-    bound pods be moved together. `nics` is None where no traffic is shaped, `pod_list` where nobody is asked
-    for Kubernetes' pods.
+    ("garbled", "gone", "refused"). `woken_by` tells what started the tick: "timer", "psi", "cgroup",
+    "signal" or "directive". `foreign` is looked at only where pods are placed. `defragment`: an operator
+    asks, once, that bound pods be moved together. `nics` is None where no traffic is shaped, `pod_list` where
+    nobody is asked for Kubernetes' pods. `directives` are those in force and those that ended since the last
+    tick, `refused` those not taken since. `mode` is the configured one, None where it was not told.
     """
 
     seq: int
@@ -162,3 +165,6 @@ class Snapshot(Struct, frozen=True, gc=False, kw_only=True):
     defragment: bool = False
     nics: NicsSeen | None = None
     pod_list: PodList | None = None
+    directives: tuple[DirectiveStatus, ...] = ()
+    refused: tuple[Refusal, ...] = ()
+    mode: Mode | None = None

@@ -1,6 +1,6 @@
 """Sizes as people write them: "64 MiB" = 64 * 1024^2 bytes, "512M" = 512 * 1000^2 bytes, as in Kubernetes.
 
-Rates are in bits and powers of 1000, as on a NIC's label: "2.5 Gbit/s".
+Rates are in bits and powers of 1000, as on a NIC's label: "2.5 Gbit/s". Durations: "90s", "1h30m".
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import re
 
 MAX_BYTES = (1 << 63) - 1
 _SIZE = re.compile(r"(\d{1,19}(?:\.\d{1,9})?)\s*([kKMGTP]?)(i?)([bB]?)", re.ASCII)
+_DURATION = re.compile(r"(?:\d{1,9}(?:\.\d{1,9})?(?:ms|s|m|h|d))+", re.ASCII)
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _POWER = {"": 0, "k": 1, "K": 1, "M": 2, "G": 3, "T": 4, "P": 5}
 
 
@@ -45,3 +47,22 @@ def format_bps(rate_bps: float) -> str:
     digits = 0 if abs(size) >= 99.95 or not power else 1 if abs(size) >= 9.995 else 2
     number = f"{size:.{digits}f}"
     return f"{number.rstrip('0').rstrip('.') if digits else number} {('', 'k', 'M', 'G', 'T')[power]}bit/s"
+
+
+def parse_duration(text: str) -> float:
+    """Seconds in "90s", "1h30m", "2d" or "500ms"; ValueError for anything else, also without a unit."""
+    compact = "".join(text.split())
+    if not _DURATION.fullmatch(compact):
+        raise ValueError(f"not a duration: {text[:40]!r}; write it as 90s, 10m, 1h30m or 2d")
+    parts = re.findall(r"([\d.]+)(ms|s|m|h|d)", compact)
+    return sum(float(number) * _SECONDS[unit] for number, unit in parts)
+
+
+def format_duration(seconds: float) -> str:
+    """The two largest units: "1h 30m", "2d", "45s"; "0s" for less than half a second."""
+    left, parts = round(max(0.0, seconds)), []
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
+        count, left = divmod(left, size)
+        parts.append(f"{count}{unit}" if count else "")
+    first = next((n for n, part in enumerate(parts) if part), 3)
+    return " ".join(part for part in parts[first : first + 2] if part) or "0s"

@@ -1,19 +1,12 @@
-"""An event: a name and its keys, as it goes to the log and to the screen."""
+"""Events between two ticks: what all that tell of them share."""
 
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
 
-Value = str | int | float | bool
+from nodeagent.model.event import Event, Value
 
-
-class Event(NamedTuple):
-    """`level` is "debug", "info" or "warning"."""
-
-    level: str
-    name: str
-    keys: dict[str, Value]
+__all__ = ["Event", "Value", "gist"]
 
 
 def gist(why: str) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from nodeagent.model.decision import Tick
 from nodeagent.model.plan import BURST, Kind, Setting, shown
 from nodeagent.model.pod import PodSpec
+from nodeagent.report.directive_events import directive_events
 from nodeagent.report.event import Event, Value, gist
 from nodeagent.report.nic_events import nic_events
 from nodeagent.report.pages import page_events
@@ -27,9 +28,10 @@ UNITS = {
 
 
 def events(before: Tick | None, now: Tick) -> Iterator[Event]:
-    """Pods, signals, the Batch limit, places, pages, NICs, failed writes, drift, the offer gone and back."""
+    """The list, pods, directives, signals, the Batch limit, places, pages, NICs, writes, drift, the offer."""
     yield from pod_list_events(before, now)
     yield from _pods(before, now)
+    yield from directive_events(before, now)
     yield from _signals(before, now)
     yield from _limit(before, now)
     yield from _places(before, now)

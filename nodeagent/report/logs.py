@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import sys
+from collections.abc import MutableMapping
+from typing import Any
 
 import structlog
 
@@ -24,9 +27,18 @@ def set_up(level: Level, *, as_json: bool, quiet: bool) -> None:
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.StackInfoRenderer(),
             structlog.processors.format_exc_info,
+            _unlimited,
             render,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[Level.ERROR] if quiet else LEVELS[level]),
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
         cache_logger_on_first_use=True,
     )
+
+
+def _unlimited(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """No limit is "unlimited": JSON has no infinity, and what Python writes for it others refuse."""
+    for key, value in event.items():
+        if value == math.inf:
+            event[key] = "unlimited"
+    return event

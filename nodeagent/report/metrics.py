@@ -18,14 +18,16 @@ from prometheus_client import (
     generate_latest,
 )
 
+from nodeagent.model.controller import LinkSeen
 from nodeagent.model.decision import Tick
 from nodeagent.model.plan import Kind, Knob
+from nodeagent.report.link import link_text
 from nodeagent.report.node import node_text
 from nodeagent.report.pages import moved_bytes
 from nodeagent.report.pods import PodPage
 from nodeagent.report.text import Label, family
 
-OWN_SERIES = 80  # what the registry below comes to, at most
+OWN_SERIES = 90  # what the registry below and the link come to, at most
 TICK_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
 
@@ -48,6 +50,7 @@ class Metrics:
         self._page: tuple[Tick, bytes] | None = None
         self._rendering = threading.Lock()  # scrapes wait for each other, the loop for none of them
         self._drifted: dict[Knob, int] = {}
+        self._link: LinkSeen | None = None
         self._make(version, revision)
 
     def observe_tick(self, tick: Tick, duration_s: float, own: OwnCost) -> None:
@@ -71,6 +74,10 @@ class Metrics:
         self._journal_writing.set(writing)
         self._journal_bytes.set(size_bytes)
 
+    def linked(self, seen: LinkSeen | None) -> None:
+        """How the link to the controller fares, None where there is none."""
+        self._link = seen
+
     def reloaded(self, *, ok: bool) -> None:
         """Count an attempt to reload the configuration."""
         self._reloads.labels("ok" if ok else "error").inc()
@@ -85,7 +92,8 @@ class Metrics:
         with self._rendering:
             if self._page is None or self._page[0] is not tick:
                 self._page = tick, self._tick_text(tick)
-            return b"".join([self._page[1], _own_text(own).encode(), generate_latest(self.registry)])
+            mine = _own_text(own) + (link_text(self._link) if self._link is not None else "")
+            return b"".join([self._page[1], mine.encode(), generate_latest(self.registry)])
 
     def _tick_text(self, tick: Tick) -> bytes:
         node = node_text(tick)
@@ -135,7 +143,7 @@ class Metrics:
 
     def _begin_at_zero(self) -> None:
         """Make the series that are sure to come, so that their first increase counts."""
-        for woken_by in ("timer", "psi", "cgroup", "signal"):
+        for woken_by in ("timer", "psi", "cgroup", "signal", "directive"):
             self._ticks.labels(woken_by)
         for kind in Kind:
             self._drifts.labels(kind.value)

@@ -9,15 +9,18 @@ from math import floor, isfinite
 from nodeagent.model.capacity import Amount, Capacity
 from nodeagent.model.cpuset import size
 from nodeagent.model.decision import Decision, Tick
+from nodeagent.model.directive import State
 from nodeagent.model.kubernetes import ListState
 from nodeagent.model.placement import Placement
 from nodeagent.model.plan import BURST, Kind
 from nodeagent.model.pod import Qos
+from nodeagent.model.settings import Mode
 from nodeagent.model.snapshot import Pod, Snapshot
 from nodeagent.report.nics import nic_text
 from nodeagent.report.pages import left_bytes
 from nodeagent.report.text import Label, family
 
+DIRECTIVES = ("observe", "enforce", "hold", "lend", "recall")
 CEILING = "ceiling_ratio"  # the one term without the unit of its formula
 
 
@@ -32,6 +35,7 @@ def node_text(tick: Tick) -> str:
         _gauge("numa_pages_left_bytes", "Pages that are to follow their pods", {None: left_bytes(tick)}),
         *_batch(decision),
         _gauge("bursting_pods", "LS pods with more than their CPU quota for now", {None: _bursting(tick)}),
+        *_directed(tick),
         *_placement(decision.placement),
         nic_text(tick),
         *_pod_list(seen),
@@ -110,6 +114,16 @@ def _batch(decision: Decision) -> Iterator[str]:
     )
     yield _gauge("knobs_planned", "Knobs for which the agent wants a value", {None: len(decision.plan)})
     yield _gauge("knobs_yielded", "Knobs left to another writer for now", {None: len(decision.yielded)})
+
+
+def _directed(tick: Tick) -> Iterator[str]:
+    """1 for each kind of directive, so that a kind that ends does not leave its last value behind."""
+    in_force = {s.directive.kind for s in tick.snapshot.directives if s.state is State.IN_FORCE}
+    kinds: dict[Label | None, float] = {("kind", kind): float(kind in in_force) for kind in DIRECTIVES}
+    yield _gauge("directives_in_force", "1 while a directive of this kind is in force", kinds)
+    mode = tick.decision.mode
+    enforcing: dict[Label | None, float] = {} if mode is None else {None: float(mode is Mode.ENFORCE)}
+    yield _gauge("enforcing", "1 while the agent writes, 0 while it observes", enforcing)
 
 
 def _bursting(tick: Tick) -> int:

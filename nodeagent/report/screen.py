@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
+from collections.abc import Iterator
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -12,11 +13,12 @@ from rich.table import Table
 from rich.text import Text
 
 from nodeagent.model.decision import Tick
+from nodeagent.model.directive import State
 from nodeagent.model.placement import Placement
 from nodeagent.model.plan import Kind, Knob, Value
 from nodeagent.model.pod import Qos
 from nodeagent.model.snapshot import Pod, Stall
-from nodeagent.model.units import format_bytes
+from nodeagent.model.units import format_bytes, format_duration
 from nodeagent.report.event import Event
 from nodeagent.report.events import events
 from nodeagent.report.nic_lines import nic_lines
@@ -42,6 +44,7 @@ class Screen:
                 self._actions.append(_line(tick, event))
         parts: tuple[RenderableType, ...] = (
             _node_line(self._title, tick, duration_s),
+            *map(Text, _directives(tick)),
             _pods(self._before, tick),
             *map(Text, nic_lines(tick)),
             *self._actions,
@@ -68,6 +71,14 @@ def _node_line(title: str, tick: Tick, duration_s: float) -> Text:
         f"  |  tick {duration_s * 1000:.1f} ms",
         style="bold",
     )
+
+
+def _directives(tick: Tick) -> Iterator[str]:
+    """A line for each that is in force."""
+    for status in tick.snapshot.directives:
+        if status.state is State.IN_FORCE:
+            of, left = status.directive, format_duration(status.ends_unix - tick.snapshot.unix)
+            yield f"directive {of.id} of {status.issuer}: {of.kind}, {left} left  {of.reason}".rstrip()
 
 
 def _pods(before: Tick | None, tick: Tick) -> Table:

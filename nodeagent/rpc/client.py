@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import threading
+from collections.abc import Iterator
+from typing import Any
 
 import grpc
 
 from nodeagent.model.errors import AgentError, Failed, Refused
+from nodeagent.model.explanation import Explanation
 from nodeagent.model.nic_told import NetTold
 from nodeagent.model.placement import Move, Tidied
 from nodeagent.rpc.address import Unix, parse
+from nodeagent.rpc.explain_calls import explanation
 from nodeagent.rpc.nics import told_by
 from nodeagent.v1 import nodeagent_pb2 as pb
 from nodeagent.v1.nodeagent_pb2_grpc import ControlStub, NodeAgentStub
@@ -39,11 +44,9 @@ def defragment(address: str, *, dry_run: bool, timeout_s: float) -> Tidied:
     )
 
 
-def network(address: str, *, timeout_s: float) -> NetTold | None:
-    """How the agent at `address` (as grpc.address) shapes traffic, None when it shapes none.
-
-    Failed or Refused with what to do about it.
-    """
+@contextlib.contextmanager
+def asking(address: str, timeout_s: float) -> Iterator[Any]:
+    """The calls of the agent at `address` (as grpc.address); what they raise becomes Failed or Refused."""
     where = parse(address)
     if isinstance(where, Unix):
         _reachable(where.path)
@@ -51,9 +54,45 @@ def network(address: str, *, timeout_s: float) -> NetTold | None:
     size = [("grpc.max_receive_message_length", -1)]  # the server's own limit is the one that counts
     with contextlib.closing(grpc.insecure_channel(address, options=size)) as channel:
         try:
-            answer = NodeAgentStub(channel).GetNodeReport(pb.GetNodeReportRequest(), timeout=timeout_s)
+            yield NodeAgentStub(channel)
         except grpc.RpcError as error:
             raise _told(error, timeout_s) from None
+
+
+def explain(address: str, pod: str | None, *, timeout_s: float) -> Explanation:
+    """Why this pod (uid or name) has the limits that it has, without one why this capacity.
+
+    Failed when there is no such pod; Failed or Refused, with what to do, when there is no answer.
+    """
+    request = pb.ExplainRequest(capacity=pb.CapacitySubject()) if pod is None else pb.ExplainRequest(pod=pod)
+    with asking(address, timeout_s) as agent:
+        return explanation(agent.Explain(request, timeout=timeout_s).explanation)
+
+
+def watch_events(
+    address: str, request: pb.WatchEventsRequest, *, timeout_s: float
+) -> Iterator[pb.WatchEventsResponse]:
+    """Messages until the agent stops or the reader does; the first one comes within `timeout_s`."""
+    with asking(address, timeout_s) as agent:
+        stream = agent.WatchEvents(request)
+        alarm = threading.Timer(timeout_s, stream.cancel)
+        alarm.start()
+        try:
+            for message in stream:
+                alarm.cancel()
+                yield message
+        finally:
+            alarm.cancel()
+            stream.cancel()
+
+
+def network(address: str, *, timeout_s: float) -> NetTold | None:
+    """How the agent at `address` (as grpc.address) shapes traffic, None when it shapes none.
+
+    Failed or Refused with what to do about it.
+    """
+    with asking(address, timeout_s) as agent:
+        answer = agent.GetNodeReport(pb.GetNodeReportRequest(), timeout=timeout_s)
     try:
         return told_by(answer.report.network) if answer.report.HasField("network") else None
     except KeyError:
@@ -80,8 +119,12 @@ def _move(move: pb.Move) -> Move:
 
 def _told(error: grpc.RpcError, timeout_s: float) -> AgentError:
     status, details = error.code(), error.details()
+    if status is grpc.StatusCode.NOT_FOUND or (
+        status is grpc.StatusCode.FAILED_PRECONDITION and details.startswith("pod: ")
+    ):
+        return Failed(details.removeprefix("pod: "), hint="uids and names: nodeagent once")
     if status is grpc.StatusCode.FAILED_PRECONDITION:
         return Failed(details, hint="run the agent with --set numa.placement=true")
-    if status is grpc.StatusCode.DEADLINE_EXCEEDED:
+    if status in {grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED}:
         return Failed(f"the agent did not answer within {timeout_s:g} s", hint="its log says why")
     return Failed(f"the agent answered {status.name}: {details}", hint=IS_IT_RUNNING)

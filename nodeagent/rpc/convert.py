@@ -10,6 +10,7 @@ from math import isinf
 from nodeagent.model.capacity import Amount, Capacity, Term
 from nodeagent.model.decision import Decision, Drift, Signal, Tick
 from nodeagent.model.plan import Change, Kind, Knob, Outcome, Setting, Value
+from nodeagent.rpc.directed import WIRE_MODE, status_message
 from nodeagent.rpc.nics import add_network
 from nodeagent.rpc.placed import add_placement
 from nodeagent.rpc.scalars import I64, U32, U64, text, timestamp, whole
@@ -62,6 +63,9 @@ def report_message(tick: Tick, hostname: str, version: str = "") -> pb.NodeRepor
         misses={text(kind): min(count, U32) for kind, count in seen.misses.items()},
         pod_list=None if seen.pod_list is None else pod_list_message(seen.pod_list, seen.at),
     )
+    report.directives.extend(map(status_message, seen.directives))
+    if decision.mode is not None:
+        report.mode = WIRE_MODE[decision.mode]
     report.node.hostname = text(hostname)
     report.node.boot_id = text(seen.boot_id)
     report.node.agent_version = version
@@ -76,8 +80,8 @@ def _decide(report: pb.NodeReport, decision: Decision, now: float) -> None:
     if decision.batch_limit_cores is not None:
         report.batch_limit_cores = decision.batch_limit_cores
     report.batch_limit_why = text(decision.limit_why)
-    report.signals.extend(_signal(signal, now) for signal in decision.signals)
-    report.plan.extend(_setting(setting) for setting in decision.plan)
+    report.signals.extend(signal_message(signal, now) for signal in decision.signals)
+    report.plan.extend(setting_message(setting) for setting in decision.plan)
     report.yielded.extend(_knob(knob) for knob in decision.yielded)
     report.drifts.extend(_drift(drift, now) for drift in decision.drifts)
 
@@ -116,7 +120,8 @@ def _memory_term(term: Term) -> pb.MemoryTerm:
     return message
 
 
-def _signal(signal: Signal, now: float) -> pb.Signal:
+def signal_message(signal: Signal, now: float) -> pb.Signal:
+    """One signal; `now` is the monotonic time, in seconds, at which its duration counts from."""
     return pb.Signal(
         name=text(signal.name),
         subject=text(signal.subject),
@@ -144,7 +149,8 @@ def _value(kind: Kind, value: Value) -> pb.KnobValue:
     return pb.KnobValue(weight_ratio=value) if kind is Kind.CPU_WEIGHT else pb.KnobValue(cores=value)
 
 
-def _setting(setting: Setting) -> pb.Setting:
+def setting_message(setting: Setting) -> pb.Setting:
+    """What the agent wants of one knob."""
     knob = setting.knob
     return pb.Setting(
         knob=_knob(knob), value=_value(knob.kind, setting.value), by=text(setting.by), why=text(setting.why)

@@ -50,11 +50,12 @@ def add_network(report: pb.NodeReport, tick: Tick) -> None:
     report.network.CopyFrom(_network(found))
     how = ways(tick)
     for pod, message in zip(tick.snapshot.pods, report.pods, strict=True):
-        way, why = how[pod.spec.uid]
-        traffic = message.traffic
-        traffic.way = WAY[way]
-        if why:
-            traffic.why = text(why)
+        message.traffic.CopyFrom(traffic_message(*how[pod.spec.uid]))
+
+
+def traffic_message(way: Way, why: str) -> pb.PodTraffic:
+    """By what one pod's packets are told."""
+    return pb.PodTraffic(way=WAY[way], why=text(why))
 
 
 def told_by(message: pb.Network) -> NetTold:

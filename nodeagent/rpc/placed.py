@@ -27,7 +27,12 @@ def add_placement(report: pb.NodeReport, tick: Tick) -> None:
     specs = [pod.spec for pod in tick.snapshot.pods]
     where = places(specs, found, tick.decision.plan)
     for spec, message in zip(specs, report.pods, strict=True):
-        message.placement.CopyFrom(_place(where[spec.uid]))
+        message.placement.CopyFrom(place_message(where[spec.uid]))
+
+
+def place_message(place: Place) -> pb.PodPlacement:
+    """One pod's place."""
+    return pb.PodPlacement(pool=POOL[place.pool], cpus=place.cpus, mems=place.mems, why=text(place.why))
 
 
 def tidied_message(done: Tidied) -> pb.DefragmentResponse:
@@ -63,7 +68,3 @@ def _placement(found: Placement) -> pb.Placement:
         hands_off_cpus=found.hands_off,
         owned=[pb.OwnedCpus(pod_uid=text(o.uid), cpus=o.cpus, why=text(o.why)) for o in found.owned],
     )
-
-
-def _place(place: Place) -> pb.PodPlacement:
-    return pb.PodPlacement(pool=POOL[place.pool], cpus=place.cpus, mems=place.mems, why=text(place.why))

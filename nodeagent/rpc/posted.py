@@ -1,22 +1,32 @@
 """One finished tick on the board: bytes made on first demand; an offer that is too old reads as withdrawn.
 
-Invariant: whatever the number of clients, a tick costs at most one report and two capacities to serialise.
+Invariant: whatever the number of clients, a tick costs at most one report, two capacities and one message of
+each pod to serialise, and for explanations it is thought once more.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import NamedTuple
 
 from msgspec.structs import replace
 
 from nodeagent.model.capacity import Amount, Capacity
-from nodeagent.model.decision import Tick
+from nodeagent.model.decision import Memory, Tick
+from nodeagent.model.explanation import Account, Explanation, PodUse, Reason
+from nodeagent.model.nic_told import Way, told, ways
+from nodeagent.model.placement import Place, places
+from nodeagent.model.policy import Policy
 from nodeagent.rpc.convert import capacity_message, report_message
 from nodeagent.v1 import nodeagent_pb2 as pb
 
 NOISE_RATIO = 0.01
 NOISE_CORES = 0.01
 NOISE_BYTES = 16 << 20
+
+
+Accountant = Callable[[Tick, Policy, Memory], Account]
 
 
 class Offer(NamedTuple):
@@ -29,9 +39,7 @@ class Offer(NamedTuple):
 class Posted:
     """A tick as it is served. Read by the server's thread alone; `now` is monotonic seconds throughout."""
 
-    __slots__ = ("_offer", "_report", "_withdrawn", "expires_at", "serialised", "tick", "valid_s")
-
-    def __init__(self, tick: Tick, now: float) -> None:
+    def __init__(self, tick: Tick, now: float, account: Callable[[], Account] | None = None) -> None:
         capacity = tick.decision.capacity
         self.tick = tick
         self.valid_s = max(0.0, capacity.valid_until_unix - capacity.observed_unix)
@@ -40,6 +48,52 @@ class Posted:
         self._offer: Offer | None = None
         self._withdrawn: Offer | None = None
         self._report: bytes | None = None
+        self._make_account = account
+        self.statuses: dict[str, bytes] = {}  # by uid, as far as they were asked for
+
+    @cached_property
+    def account(self) -> Account | None:
+        """What the tick tells when it is asked; None where nobody can explain it."""
+        return None if self._make_account is None else self._make_account()
+
+    @cached_property
+    def capacity_explained(self) -> Explanation | None:
+        """The same for all who ask."""
+        return None if self.account is None else self.account.capacity()
+
+    @cached_property
+    def uses(self) -> dict[str, PodUse]:
+        """What each pod used, by uid."""
+        return {} if self.account is None else self.account.uses()
+
+    @cached_property
+    def places(self) -> dict[str, Place]:
+        """Where each pod shall run, by uid; empty while pods are not placed."""
+        found, specs = self.tick.decision.placement, [pod.spec for pod in self.tick.snapshot.pods]
+        return {} if found is None else places(specs, found, self.tick.decision.plan)
+
+    @cached_property
+    def ways(self) -> Mapping[str, tuple[Way, str]]:
+        """By what each pod's packets are told, by uid; empty while no traffic is shaped."""
+        return {} if told(self.tick) is None else ways(self.tick)
+
+    def stale(self, now: float) -> Reason | None:
+        """Why nothing is offered any more, when no newer tick came in time."""
+        if now < self.expires_at:
+            return None
+        return Reason(
+            name="stale",
+            rule="0 after valid_until",
+            arithmetic="0",
+            result="nothing is offered any more",
+            by="rpc",
+            why=f"the agent's loop has not finished a tick for {now - self.expires_at + self.valid_s:.1f} s",
+        )
+
+    def capacity(self, now: float) -> Capacity:
+        """The one of `offer`."""
+        capacity = self.tick.decision.capacity
+        return withdraw(capacity) if now >= self.expires_at else capacity
 
     def offer(self, now: float) -> Offer:
         """The capacity, or a withdrawn one when no newer tick came while it was valid."""

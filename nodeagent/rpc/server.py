@@ -1,7 +1,7 @@
 """The gRPC server: one daemon thread with an event loop of its own, next to the agent's loop.
 
 Invariant: publish() is one assignment and at most one wake-up; nothing that a client does or leaves undone
-makes it wait, and nothing is queued between the two threads.
+makes it wait, and no more is queued between the two threads than the events of a few ticks.
 """
 
 from __future__ import annotations
@@ -11,27 +11,35 @@ import contextlib
 import os
 import threading
 import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from functools import partial
 
 import grpc
 from grpc_health.v1 import health, health_pb2
 
-from nodeagent.model.decision import Tick
+from nodeagent.model.decision import Memory, Tick
 from nodeagent.model.errors import Failed
+from nodeagent.model.event import Event
+from nodeagent.model.policy import Policy
 from nodeagent.rpc.address import Unix, identity, listen, parse
 from nodeagent.rpc.control import Control
-from nodeagent.rpc.posted import Posted
+from nodeagent.rpc.directing import Taker
+from nodeagent.rpc.posted import Accountant, Posted
 from nodeagent.rpc.service import SERVICE, Service
 
 MAX_REQUEST_BYTES = 64 << 10
 UNARY_CALLS = 32  # at a time, besides the watchers
 START_TIMEOUT_S = 10.0
+DEFAULT, EMPTY = Policy(), Memory()
 
 
 class RpcServer:
     """Serves nodeagent.v1.NodeAgent, health and reflection at `address` (see `address.parse`).
 
-    `control` is the unix socket for Control, which only root may open; "" = it is not served.
+    `control` is the unix socket for Control, which only root may open; "" = it is not served. `accountant`
+    makes of a tick what Explain and ListPods tell; None: nothing is explained. `beside` is entered on the
+    server's event loop once it serves, and left before it stops.
     Misconfigured at once for an address that is neither a unix socket nor on loopback.
     """
 
@@ -46,6 +54,9 @@ class RpcServer:
         max_watchers: int = 64,
         reflection: bool = True,
         control: str = "",
+        directives: Taker | None = None,
+        accountant: Accountant | None = None,
+        beside: Callable[[], contextlib.AbstractAsyncContextManager[None]] = contextlib.nullcontext,
     ) -> None:
         self.address = address
         self.control = Control(control)
@@ -55,11 +66,14 @@ class RpcServer:
             heartbeat_s=heartbeat_s,
             max_message_bytes=max_message_bytes,
             max_watchers=max_watchers,
+            directives=directives,
         )
+        self._accountant = accountant
         self._where = parse(address)
         self._options = _options(max_message_bytes, max_watchers)
         self._max_calls = max_watchers + UNARY_CALLS
         self._reflection = reflection
+        self._beside = beside
         self._health = health.aio.HealthServicer()
         self._thread = threading.Thread(target=self._run, name="rpc", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -79,9 +93,17 @@ class RpcServer:
                 f"gRPC does not listen after {START_TIMEOUT_S:g} s", hint="is the node that busy?"
             ) from None
 
-    def publish(self, tick: Tick) -> None:
-        """Serve this tick from now on. Called by the agent's loop: O(1), waits for nothing."""
-        self.service.latest = Posted(tick, time.monotonic())
+    def publish(
+        self, tick: Tick, policy: Policy = DEFAULT, before: Memory = EMPTY, events: Sequence[Event] = ()
+    ) -> None:
+        """Serve this tick from now on. Called by the agent's loop: O(1), waits for nothing.
+
+        `policy` and `before` are what it was decided with, `events` what happened in it.
+        """
+        accountant = self._accountant
+        account = None if accountant is None else partial(accountant, tick, policy, before)
+        self.service.board.events.post(tick.snapshot.seq, tick.snapshot.unix, events)
+        self.service.board.latest = Posted(tick, time.monotonic(), account)
         if self._loop is not None and not self._poked:
             self._poked = True
             with contextlib.suppress(RuntimeError):  # the loop is closed
@@ -116,7 +138,7 @@ class RpcServer:
             await server.start()
             self._loop = asyncio.get_running_loop()
             self._wake()  # a tick may have been posted already
-            async with self.control.served(self._options):
+            async with self.control.served(self._options), self._beside():
                 self._started.set_result(address)
                 await self._halt.wait()
             await self._end(server)
@@ -128,12 +150,12 @@ class RpcServer:
         # A watcher of the health service that does not read could hold its lock for ever.
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._health.enter_graceful_shutdown(), 1.0)
-        self.service.end_streams()
+        self.service.board.end()
         await server.stop(self._grace_s)
 
     def _wake(self) -> None:
         self._poked = False  # first: a tick that is posted from here on pokes again
-        self.service.wake()
+        self.service.board.wake()
         if self._serving is None and self.service.latest is not None:
             self._serving = asyncio.create_task(self._set_health(health_pb2.HealthCheckResponse.SERVING))
 

@@ -5,14 +5,16 @@ Invariant: one message in flight per client; of what it did not take in time onl
 
 from __future__ import annotations
 
-import asyncio
 import time
-from typing import Any, NoReturn
 
 import grpc
-from google.protobuf.message import DecodeError, Message
 
 from nodeagent.model.capacity import Capacity
+from nodeagent.rpc.board import Board, Calls, Context, abort, first, read
+from nodeagent.rpc.directing import Taker, direct_calls
+from nodeagent.rpc.event_calls import event_calls
+from nodeagent.rpc.explain_calls import explain_calls
+from nodeagent.rpc.pod_calls import pod_calls
 from nodeagent.rpc.posted import Posted, differs
 from nodeagent.v1 import nodeagent_pb2 as pb
 
@@ -25,55 +27,65 @@ REASON = {
     for reason in (pb.UPDATE_REASON_SNAPSHOT, pb.UPDATE_REASON_CHANGE, pb.UPDATE_REASON_HEARTBEAT)
 }
 
-Context = Any  # grpc.aio.ServicerContext: grpc ships no annotations
-
 
 class Service:
     """The board (`latest`, set by any thread) and the calls that read it (on the event loop)."""
 
     def __init__(
-        self, *, hostname: str, version: str, heartbeat_s: float, max_message_bytes: int, max_watchers: int
+        self,
+        *,
+        hostname: str,
+        version: str,
+        heartbeat_s: float,
+        max_message_bytes: int,
+        max_watchers: int,
+        directives: Taker | None = None,
     ) -> None:
-        self.latest: Posted | None = None
-        self.watchers = 0
+        self.board = Board(max_watchers)
         self._hostname = hostname
         self._version = version
         self._heartbeat_s = heartbeat_s
         self._max_message_bytes = max_message_bytes
-        self._max_watchers = max_watchers
-        self._news = asyncio.Event()
-        self._stopping = False
+        self._directives = directives
 
-    def handlers(self) -> grpc.GenericRpcHandler:
-        """All calls, for Server.add_generic_rpc_handlers; requests and responses stay bytes."""
-        calls = {
+    @property
+    def latest(self) -> Posted | None:
+        return self.board.latest
+
+    @property
+    def watchers(self) -> int:
+        return self.board.watchers
+
+    def calls(self) -> Calls:
+        """All of them, by method; requests and responses stay bytes. More tables of calls are joined here."""
+        own = {
             "GetCapacity": grpc.unary_unary_rpc_method_handler(self._get_capacity),
             "WatchCapacity": grpc.unary_stream_rpc_method_handler(self._watch_capacity),
             "GetNodeReport": grpc.unary_unary_rpc_method_handler(self._get_node_report),
         }
-        return grpc.method_handlers_generic_handler(SERVICE, calls)
+        return {
+            **own,
+            **pod_calls(self.board, self._max_message_bytes),
+            **explain_calls(self.board, self._max_message_bytes),
+            **({} if self._directives is None else direct_calls(self.board, self._directives)),
+            **event_calls(self.board, self._max_message_bytes, self._heartbeat_s),
+        }
 
-    def wake(self) -> None:
-        """Let every watcher look at the board."""
-        news, self._news = self._news, asyncio.Event()
-        news.set()
-
-    def end_streams(self) -> None:
-        """Let every watcher end its stream."""
-        self._stopping = True
-        self.wake()
+    def handlers(self) -> grpc.GenericRpcHandler:
+        """The same for Server.add_generic_rpc_handlers."""
+        return grpc.method_handlers_generic_handler(SERVICE, self.calls())
 
     async def _get_capacity(self, request: bytes, context: Context) -> bytes:
-        await _check(pb.GetCapacityRequest, request, context)
-        posted = await self._posted(context)
+        await read(pb.GetCapacityRequest, request, context)
+        posted = await self.board.posted(context)
         return posted.offer(time.monotonic()).data
 
     async def _get_node_report(self, request: bytes, context: Context) -> bytes:
-        await _check(pb.GetNodeReportRequest, request, context)
-        posted = await self._posted(context)
+        await read(pb.GetNodeReportRequest, request, context)
+        posted = await self.board.posted(context)
         data = posted.report(self._hostname, self._version)
         if len(data) > self._max_message_bytes:
-            await _abort(
+            await abort(
                 context,
                 grpc.StatusCode.RESOURCE_EXHAUSTED,
                 f"the report has {len(data)} bytes, the limit is {self._max_message_bytes}; "
@@ -82,25 +94,17 @@ class Service:
         return data
 
     async def _watch_capacity(self, request: bytes, context: Context) -> None:
-        await _check(pb.WatchCapacityRequest, request, context)
-        await self._posted(context)
-        if self.watchers >= self._max_watchers:
-            await _abort(
-                context, grpc.StatusCode.RESOURCE_EXHAUSTED, f"{self.watchers} clients are watching already"
-            )
-        self.watchers += 1
-        try:
+        await read(pb.WatchCapacityRequest, request, context)
+        await self.board.posted(context)
+        async with self.board.watching(context):
             await self._watch(context)
-        finally:
-            self.watchers -= 1
-        await _abort(context, grpc.StatusCode.UNAVAILABLE, "nodeagent is stopping")
 
     async def _watch(self, context: Context) -> None:
         sent: Capacity | None = None
         due = 0.0
-        while not self._stopping:
-            news = self._news  # taken before the board is read: what is posted from here on sets it
-            posted, now = await self._posted(context), time.monotonic()
+        while not self.board.stopping:
+            news = self.board.news  # taken before the board is read: what is posted from here on sets it
+            posted, now = await self.board.posted(context), time.monotonic()
             capacity, data = posted.offer(now)
             reason = _reason(sent, capacity, late=now >= due)
             if reason is not None:
@@ -108,16 +112,11 @@ class Service:
                 sent, due = capacity, time.monotonic() + self._pace_s(posted)
                 continue
             until = min(due, posted.expires_at) if now < posted.expires_at else due
-            await _first(news, until - now)
+            await first(news, until - now)
 
     def _pace_s(self, posted: Posted) -> float:
         """Heartbeat often enough that a client's last capacity stays valid while the agent lives."""
         return max(MIN_HEARTBEAT_S, min(self._heartbeat_s, posted.valid_s / 2 or self._heartbeat_s))
-
-    async def _posted(self, context: Context) -> Posted:
-        if self.latest is None:
-            await _abort(context, grpc.StatusCode.UNAVAILABLE, "warming up: no tick has finished yet")
-        return self.latest
 
 
 def _reason(sent: Capacity | None, capacity: Capacity, *, late: bool) -> pb.UpdateReason | None:
@@ -126,23 +125,3 @@ def _reason(sent: Capacity | None, capacity: Capacity, *, late: bool) -> pb.Upda
     if differs(sent, capacity):
         return pb.UPDATE_REASON_CHANGE
     return pb.UPDATE_REASON_HEARTBEAT if late else None
-
-
-async def _first(news: asyncio.Event, timeout_s: float) -> None:
-    try:
-        async with asyncio.timeout(timeout_s):
-            await news.wait()
-    except TimeoutError:
-        pass
-
-
-async def _check(kind: type[Message], request: bytes, context: Context) -> None:
-    try:
-        kind.FromString(request)
-    except DecodeError:
-        await _abort(context, grpc.StatusCode.INVALID_ARGUMENT, f"not a {kind.DESCRIPTOR.full_name}")
-
-
-async def _abort(context: Context, code: grpc.StatusCode, details: str) -> NoReturn:
-    await context.abort(code, details)
-    raise AssertionError("abort returned")  # it always raises; told to mypy

@@ -16,6 +16,7 @@ class EventLevel(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     EVENT_LEVEL_INFO: _ClassVar[EventLevel]
     EVENT_LEVEL_WARNING: _ClassVar[EventLevel]
     EVENT_LEVEL_ERROR: _ClassVar[EventLevel]
+    EVENT_LEVEL_DEBUG: _ClassVar[EventLevel]
 
 class EventTopic(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -29,6 +30,7 @@ EVENT_LEVEL_UNSPECIFIED: EventLevel
 EVENT_LEVEL_INFO: EventLevel
 EVENT_LEVEL_WARNING: EventLevel
 EVENT_LEVEL_ERROR: EventLevel
+EVENT_LEVEL_DEBUG: EventLevel
 EVENT_TOPIC_UNSPECIFIED: EventTopic
 EVENT_TOPIC_SIGNAL: EventTopic
 EVENT_TOPIC_ACTION: EventTopic

@@ -291,24 +291,28 @@ class ExplainResponse(_message.Message):
     def __init__(self, explanation: _Optional[_Union[_explain_pb2.Explanation, _Mapping]] = ...) -> None: ...
 
 class WatchEventsRequest(_message.Message):
-    __slots__ = ("topics", "after_number", "run_id")
+    __slots__ = ("topics", "after_number", "run_id", "least_level")
     TOPICS_FIELD_NUMBER: _ClassVar[int]
     AFTER_NUMBER_FIELD_NUMBER: _ClassVar[int]
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    LEAST_LEVEL_FIELD_NUMBER: _ClassVar[int]
     topics: _containers.RepeatedScalarFieldContainer[_event_pb2.EventTopic]
     after_number: int
     run_id: str
-    def __init__(self, topics: _Optional[_Iterable[_Union[_event_pb2.EventTopic, str]]] = ..., after_number: _Optional[int] = ..., run_id: _Optional[str] = ...) -> None: ...
+    least_level: _event_pb2.EventLevel
+    def __init__(self, topics: _Optional[_Iterable[_Union[_event_pb2.EventTopic, str]]] = ..., after_number: _Optional[int] = ..., run_id: _Optional[str] = ..., least_level: _Optional[_Union[_event_pb2.EventLevel, str]] = ...) -> None: ...
 
 class WatchEventsResponse(_message.Message):
-    __slots__ = ("events", "missed", "run_id")
+    __slots__ = ("events", "missed", "run_id", "caught_up")
     EVENTS_FIELD_NUMBER: _ClassVar[int]
     MISSED_FIELD_NUMBER: _ClassVar[int]
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    CAUGHT_UP_FIELD_NUMBER: _ClassVar[int]
     events: _containers.RepeatedCompositeFieldContainer[_event_pb2.Event]
     missed: int
     run_id: str
-    def __init__(self, events: _Optional[_Iterable[_Union[_event_pb2.Event, _Mapping]]] = ..., missed: _Optional[int] = ..., run_id: _Optional[str] = ...) -> None: ...
+    caught_up: bool
+    def __init__(self, events: _Optional[_Iterable[_Union[_event_pb2.Event, _Mapping]]] = ..., missed: _Optional[int] = ..., run_id: _Optional[str] = ..., caught_up: _Optional[bool] = ...) -> None: ...
 
 class ApplyDirectiveRequest(_message.Message):
     __slots__ = ("directive", "dry_run")
@@ -427,7 +431,7 @@ class Lent(_message.Message):
     def __init__(self, used_core_s: _Optional[float] = ..., offered_core_s: _Optional[float] = ...) -> None: ...
 
 class NodeReport(_message.Message):
-    __slots__ = ("seq", "observed_at", "woken_by", "node", "pods", "capacity", "batch_limit_cores", "batch_limit_why", "signals", "plan", "yielded", "changes", "outcomes", "drifts", "misses", "placement", "owners_unknown", "network", "pod_list")
+    __slots__ = ("seq", "observed_at", "woken_by", "node", "pods", "capacity", "batch_limit_cores", "batch_limit_why", "signals", "plan", "yielded", "changes", "outcomes", "drifts", "misses", "placement", "owners_unknown", "network", "directives", "mode", "pod_list")
     class MissesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -453,6 +457,8 @@ class NodeReport(_message.Message):
     PLACEMENT_FIELD_NUMBER: _ClassVar[int]
     OWNERS_UNKNOWN_FIELD_NUMBER: _ClassVar[int]
     NETWORK_FIELD_NUMBER: _ClassVar[int]
+    DIRECTIVES_FIELD_NUMBER: _ClassVar[int]
+    MODE_FIELD_NUMBER: _ClassVar[int]
     POD_LIST_FIELD_NUMBER: _ClassVar[int]
     seq: int
     observed_at: _timestamp_pb2.Timestamp
@@ -472,8 +478,10 @@ class NodeReport(_message.Message):
     placement: Placement
     owners_unknown: _containers.RepeatedScalarFieldContainer[str]
     network: Network
+    directives: _containers.RepeatedCompositeFieldContainer[_directive_pb2.DirectiveStatus]
+    mode: _directive_pb2.Mode
     pod_list: PodList
-    def __init__(self, seq: _Optional[int] = ..., observed_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., woken_by: _Optional[str] = ..., node: _Optional[_Union[Node, _Mapping]] = ..., pods: _Optional[_Iterable[_Union[Pod, _Mapping]]] = ..., capacity: _Optional[_Union[Capacity, _Mapping]] = ..., batch_limit_cores: _Optional[float] = ..., batch_limit_why: _Optional[str] = ..., signals: _Optional[_Iterable[_Union[Signal, _Mapping]]] = ..., plan: _Optional[_Iterable[_Union[Setting, _Mapping]]] = ..., yielded: _Optional[_Iterable[_Union[Knob, _Mapping]]] = ..., changes: _Optional[_Iterable[_Union[Change, _Mapping]]] = ..., outcomes: _Optional[_Iterable[_Union[Outcome, _Mapping]]] = ..., drifts: _Optional[_Iterable[_Union[Drift, _Mapping]]] = ..., misses: _Optional[_Mapping[str, int]] = ..., placement: _Optional[_Union[Placement, _Mapping]] = ..., owners_unknown: _Optional[_Iterable[str]] = ..., network: _Optional[_Union[Network, _Mapping]] = ..., pod_list: _Optional[_Union[PodList, _Mapping]] = ...) -> None: ...
+    def __init__(self, seq: _Optional[int] = ..., observed_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., woken_by: _Optional[str] = ..., node: _Optional[_Union[Node, _Mapping]] = ..., pods: _Optional[_Iterable[_Union[Pod, _Mapping]]] = ..., capacity: _Optional[_Union[Capacity, _Mapping]] = ..., batch_limit_cores: _Optional[float] = ..., batch_limit_why: _Optional[str] = ..., signals: _Optional[_Iterable[_Union[Signal, _Mapping]]] = ..., plan: _Optional[_Iterable[_Union[Setting, _Mapping]]] = ..., yielded: _Optional[_Iterable[_Union[Knob, _Mapping]]] = ..., changes: _Optional[_Iterable[_Union[Change, _Mapping]]] = ..., outcomes: _Optional[_Iterable[_Union[Outcome, _Mapping]]] = ..., drifts: _Optional[_Iterable[_Union[Drift, _Mapping]]] = ..., misses: _Optional[_Mapping[str, int]] = ..., placement: _Optional[_Union[Placement, _Mapping]] = ..., owners_unknown: _Optional[_Iterable[str]] = ..., network: _Optional[_Union[Network, _Mapping]] = ..., directives: _Optional[_Iterable[_Union[_directive_pb2.DirectiveStatus, _Mapping]]] = ..., mode: _Optional[_Union[_directive_pb2.Mode, str]] = ..., pod_list: _Optional[_Union[PodList, _Mapping]] = ...) -> None: ...
 
 class PodList(_message.Message):
     __slots__ = ("source", "state", "age_s", "pod_count", "error")

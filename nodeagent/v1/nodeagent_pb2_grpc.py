@@ -105,14 +105,16 @@ class NodeAgentServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListPods(self, request, context):
-        """The pods of the latest tick, with what the agent wants for each, in the order of their names.
+        """The pods of the latest tick, with what the agent wants for each, in the order of their names. A page is of one
+        tick, the next one may be of another: pods that stay are told once, those that come or go may be missing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Explain(self, request, context):
-        """Why this much is offered, or why a pod's limits are what they are. NOT_FOUND: no such pod in the latest tick.
+        """Why this much is offered, or why a pod's limits are what they are. NOT_FOUND: no such pod in the latest tick;
+        FAILED_PRECONDITION: several pods have this name.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -41,6 +41,7 @@ Answer = dict[str, float]
 
 def serve(port: int) -> None:
     """Answer for ever: each request names the bytes that it wants."""
+    _first_in_line()
     waiting = selectors.DefaultSelector()
     listener = _listening(port)
     waiting.register(listener, selectors.EVENT_READ)
@@ -240,7 +241,7 @@ def _prompt(connection: socket.socket) -> socket.socket:
 
 
 def _first_in_line() -> None:
-    """Before all others on its CPU: the clients of a service are on other machines."""
+    """Before all others on its CPU: what is measured is the network, and clients are on other machines."""
     with contextlib.suppress(OSError):
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -197,14 +199,43 @@ def test_veths_into_other_namespaces_are_told_by_the_namespaces_number(reading: 
     assert reading.links.peers(reading.at) == {}
 
 
+def test_what_is_told_of_one_by_one_is_what_all_together_are(reading: Reading) -> None:
+    random = Random(7)
+    with subprocess.Popen(
+        ["unshare", "--net", "sh", "-c", "echo in; read x"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        ip("link add br0 type bridge")
+        reading.named()
+        changes = (
+            lambda n: [f"link add v{n} type veth peer name w{n}"],
+            lambda n: [f"link set w{n} netns {other.pid}", f"link set v{n} master br0"],
+            lambda n: [f"link set v{n} nomaster", f"link set v{n} up"],
+            lambda n: [f"address add 10.0.{n}.1/24 dev v{n}", f"link set v{n} mtu {1300 + n}"],
+            lambda n: [f"link set v{n} down", f"link set v{n} name x{n}"],
+            lambda n: [f"link del x{n}"],
+        )
+        steps = {n: iter(changes) for n in range(12)}
+        for number in random.sample([*steps] * len(changes), len(steps) * len(changes)):
+            ip(*next(steps[number])(number))
+            told = reading.named(), reading.links.peers(reading.at), reading.links.own_addresses(reading.at)
+            with contextlib.closing(Links()) as fresh:
+                at = reading.at
+                links = {link.name: link for link in fresh.read(at)}
+                assert told == (links, fresh.peers(at), fresh.own_addresses(at)), number
+
+
 def test_a_watch_that_overran_says_that_something_changed() -> None:
     with own_netns():
         watch = LinkWatch()
         with socket.socket(fileno=os.dup(watch.fileno())) as same:
             same.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        watch.take()
         assert not watch.drain()
         ip(*(f"link add v{i} type veth peer name w{i}" for i in range(20)))
-        assert watch.drain()
+        assert watch.drain().everything
+        watch.take()
         assert not watch.drain()
         watch.close()
 

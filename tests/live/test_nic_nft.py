@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -219,12 +218,9 @@ def test_a_table_left_by_a_dead_agent_is_adopted_and_cleaned_of_the_gone(
         heir = Table()
     with contextlib.closing(heir):
         assert heir.exists()
-        assert not heir.intact()  # nothing was set by this one
         assert heir.set(left, bridge=True) == 0
-        assert heir.intact()
         assert wire.generation() == generation
         assert heir.set(pods(POD[4], POD[6]), bridge=True) == 2  # one element in each family
-        assert not table.intact()
         assert heir.set(pods(POD[4], POD[6])) == 1  # the twin
         assert heir.remove()
         assert not heir.remove()
@@ -234,12 +230,11 @@ def test_a_table_left_by_a_dead_agent_is_adopted_and_cleaned_of_the_gone(
 def test_flush_ruleset_by_others_is_seen_and_repaired(place: Place, table: Table, wire: Wire) -> None:
     marks = pods(POD[4])
     table.set(marks)
-    assert table.intact()
+    assert table.set(marks) == 0
     write(wire, NFT_MSG_DELTABLE, 0, {})
-    assert not table.intact()
     assert place.sent(place.pod, 4, PEER[4]) is Qos.LS
     assert table.set(marks) > 0
-    assert table.intact()
+    assert table.set(marks) == 0
     assert place.sent(place.pod, 4, PEER[4]) is Qos.BATCH
 
 
@@ -267,9 +262,7 @@ def test_whatever_others_change_in_our_table_is_seen_and_repaired(table: Table, 
     for what, messages in changes.items():
         table.set(marks)
         wire.commit(messages, wire.generation())
-        assert not table.intact(), what
         assert table.set(marks) > 0, what
-        assert table.intact(), what
         assert table.set(marks) == 0, what
 
 
@@ -283,9 +276,8 @@ def test_other_tables_stay_as_they_are_even_of_our_name_in_another_family(
         table.set(Marks(Classifier.NFT, "", cgroups((1, batch)).cgroups, pods(POD[4]).addresses), bridge=True)
         assert everything(wire) != before
         table.set(pods(), net_cls=True)
-    assert table.intact()
     write(wire, NFT_MSG_NEWTABLE, NFPROTO_IPV4, {1: "third"}, NLM_F_CREATE)
-    assert table.intact()
+    assert table.set(pods(), net_cls=True) == 0
     write(wire, NFT_MSG_DELTABLE, NFPROTO_IPV4, {1: "third"})
     assert table.remove()
     assert everything(wire) == before
@@ -316,7 +308,6 @@ def test_what_this_kernel_does_not_have_is_told_by_name_and_nothing_is_written(
     with pytest.raises(Unsupported, match="nftables: the family: "):
         wire.commit([Message("the family", NFT_MSG_NEWTABLE, 77, {1: "x"}, NLM_F_CREATE)], wire.generation())
     assert everything(wire) == before
-    assert table.intact()
 
 
 def test_without_the_capability_it_is_refused_at_once_with_a_hint(place: Place) -> None:
@@ -344,26 +335,13 @@ def test_2000_pods_are_taken_in_and_let_go_and_come_back_at_a_restart(place: Pla
         assert heir.set(pods()) == 4000
 
 
-def test_one_arrival_costs_less_than_5_ms_and_a_steady_state_next_to_nothing(table: Table) -> None:
-    marks = [pods(*(f"10.0.{n >> 8}.{n & 255}" for n in range(first, first + 200))) for first in (0, 1)]
+def test_an_arrival_writes_one_element_and_a_steady_state_nothing(table: Table, wire: Wire) -> None:
+    marks = [pods(*(f"10.0.{n >> 8}.{n & 255}" for n in range(count))) for count in (200, 201)]
     table.set(marks[0])
-    arrival = cpu_s(lambda number: table.set(marks[(number + 1) % 2]), 2)
-    steady = cpu_s(lambda _: table.set(marks[0]), 0)
-    look = cpu_s(lambda _: table.intact(), True)
-    assert arrival <= 0.005 * SLOWNESS
-    assert steady <= 0.002 * SLOWNESS
-    assert look <= 0.0003 * SLOWNESS
-
-
-def cpu_s(work: Callable[[int], int], answer: int) -> float:
-    """The median of CPU seconds that it takes."""
-    taken = []
-    for number in range(40):
-        begin = time.process_time()
-        done = work(number)
-        taken.append(time.process_time() - begin)
-        assert done == answer
-    return sorted(taken)[20]
+    assert table.set(marks[1]) == 1
+    generation = wire.generation()
+    assert table.set(marks[1]) == 0
+    assert wire.generation() == generation
 
 
 def masquerade(wire: Wire, name: str = "theirs") -> None:

@@ -12,6 +12,7 @@ import grpc
 import pytest
 from msgspec.structs import replace
 
+from nodeagent.core.explain import Told
 from nodeagent.model.capacity import Amount
 from nodeagent.model.decision import Tick
 from nodeagent.rpc.server import RpcServer
@@ -23,7 +24,7 @@ WAIT_S = 10.0
 
 @contextmanager
 def serving(address: str, **options: Any) -> Iterator[RpcServer]:
-    server = RpcServer(address, hostname="node-7", version="0.1", **options)
+    server = RpcServer(address, hostname="node-7", version="0.1", **{"accountant": Told, **options})
     server.start()
     try:
         yield server

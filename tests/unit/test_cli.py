@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-COMMANDS = ("run", "once", "exec", "check", "doctor", "nic", "replay", "restore")
+COMMANDS = ("run", "once", "exec", "check", "doctor", "events", "explain", "nic", "replay", "restore")
 
 
 def nodeagent(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -21,7 +21,7 @@ def nodeagent(*words: str, cwd: Path | None = None) -> subprocess.CompletedProce
     ("words", "code", "said"),
     [
         (["rnu"], 2, "did you mean 'run'?"),
-        (["xyzzy"], 2, "there are: check, defragment, doctor, exec, nic, once, replay, restore, run"),
+        (["xyzzy"], 2, "there are: check, defragment, direct, doctor, events, exec, explain,"),
         (["run", "--bogus"], 2, "--bogus"),
         (["once", "-o", "yaml"], 2, "'yaml' is not one of 'text', 'json'"),
         (["exec", "--", "true"], 2, "--qos"),

@@ -1,4 +1,4 @@
-"""The protocol is clean by buf's rules, and the committed code is what it generates."""
+"""The protocol is clean by buf's rules, breaks no client, and the committed code is what it generates."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ needs_buf = pytest.mark.skipif(BUF is None, reason="buf is not installed (packag
 needs_protoc = pytest.mark.skipif(
     importlib.util.find_spec("grpc_tools") is None, reason="protoc is not installed (package grpcio-tools)"
 )
+IMAGE = ROOT / "proto" / "nodeagent-v1.binpb"  # `make proto-image` makes it
 
 
 def run(*command: str | Path) -> None:
@@ -25,10 +26,68 @@ def run(*command: str | Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def breaking(protocol: Path) -> subprocess.CompletedProcess[str]:
+    command: list[str | Path] = [BUF or "", "breaking", protocol, "--against", IMAGE]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+def edited(directory: Path, name: str, old: str, new: str) -> Path:
+    """A copy of the protocol in which one text is another."""
+    copy = directory / "proto"
+    shutil.copytree(ROOT / "proto", copy)
+    file = copy / "nodeagent" / "v1" / f"{name}.proto"
+    text = file.read_text()
+    assert text.count(old) == 1, f"{old!r} is not once in {name}.proto"
+    file.write_text(text.replace(old, new))
+    return copy
+
+
 @needs_buf
 @pytest.mark.parametrize("check", [["lint"], ["format", "--diff", "--exit-code"]], ids=["lint", "format"])
 def test_buf_finds_nothing(check: list[str]) -> None:
     run(BUF or "", *check, "proto")
+
+
+@needs_buf
+def test_no_client_of_the_committed_image_is_broken() -> None:
+    done = breaking(ROOT / "proto")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@needs_buf
+@pytest.mark.parametrize(
+    ("name", "old", "new", "told"),
+    [
+        ("nodeagent", "  double confidence_ratio = 8;", "", 'field "8" with name "confidence_ratio"'),
+        ("nodeagent", "double confidence_ratio = 8;", "float confidence_ratio = 8;", "changed type"),
+        ("nodeagent", "double confidence_ratio = 8;", "double trust_ratio = 8;", "changed name"),
+        ("nodeagent", "double confidence_ratio = 8;", "double confidence_ratio = 18;", '"8"'),
+        ("nodeagent", "  QOS_BATCH = 3;", "  QOS_OFFLINE = 3;", "QOS_BATCH"),
+        ("nodeagent", "returns (stream WatchCapacityResponse)", "returns (WatchCapacityResponse)", "stream"),
+        (
+            "nodeagent",
+            "  rpc GetCapacity(GetCapacityRequest) returns (GetCapacityResponse);\n",
+            "",
+            '"GetCapacity"',
+        ),
+        ("explain", "message Input {", "message Given {", "Input"),
+    ],
+)
+def test_what_would_break_a_client_is_found(tmp_path: Path, name: str, old: str, new: str, told: str) -> None:
+    copy = edited(tmp_path, name, old, new)
+    if new.startswith("message"):
+        file = copy / "nodeagent" / "v1" / f"{name}.proto"
+        file.write_text(file.read_text().replace("repeated Input", "repeated Given"))
+    done = breaking(copy)
+    assert done.returncode == 100, done.stdout + done.stderr  # 1 would be a file that cannot be read
+    assert told in done.stdout
+
+
+@needs_buf
+def test_what_is_only_new_breaks_nobody(tmp_path: Path) -> None:
+    added = "double confidence_ratio = 8;\n  string more = 99;"
+    done = breaking(edited(tmp_path, "nodeagent", "double confidence_ratio = 8;", added))
+    assert done.returncode == 0, done.stdout
 
 
 @needs_protoc

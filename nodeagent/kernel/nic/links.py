@@ -4,8 +4,8 @@
     RTM_GETQDISC  root, leaves, clsact                         RTM_GETROUTE   default routes (main table)
     ethtool       speed                                        /sys/bus       NUMA node, virtual function
 
-Invariant: all is read anew at the first reading after the watch told of a change, at most each `_REST_S`,
-and after `_SLOW_S` in any case; between that nothing is.
+Invariant: what the watch told of is read anew at the next reading, at most each `_REST_S`, and all of it
+after `_SLOW_S` in any case; between that nothing is.
 """
 
 from __future__ import annotations
@@ -19,22 +19,18 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from nodeagent.kernel.nic import hardware
-from nodeagent.kernel.nic.link_watch import LinkWatch
+from nodeagent.kernel.nic.link_table import Known, LinkTable
+from nodeagent.kernel.nic.link_watch import LinkWatch, News, reachable
 from nodeagent.kernel.nic.queues import Queues, queues_of
 from nodeagent.kernel.nic.rt_dump import Interrupted, dump
-from nodeagent.kernel.nic.rtnetlink import attribute, attributes, number, text
-from nodeagent.model.nic import Link, Qdisc
+from nodeagent.kernel.nic.rtnetlink import attributes, number
+from nodeagent.model.nic import Link
 
 _REST_S = 0.9  # so that early ticks, which pods that come cause, do without
 _SLOW_S = 10.0
-_GETLINK, _GETADDR, _GETROUTE = 18, 22, 26
-_UP, _LOOPBACK, _LOWER_UP = 0x1, 0x8, 0x10000
-_IFNAME, _MTU, _LINK, _QDISC, _MASTER, _INFO, _EXT_MASK, _QUEUES = 3, 4, 5, 6, 10, 18, 29, 31
-_NETNSID, _PARENT_DEV, _PARENT_BUS = 37, 56, 57
-_SKIP_STATS = 8
-_MAIN, _UNICAST, _SCOPE_HOST = 254, 1, 254
+_GETADDR, _GETROUTE = 22, 26
+_MAIN, _UNICAST = 254, 1
 _OIF, _MULTIPATH = 4, 9
-_IFINFO = struct.Struct("=BxHiII")  # struct ifinfomsg
 _OWN_IFB = "na-ifb"
 # Made of nothing that has a speed: drivers/net/veth.c and tun.c tell 10 Gbit/s or 10 Mbit/s of any.
 _NO_SPEED = frozenset({"veth", "tun", "ifb", "dummy"})
@@ -47,24 +43,12 @@ class Peer(Struct, frozen=True, array_like=True, gc=False):
     bridge: str
 
 
-class _Known(Struct, gc=False):
-    """One link as the kernel told it, in bytes, and what is in them; `lower` and `master` are indices."""
-
-    raw: bytes
-    flags: int
-    link: Link
-    master: int
-    lower: int
-    netns_id: int
-
-
 class Links:
     """The interfaces of the network namespace that this was made in. `host_root` is where /sys is."""
 
     def __init__(self, host_root: str = "/") -> None:
         self.watch = LinkWatch()
-        self._sys = f"{host_root.rstrip('/')}/sys"
-        self._known: dict[int, _Known] = {}
+        self._table = LinkTable(f"{host_root.rstrip('/')}/sys")
         self._links: tuple[Link, ...] = ()
         self._peers: Mapping[int, tuple[Peer, ...]] = {}
         self._addresses: tuple[str, ...] = ()
@@ -72,14 +56,14 @@ class Links:
         self._without: Collection[str] = ()
         self._routed: dict[int, int] = {}  # links with a default route, and their flags
         self._read_at = -math.inf
-        self._changed = True
 
     def read(self, at: float, without: Collection[str] = ()) -> tuple[Link, ...]:
         """All but loopback, our own IFBs and `without` (the pods' veths), by name; AgentError.
 
         `at` is the monotonic time in seconds.
         """
-        self._changed = self._changed or any(name not in without for name in self._without)
+        if any(name not in without for name in self._without):
+            self.watch.news.everything = True
         self._refresh(at)
         self._without = without
         if not without:
@@ -100,92 +84,70 @@ class Links:
         return self._addresses
 
     def close(self) -> None:
-        """Give the watch's socket back."""
+        """Give the sockets back."""
         self.watch.close()
+        self._table.close()
 
     def _refresh(self, at: float) -> None:
-        self._changed = self.watch.drain() or self._changed
+        news = self.watch.drain()
         age_s = at - self._read_at
-        if not (self._changed and age_s >= _REST_S) and age_s < _SLOW_S:
+        if not (news and age_s >= _REST_S) and age_s < _SLOW_S:
             return
+        news.everything = news.everything or age_s >= _SLOW_S
         try:
-            self._read(at)
+            self._read(news)
         except Interrupted:  # what was before is nearer to the truth than links that are missing
             if age_s > 2 * _SLOW_S:
                 raise
+        else:
+            self.watch.take()
+            self._read_at = at
 
-    def _read(self, at: float) -> None:
-        self._known = self._links_now()
+    def _read(self, news: News) -> None:
+        if news.everything:
+            self._table.read()
+        else:
+            self._table.read_again(news.links, news.gone)
+        known = self._table.links
         ends = {
-            index: known.link
-            for index, known in self._known.items()
-            if not known.flags & _LOOPBACK and known.link.name not in self._without
+            index: each.link
+            for index, each in known.items()
+            if not each.loopback and each.link.name not in self._without
         }
-        self._peers = self._peers_now()
-        self._addresses = self._addresses_now()
-        self._links = _joined(ends, self._known, queues_of(ends), self._default_routes(at))
-        self._read_at, self._changed = at, False
+        self._peers = _peers(known)
+        if news.addresses or news.everything:
+            self._addresses = self._addresses_now()
+        self._links = _joined(ends, known, queues_of(ends), self._default_routes(news))
 
-    def _default_routes(self, at: float) -> Collection[int]:
+    def _default_routes(self, news: News) -> Collection[int]:
         """Indices of the links that have one. Those of a link that goes down go untold (fib_flush)."""
-        flags = {index: known.flags for index, known in self._known.items() if index in self._routed}
-        if self.watch.routes or flags != self._routed or at - self._read_at >= _SLOW_S:
-            self.watch.routes = False
+        known = self._table.links
+        flags = {index: each.flags for index, each in known.items() if index in self._routed}
+        if news.routes or news.everything or flags != self._routed:
             found = _default_routes()
-            self._routed = {index: known.flags for index, known in self._known.items() if index in found}
+            self._routed = {index: each.flags for index, each in known.items() if index in found}
         return self._routed.keys()
 
-    def _links_now(self) -> dict[int, _Known]:
-        body = _IFINFO.pack(0, 0, 0, 0, 0) + attribute(_EXT_MASK, struct.pack("=I", _SKIP_STATS))
-        found: dict[int, _Known] = {}
-        for raw in dump(_GETLINK, body):
-            _, _, index, flags, _ = _IFINFO.unpack_from(raw)
-            before = self._known.get(index)
-            found[index] = before if before and before.raw == raw else self._parsed(raw, index, flags)
-        return found
-
-    def _parsed(self, raw: bytes, index: int, flags: int) -> _Known:
-        told = attributes(raw, _IFINFO.size)
-        kind = text(attributes(told.get(_INFO, b""), 0).get(1))
-        name = text(told.get(_IFNAME))
-        bus, address = text(told.get(_PARENT_BUS)), text(told.get(_PARENT_DEV))
-        device = hardware.Device() if kind else hardware.at(self._sys, bus, address, name, index)
-        link = Link(
-            name=name,
-            index=index,
-            up=flags & (_UP | _LOWER_UP) == _UP | _LOWER_UP,
-            root=Qdisc(text(told.get(_QDISC)), 0),
-            kind=kind,
-            mtu_bytes=number(told.get(_MTU)),
-            tx_queues=number(told.get(_QUEUES), 1),
-            numa_node=device.numa_node,
-            virtual_function=device.virtual_function,
-        )
-        elsewhere = _NETNSID in told
-        lower = 0 if elsewhere or kind == "veth" else number(told.get(_LINK))
-        netns_id = number(told[_NETNSID]) if elsewhere and kind == "veth" else -1
-        return _Known(raw, flags, link, number(told.get(_MASTER)), 0 if lower == index else lower, netns_id)
-
     def _addresses_now(self) -> tuple[str, ...]:
-        told = [raw for raw in dump(_GETADDR, bytes(8)) if _reachable(raw[0], raw[3])]  # struct ifaddrmsg
+        told = [raw for raw in dump(_GETADDR, bytes(8)) if reachable(raw)]
         self._address_of = {raw: self._address_of.get(raw) or _address(raw) for raw in told}
         return tuple(sorted({address for address in self._address_of.values() if address}))
 
-    def _peers_now(self) -> Mapping[int, tuple[Peer, ...]]:
-        found: dict[int, tuple[Peer, ...]] = {}
-        for known in self._known.values():
-            if known.netns_id >= 0:
-                master = self._known.get(known.master)
-                peer = Peer(
-                    known.link.name, master.link.name if master and master.link.kind == "bridge" else ""
-                )
-                found[known.netns_id] = (*found.get(known.netns_id, ()), peer)
-        return found
+
+def _peers(links: Mapping[int, Known]) -> Mapping[int, tuple[Peer, ...]]:
+    """Veths by the number of the namespace that their other ends are in."""
+    found: dict[int, tuple[Peer, ...]] = {}
+    for known in links.values():
+        if known.netns_id >= 0:
+            master = links.get(known.master)
+            bridge = master.link.name if master and master.link.kind == "bridge" else ""
+            found[known.netns_id] = (*found.get(known.netns_id, ()), Peer(known.link.name, bridge))
+    return found
 
 
 def _joined(
     ends: Mapping[int, Link],
-    known: Mapping[int, _Known],
+    known: Mapping[int, Known],
     queues: Mapping[int, Queues],
     routed: Collection[int],
 ) -> tuple[Link, ...]:
@@ -212,7 +174,7 @@ def _joined(
     return tuple(sorted(found, key=lambda link: link.name))
 
 
-def _lower(index: int, known: Mapping[int, _Known]) -> tuple[int, ...]:
+def _lower(index: int, known: Mapping[int, Known]) -> tuple[int, ...]:
     """Indices of what a link is made of: a VLAN's device, a bond's slaves; not the ports of a bridge."""
     under = known[index].lower
     if under in known:
@@ -254,11 +216,6 @@ def _hops(told: bytes) -> list[int]:
         found.append(index)
         at += max(8, length + 3 & ~3)
     return found
-
-
-def _reachable(family: int, scope: int) -> bool:
-    """Of IPv6 global ones alone, as of pods. One of IPv4 with scope link may be a pod's as well."""
-    return scope == 0 or (family == socket.AF_INET and scope < _SCOPE_HOST)
 
 
 def _address(raw: bytes) -> str:

@@ -6,7 +6,7 @@ Invariant: one step at a time; another one is there before the last is removed, 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -44,8 +44,7 @@ class Marking:
         elif by is Classifier.BPF:
             self._bpf().set(marks, indexes)
         elif by is Classifier.U32:
-            for index in trees:
-                self._filters.set(index, marks.addresses)
+            _all([partial(self._filters.set, index, marks.addresses) for index in trees])
         if by is not self._by:
             self._remove_others(by, trees)
             self._by = by
@@ -65,37 +64,36 @@ class Marking:
                 part.close()
 
     def _remove_others(self, by: Classifier, trees: Collection[int]) -> bool:
-        """What an earlier run or another policy left. All are tried, then the first error is raised.
-
-        A kernel without the means has nothing of ours.
-        """
-        ways: list[Callable[[], bool]] = []
+        """What an earlier run or another policy left. A kernel without the means has nothing of ours."""
+        ways: list[Callable[[], object]] = []
         if by not in _BY_TABLE:
             ways.append(self._remove_table)
         if by is not Classifier.BPF:
             ways.append(lambda: self._bpf().remove())
         if by is not Classifier.U32:
-            ways += [partial(self._remove_filters, index) for index in trees]
-        removed, failed = False, None
-        for way in ways:
-            try:
-                with contextlib.suppress(Unsupported, Gone):
-                    removed |= way()
-            except AgentError as error:
-                failed = failed or error
-        if failed:
-            raise failed
-        return removed
+            ways += [partial(self._filters.remove, index) for index in trees]
+        return _all(ways, tolerated=(Unsupported, Gone))
 
     def _remove_table(self) -> bool:
         self._table = self._table or Table()
         return self._table.remove()
-
-    def _remove_filters(self, index: int) -> bool:
-        return self._filters.remove(index) > 0
 
     def _bpf(self) -> BpfMarks:
         from nodeagent.kernel.nic.bpf.marks import BpfMarks  # here: few need it
 
         self._programs = self._programs or BpfMarks()
         return self._programs
+
+
+def _all(ways: Iterable[Callable[[], object]], tolerated: tuple[type[AgentError], ...] = ()) -> bool:
+    """Try all, then raise the first error. True when one of them had something to do."""
+    done, failed = False, None
+    for way in ways:
+        try:
+            with contextlib.suppress(*tolerated):
+                done |= bool(way())
+        except AgentError as error:
+            failed = failed or error
+    if failed:
+        raise failed
+    return done

@@ -59,18 +59,6 @@ class Table:
         """Is there a table of ours, whoever wrote it? Raises Unsupported, Refused."""
         return any(self._wire.ask(_got(family)) for family in nft_batch.FAMILIES)
 
-    def intact(self) -> bool:
-        """Is it still what was set last? Read only when nftables has changed. Raises Unsupported, Refused."""
-        generation = self._wire.generation()
-        if generation != self._generation:
-            try:
-                if any(self._differences(self._held, known=False)):
-                    return False
-            except Interrupted:
-                return False
-            self._generation = generation
-        return True
-
     def _reach(self, wanted: tuple[Contents, ...]) -> int:
         for _ in range(_ATTEMPTS):
             try:

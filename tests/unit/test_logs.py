@@ -1,0 +1,21 @@
+"""The log as a machine reads it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+
+def test_no_limit_is_a_word_so_that_every_line_is_json() -> None:
+    code = (
+        "import math, structlog; from nodeagent.report.logs import set_up\n"
+        "from nodeagent.model.settings import Level\n"
+        "set_up(Level.INFO, as_json=True, quiet=False)\n"
+        "structlog.get_logger().info('batch.limit', new=math.inf, old=2.5, pod='a')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    line = json.loads(done.stderr, parse_constant=lambda word: f"not JSON: {word}")
+    assert (line["new"], line["old"], line["pod"]) == ("unlimited", 2.5, "a")
