@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Iterator
 
 from nodeagent.doctor.finding import Check, Finding, Host, Status
 from nodeagent.kernel.mounts import under
+from nodeagent.kernel.tree import walk
 from nodeagent.model.kubernetes import KubernetesSettings
 from nodeagent.pods.kubelet import unverified
 from nodeagent.pods.kubernetes import asked
 from nodeagent.pods.lister import CRI, Listing, PodLister
 
 NAME, RUNTIME, TOKEN = "kubelet pods", "container runtime", "kubelet token"
+_ROOT = re.compile(r"(.*/)?(kubepods|([^/]+-)?kubepods\.slice)")
 OLD_TOKEN_S = 3600.0  # the kubelet renews a projected one after 80 % of its hour
 SHOWN = 5
 
@@ -52,7 +55,8 @@ def _token(path: str) -> Finding:
         fix = "kubernetes.token_file names the service account's token"
         return Finding(TOKEN, Status.WARN, f"{path}: {error.strerror}", fix)
     found = f"{path}, {max(0.0, age_s) / 60.0:.0f} minutes old"
-    if age_s < OLD_TOKEN_S:
+    if age_s < _ROOT = re.compile(r"(.*/)?(kubepods|([^/]+-)?kubepods\.slice)")
+OLD_TOKEN_S:
         return Finding(TOKEN, Status.OK, found)
     return Finding(
         TOKEN, Status.INFO, found, "a projected token is renewed each hour; one in a secret is not"
@@ -78,4 +82,18 @@ def _answer(name: str, where: str, listing: Listing) -> Finding:
     return Finding(name, Status.OK, found + (f"; {listing.error}" if listing.error else ""))
 
 
-KUBERNETES: tuple[Check, ...] = (pod_list,)
+def cgroup_driver(host: Host) -> Iterator[Finding]:
+    """By the name of the kubelet's cgroup, where there is one."""
+    if host.cgroups is None:
+        return
+    drivers = {
+        "systemd" if path.endswith(".slice") else "cgroupfs"
+        for path in (directory.path for directory in walk(host.cgroups.walk_root))
+        if _ROOT.fullmatch(path)
+    }
+    if drivers:
+        found = f"{' and '.join(sorted(drivers))}; pods of both drivers are known"
+        yield Finding("kubelet cgroups", Status.INFO, f"driver {found}")
+
+
+KUBERNETES: tuple[Check, ...] = (pod_list, cgroup_driver)

@@ -136,6 +136,7 @@ def test_doctor_and_once_ask_too(place: KubePlace, server: Kubelet, tmp_path: Pa
 
     assert "shop/web-7c5d9b6f4-x2x9k" in output("once")
     doctor = output("doctor")
+    assert "driver cgroupfs" in doctor
     assert f"{server.url} lists 7 pods" in doctor
     assert "shop/cache-0: nodeagent.io/qos = 'urgent'" in doctor
     server.token = "other"

@@ -11,7 +11,7 @@ import pytest
 
 from nodeagent.model.errors import AgentError, Failed, Garbled, Refused
 from nodeagent.model.kubernetes import KubernetesSettings
-from nodeagent.pods.kubelet import MAX_ANSWER_BYTES, KubeletClient, kubelet_url
+from nodeagent.pods.kubelet import MAX_ANSWER_BYTES, KubeletClient, kubelet_url, unverified
 from tests.unit.kubelet_samples import V1_34
 from tests.unit.kubelet_server import TOKEN, Certificates, Kubelet, kubelet
 
@@ -182,6 +182,14 @@ def test_nobody_there_and_somebody_who_speaks_something_else(tmp_path: Path, pla
     assert isinstance(
         failure(KubeletClient(tls, settings(tmp_path, insecure_skip_verify=True))), Failed | Garbled
     )
+
+
+def test_who_could_pass_for_the_kubelet_is_known() -> None:
+    careless = KubernetesSettings(insecure_skip_verify=True)
+    assert "not verified" in unverified("https://node-7:10250", careless)
+    assert "plain HTTP" in unverified("http://node-7:10255", KubernetesSettings())
+    for url in ("https://node-7:10250", "http://127.0.0.1:10255", "http://[::1]:10255"):
+        assert unverified(url, KubernetesSettings()) == ""
 
 
 def test_where_the_kubelet_is_looked_for(tmp_path: Path) -> None:
