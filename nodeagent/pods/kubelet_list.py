@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from nodeagent.model.kubernetes import ContainerTold, KubernetesSettings, PodTold
 from nodeagent.model.pod import Qos
@@ -49,9 +49,17 @@ def pod_told(pod: PodDocument, settings: KubernetesSettings) -> PodTold:
         hands_off=wish.hands_off,
         critical=wish.critical,
         containers=tuple(_containers(pod.status)),
-        aliases=tuple(annotations[key] for key in (CONFIG_MIRROR, CONFIG_HASH) if annotations.get(key)),
+        aliases=_aliases(annotations),
         wrong=wrong,
     )
+
+
+def _aliases(annotations: Mapping[str, str]) -> tuple[str, ...]:
+    """The hashes that name the cgroup of a static pod. Whoever claims to be one can never be Batch by that."""
+    if CONFIG_MIRROR not in annotations:
+        return ()
+    hashes = (annotations[CONFIG_MIRROR], annotations.get(CONFIG_HASH, ""))
+    return tuple(dict.fromkeys(each for each in hashes if each))
 
 
 def _containers(status: Status) -> Iterable[ContainerTold]:

@@ -62,8 +62,20 @@ def test_a_new_kubelets_pods_with_sidecars_pod_level_resources_and_overhead() ->
     pool = pods["shop/pool-6d"]
     assert (pool.qos, pool.cpus, pool.memory) == (None, 3.0, 1024 * MIB)
     mirror = pods["kube-system/node-problem-detector-node-7"]
-    assert mirror.aliases == (samples.MIRROR_HASH, samples.MIRROR_HASH)
+    assert mirror.aliases == (samples.MIRROR_HASH,)
     assert pods["vendor/untouched-0"].hands_off
+
+
+def test_only_a_mirror_pod_goes_by_another_uid_and_it_is_never_batch() -> None:
+    raw = json.loads(document())
+    labels = {"labels": {"nodeagent.io/qos": "batch"}}
+    for annotations, aliases, qos in (
+        ({"kubernetes.io/config.hash": "victim"}, (), Qos.BATCH),
+        ({"kubernetes.io/config.mirror": "victim"}, ("victim",), Qos.MID),
+    ):
+        raw["items"][0]["metadata"] |= {**labels, "annotations": annotations}
+        ((pod,), _) = read_pods(json.dumps(raw).encode(), SETTINGS)
+        assert (pod.aliases, pod.qos) == (aliases, qos)
 
 
 def test_binding_without_a_cpu_request_is_refused_and_told() -> None:
