@@ -55,7 +55,7 @@ def pod_told(pod: PodDocument, settings: KubernetesSettings) -> PodTold:
 
 
 def _aliases(annotations: Mapping[str, str]) -> tuple[str, ...]:
-    """The hashes that name the cgroup of a static pod. Whoever claims to be one can never be Batch by that."""
+    """The hashes that name the cgroup of a static pod; whoever passes for one is never Batch."""
     if CONFIG_MIRROR not in annotations:
         return ()
     hashes = (annotations[CONFIG_MIRROR], annotations.get(CONFIG_HASH, ""))

@@ -69,11 +69,11 @@ def test_a_new_kubelets_pods_with_sidecars_pod_level_resources_and_overhead() ->
 def test_only_a_mirror_pod_goes_by_another_uid_and_it_is_never_batch() -> None:
     raw = json.loads(document())
     labels = {"labels": {"nodeagent.io/qos": "batch"}}
-    for annotations, aliases, qos in (
+    for said, aliases, qos in (
         ({"kubernetes.io/config.hash": "victim"}, (), Qos.BATCH),
         ({"kubernetes.io/config.mirror": "victim"}, ("victim",), Qos.MID),
     ):
-        raw["items"][0]["metadata"] |= {**labels, "annotations": annotations}
+        raw["items"][0]["metadata"] |= {**labels, "annotations": said}
         ((pod,), _) = read_pods(json.dumps(raw).encode(), SETTINGS)
         assert (pod.aliases, pod.qos) == (aliases, qos)
 
