@@ -31,7 +31,8 @@ class KubePlace:
             if (root / "cgroup.subtree_control").exists():  # v2: children have what is handed down
                 _hand_down(root, full)
             (root / full / container).mkdir(parents=True)
-            _inherit_sets(root, f"{full}/{container}")
+            if not (root / "cgroup.subtree_control").exists():
+                _inherit_sets(root, f"{full}/{container}")
         process = subprocess.Popen(["sleep", "1000"])
         for root in self._roots:
             (root / full / container / "cgroup.procs").write_text(str(process.pid))
