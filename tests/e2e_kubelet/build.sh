@@ -2,7 +2,7 @@
 # Builds a real kubelet (v1.20.2) from Debian 12's source package, once: build.sh CACHE -> CACHE/kubelet
 #
 # There is no binary of a kubelet in any package registry, and no newer source in Debian 12. It takes about ten
-# minutes, 4 GB of disk, golang-go, and the network of the package mirror. apt's lists of the system are not
+# minutes, 4 GB of disk while it lasts, golang-go, and the network of the package mirror. apt's lists of the system are not
 # touched: an update with another list of sources would empty them.
 set -eu
 
@@ -43,5 +43,5 @@ GO111MODULE=off CGO_ENABLED=0 GOPATH=$CACHE/gopath GOCACHE=$CACHE/go-cache GOFLA
     nice -n 10 go build -p "${JOBS:-2}" -ldflags "-s -w -X k8s.io/component-base/version.gitVersion=v1.20.2" \
     -o "$CACHE/kubelet.new" ./cmd/kubelet
 mv "$CACHE/kubelet.new" "$CACHE/kubelet"
-rm -rf "$CACHE/go-cache"
+rm -rf "$CACHE/go-cache" "$CACHE/gopath"
 echo "$CACHE/kubelet"
