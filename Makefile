@@ -4,15 +4,16 @@
 
 PYTHON ?= python3
 ARGS ?=
+KUBELET_CACHE ?= $(HOME)/.cache/nodeagent-kubelet
 BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run install uninstall test vm vm-test bench bench-nic bench-collect lint lock manifest proto proto-image clean
+.PHONY: help run install uninstall test vm vm-test e2e-kubelet bench bench-nic bench-collect lint lock manifest proto proto-image clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' Makefile
 
 run: $(STAMP) ## start the agent on this node (root; nothing to configure)
 	@exec $(BIN)/nodeagent run $(ARGS)
@@ -31,6 +32,10 @@ vm-test: $(STAMP) ## the live tests in emulated machines of all kinds (ARGS=--sh
 
 vm: $(STAMP) ## one command in such a machine with nodeagent installed: make vm ARGS='-- nodeagent doctor'
 	@exec $(BIN)/python -m tests.vm run --project $(ARGS)
+
+e2e-kubelet: $(STAMP) ## one live test with a real kubelet, built once (10 min, Debian 12; KUBELET_CACHE=DIR)
+	@kubelet=$$(tests/e2e_kubelet/build.sh "$(KUBELET_CACHE)" | tail -1) && \
+	    NODEAGENT_E2E_KUBELET="$$kubelet" exec $(BIN)/python -m pytest tests/e2e_kubelet $(ARGS)
 
 bench: $(STAMP) ## the figures, as ratios measured in one run
 	@exec $(BIN)/python -m tests.bench $(ARGS)
@@ -52,9 +57,10 @@ lint: $(STAMP) ## ruff, mypy, import contracts, protocol (also part of make test
 proto-image: $(STAMP) ## take the protocol as it is for what later changes must not break
 	$(BIN)/buf build proto --exclude-source-info -o proto/nodeagent-v1.binpb
 
-proto: $(STAMP) ## generate nodeagent/v1 from proto/
+proto: $(STAMP) ## generate nodeagent/v1 and nodeagent/cri/v1 from proto/
 	$(BIN)/python -m grpc_tools.protoc -Iproto --python_out=. --pyi_out=. --grpc_python_out=. \
 	    proto/nodeagent/v1/*.proto
+	$(BIN)/python -m grpc_tools.protoc -Iproto --python_out=. --pyi_out=. proto/nodeagent/cri/v1/*.proto
 
 lock: ## resolve requirements.lock anew (uv from PATH, else in a throw-away virtualenv)
 	@set -e; uv=$$(command -v uv) || { dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; \

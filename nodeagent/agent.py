@@ -79,7 +79,7 @@ class Agent:
             stack.callback(self._supervisor.close)
             stack.enter_context(Lock(settings.agent.state_dir))
             signals = stack.enter_context(Signals(hangup_stops=self._show is not None))
-            host = Host(settings.agent, self._config.rules, self._config.policy)
+            host = Host(settings.agent, self._config.rules, self._config.policy, settings.kubernetes)
             stack.callback(host.close)
             if self._writes:
                 stack.enter_context(NodeLock(host.hierarchies.walk_root))
@@ -171,6 +171,8 @@ class Agent:
             state_dir=agent.state_dir,
             held_from_before=len(self._originals.held),
         )
+        if host.kubernetes is not None and host.kubernetes.risk:
+            log.warning("kubelet.not_verified", why=host.kubernetes.risk)
         if host.no_network is not None:
             log.warning("nic.off", why=str(host.no_network), hint=host.no_network.hint)
         if any(actuator_of(knob.kind) not in self._acting for knob in self._originals.held):

@@ -5,6 +5,7 @@ Invariant: the clocks are read once per tick, in `read`; an unreadable pod list 
 
 from __future__ import annotations
 
+import os
 import select
 import time
 from collections.abc import Iterable, Mapping
@@ -23,6 +24,7 @@ from nodeagent.kernel.watch import CgroupWatch
 from nodeagent.model.errors import AgentError, Failed
 from nodeagent.model.foreign import Foreign
 from nodeagent.model.glob import glob_regex
+from nodeagent.model.kubernetes import KubernetesSettings
 from nodeagent.model.nic import Classifier, NicsSeen
 from nodeagent.model.pages import PageMove
 from nodeagent.model.plan import Change, Held, Kind, Knob, KnobReading, Outcome
@@ -31,7 +33,9 @@ from nodeagent.model.policy import Policy
 from nodeagent.model.settings import Actuator, AgentSettings
 from nodeagent.model.snapshot import Pod, Snapshot
 from nodeagent.pods.claims import read_claims
+from nodeagent.pods.kubernetes import KubernetesPods, kubernetes_pods
 from nodeagent.pods.recognise import recognise, tiers
+from nodeagent.pods.told import NOTHING
 from nodeagent.units.bus import reachable
 from nodeagent.units.names import is_unit
 
@@ -45,7 +49,11 @@ class Host:
     """Kept-open descriptors on one node; `close` it. Raises Unsupported where there are no cgroups."""
 
     def __init__(
-        self, settings: AgentSettings, rules: tuple[PodRule, ...], policy: Policy | None = None
+        self,
+        settings: AgentSettings,
+        rules: tuple[PodRule, ...],
+        policy: Policy | None = None,
+        kubernetes: KubernetesSettings | None = None,
     ) -> None:
         self.policy = policy = policy or Policy()
         self.rules = rules
@@ -60,6 +68,7 @@ class Host:
         self.network, self.no_network = _network(settings, self.hierarchies)
         self._mover = PageMover(under(settings.host_root, "/proc"), cpuset.root)
         self._foreign = ForeignFiles(self.hierarchies, settings.host_root, settings.kubelet_dir)
+        self.kubernetes = _kubernetes(settings, kubernetes)
         self._watch = CgroupWatch()
         self._triggers = Triggers(
             settings.host_root, self.hierarchies, policy.pressure.ls_cpu_stall_ratio, settings.tick_s
@@ -76,6 +85,8 @@ class Host:
     def read(self, seq: int, held: Mapping[Knob, Held], woken_by: str, *, full: bool = False) -> Snapshot:
         """One snapshot: the pods by class, their readings, the node, and every knob we may set or hold."""
         at, unix = time.monotonic(), time.time()
+        if self.kubernetes is not None and self.kubernetes.changed(at):
+            self._scanned_at = None
         if self._scanned_at is None or at - self._scanned_at >= self._settings.scan_s:
             self._scan(at)
         seen = self._reader.read(self._members, at, full=full)
@@ -98,6 +109,7 @@ class Host:
             moving=self._mover.progress(),
             misses=_added(seen.misses, self.knobs.misses),
             woken_by=woken_by,
+            pod_list=None if self.kubernetes is None else self.kubernetes.seen(at),
             foreign=self._foreign.read(self._members, at, seen.topology, held)
             if self.policy.numa.placement
             else Foreign(None, None, None),
@@ -150,7 +162,15 @@ class Host:
 
     def close(self) -> None:
         """Close every descriptor."""
-        for part in (self._mover, self._reader, self.knobs, self._watch, self._triggers, self.network):
+        for part in (
+            self._mover,
+            self._reader,
+            self.knobs,
+            self._watch,
+            self._triggers,
+            self.network,
+            self.kubernetes,
+        ):
             if part is not None:
                 part.close()
 
@@ -159,16 +179,19 @@ class Host:
         self._scanned_at = None
         moved = True
         for _ in range(WALKS_PER_TICK):
-            moved = moved and self._walk()
+            moved = moved and self._walk(at)
         self._scanned_at = None if moved else at
 
-    def _walk(self) -> bool:
+    def _walk(self, at: float) -> bool:
         """See and watch all cgroups. True: some came or went meanwhile."""
         root = self.hierarchies.walk_root
         dirs = walk(root)
-        members = recognise(dirs, self.rules, read_claims(self._settings.run_dir))
+        told = NOTHING if self.kubernetes is None else self.kubernetes.told(at)
+        members = recognise(dirs, self.rules, read_claims(self._settings.run_dir), told)
+        if self.kubernetes is not None:
+            self.kubernetes.learn(members)
         moved = self._watch.sync(root, _watched(dirs, members))
-        self._tiers = tiers(dirs, self.rules)
+        self._tiers = tiers(dirs, self.rules, told)
         self._members = members
         homes = tuple(d.path for d in dirs if d.path in CLASS_DIRECTORIES)
         self._targets = (
@@ -230,6 +253,13 @@ class Host:
     def _pressed(self, members: tuple[Member, ...]) -> tuple[str, ...]:
         """The cgroups whose CPU pressure shall wake us: the LS pods."""
         return tuple(m.spec.cgroup for m in members if m.spec.qos is Qos.LS)
+
+
+def _kubernetes(settings: AgentSettings, kubernetes: KubernetesSettings | None) -> KubernetesPods | None:
+    if kubernetes is None:
+        return None
+    directory = under(settings.host_root, settings.kubelet_dir) if settings.kubelet_dir else ""
+    return kubernetes_pods(kubernetes, settings.host_root, directory, os.environ)
 
 
 def _network(settings: AgentSettings, places: Hierarchies) -> tuple[Network | None, AgentError | None]:

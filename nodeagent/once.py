@@ -32,8 +32,11 @@ def look(config: Config) -> Look:
 
     Nothing is written, not even in the state directory.
     """
-    host = Host(config.settings.agent, config.rules, config.policy)
+    settings = config.settings
+    host = Host(settings.agent, config.rules, config.policy, settings.kubernetes)
     try:
+        if host.kubernetes is not None:
+            host.kubernetes.first()
         first = host.read(0, {}, "timer", full=True)
         _, memory = decide(first, config.policy, Memory())
         time.sleep(max(config.settings.agent.tick_s, SYSTEM_SPAN_S))

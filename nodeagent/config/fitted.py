@@ -24,6 +24,7 @@ FITTED = (
     Fitted("agent.slow_tick_s", ("agent.tick_s",), max),
     Fitted("agent.scan_s", ("agent.tick_s",), max),
     Fitted("capacity.stale_after_s", ("agent.tick_s", "agent.slow_tick_s"), _outlast),
+    Fitted("kubernetes.stale_after_s", ("kubernetes.poll_s",), max),
     Fitted("journal.segment_bytes", ("journal.max_bytes",), lambda default, whole: min(default, whole // 2)),
     Fitted("cpu.pod_floor_cores", ("cpu.floor_cores",), min),
     Fitted("drift.backoff_max_s", ("drift.backoff_s",), max),

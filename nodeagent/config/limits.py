@@ -9,6 +9,7 @@ import ipaddress
 from collections.abc import Iterator, Mapping
 
 from nodeagent.config.controller import controller
+from nodeagent.config.kubernetes import kubernetes_complaints
 from nodeagent.config.publish import published
 from nodeagent.config.schema import NIC, POD
 from nodeagent.config.transport import access
@@ -40,6 +41,7 @@ def check_together(
         *_globs(policy, rules),
         *_bindings(rules),
         *_shares(policy.nics),
+        *kubernetes_complaints(settings.kubernetes),
     ):
         raise Misconfigured(f"{origins[key]}: {key} {wrong}")
 

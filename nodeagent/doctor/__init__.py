@@ -15,6 +15,7 @@ from nodeagent.doctor.cgroups import CGROUPS
 from nodeagent.doctor.controller import CONTROLLER
 from nodeagent.doctor.finding import Check, Finding, Host, Status
 from nodeagent.doctor.foreign import FOREIGN
+from nodeagent.doctor.kubernetes import KUBERNETES
 from nodeagent.doctor.machine import MACHINE
 from nodeagent.doctor.nics import NICS
 from nodeagent.doctor.process import PROCESS
@@ -24,7 +25,17 @@ from nodeagent.model.errors import AgentError
 
 __all__ = ["CHECKS", "Finding", "Status", "as_json", "as_text", "examine", "failed"]
 
-CHECKS: tuple[Check, ...] = (*MACHINE, *NICS, *CGROUPS, *UNITS, *PROCESS, *ACTORS, *FOREIGN, *CONTROLLER)
+CHECKS: tuple[Check, ...] = (
+    *MACHINE,
+    *NICS,
+    *CGROUPS,
+    *UNITS,
+    *PROCESS,
+    *ACTORS,
+    *FOREIGN,
+    *KUBERNETES,
+    *CONTROLLER,
+)
 
 
 def examine(config: Config, checks: tuple[Check, ...] = CHECKS) -> tuple[Finding, ...]:

@@ -41,9 +41,10 @@ class PodSpec(Struct, frozen=True, gc=False, kw_only=True):
 
     `cgroup` is the path below the hierarchy root, without a leading slash. `tier` is the cgroup whose
     quota bounds this pod together with its siblings ("nodeagent/batch"), or None. `source` tells what
-    recognised it: "rule", "exec", "kubelet", "yarn", "docker" or "systemd". An LS pod with `numa_bind` wants
-    CPUs and memory of its own, with `exclusive` (which has `numa_bind`) whole NUMA nodes; `near` names the
-    device that they shall be close to, "" any. With `hands_off` nothing of an online pod is ever written.
+    recognised it: "rule", "exec", "kubelet", "cri", "yarn", "docker" or "systemd". An LS pod with `numa_bind`
+    wants CPUs and memory of its own, with `exclusive` (which has `numa_bind`) whole NUMA nodes; `near` names
+    the device that they shall be close to, "" any. With `hands_off` nothing of an online pod is ever written.
+    `main_pids` are the first processes of containers by cgroup, as far as the container runtime tells them.
     """
 
     uid: str
@@ -60,6 +61,7 @@ class PodSpec(Struct, frozen=True, gc=False, kw_only=True):
     exclusive: bool = False
     near: str = ""
     hands_off: bool = False
+    main_pids: tuple[tuple[str, int], ...] = ()
 
     @property
     def online(self) -> bool:
@@ -70,7 +72,7 @@ class PodRule(Struct, frozen=True, forbid_unknown_fields=True):
     """One [[pods]] entry: cgroups whose path matches are pods of this kind; the first match wins.
 
     `match` is a glob over the path below the hierarchy root: "*" and "?" stay within one path component,
-    "**" crosses "/". Without `name` the pod is called by its cgroup path.
+    "**" crosses "/". Without `name` the pod is called as Kubernetes calls it, else by its cgroup path.
     """
 
     match: Annotated[str, Meta(min_length=1, max_length=512, description="glob over the cgroup path")]
@@ -78,7 +80,12 @@ class PodRule(Struct, frozen=True, forbid_unknown_fields=True):
     priority: Annotated[Priority, Meta(description="high, medium or low; matters inside batch")] = (
         Priority.MEDIUM
     )
-    name: Annotated[str, Meta(max_length=253, description="name shown; default: the path")] = ""
+    name: Annotated[
+        str,
+        Meta(
+            max_length=253, description="name shown; default: namespace/name of a Kubernetes pod, or the path"
+        ),
+    ] = ""
     cpus: Annotated[float, Meta(gt=0.0, le=65536.0, description="CPU request in cores")] | None = None
     memory: Annotated[int, Meta(gt=0, description="memory request in bytes")] | None = None
     numa: Annotated[

@@ -11,6 +11,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from nodeagent.model.controller import ControllerSettings
+from nodeagent.model.kubernetes import KubernetesSettings
 from nodeagent.model.publish import PublishSettings
 
 
@@ -176,9 +177,10 @@ class LogSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Settings(Struct, frozen=True, forbid_unknown_fields=True):
-    """TOML sections have the names of these fields: [agent], [grpc], [controller], ..."""
+    """TOML sections have the names of these fields: [agent], [kubernetes], [grpc] and so on."""
 
     agent: AgentSettings = AgentSettings()
+    kubernetes: KubernetesSettings = KubernetesSettings()
     grpc: GrpcSettings = GrpcSettings()
     controller: ControllerSettings = ControllerSettings()
     http: HttpSettings = HttpSettings()

@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from nodeagent.model.directive import DirectiveStatus, Refusal
 from nodeagent.model.foreign import Foreign
+from nodeagent.model.kubernetes import PodList
 from nodeagent.model.nic import NicsSeen
 from nodeagent.model.pages import PagesMoving
 from nodeagent.model.plan import KnobReading
@@ -143,9 +144,9 @@ class Snapshot(Struct, frozen=True, gc=False, kw_only=True):
     moves of the last decision have come. `misses` counts readings that failed in this tick by kind
     ("garbled", "gone", "refused"). `woken_by` tells what started the tick: "timer", "psi", "cgroup",
     "signal" or "directive". `foreign` is looked at only where pods are placed. `defragment`: an operator
-    asks, once, that bound pods be moved together. `nics` is None where no traffic is shaped. `directives`
-    are those in force and those that ended since the last tick, `refused` those not taken since. `mode` is
-    the configured one, None where it was not told.
+    asks, once, that bound pods be moved together. `nics` is None where no traffic is shaped, `pod_list` where
+    nobody is asked for Kubernetes' pods. `directives` are those in force and those that ended since the last
+    tick, `refused` those not taken since. `mode` is the configured one, None where it was not told.
     """
 
     seq: int
@@ -163,6 +164,7 @@ class Snapshot(Struct, frozen=True, gc=False, kw_only=True):
     foreign: Foreign = Foreign()
     defragment: bool = False
     nics: NicsSeen | None = None
+    pod_list: PodList | None = None
     directives: tuple[DirectiveStatus, ...] = ()
     refused: tuple[Refusal, ...] = ()
     mode: Mode | None = None

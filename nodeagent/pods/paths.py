@@ -37,6 +37,7 @@ _YARN = re.compile(r"container_(?:e\d+_)?\d+_\d+_\d+_\d+")
 _DOCKER = re.compile(r"(?:.*/)?docker/([0-9a-f]{64})")
 _RUNTIME = re.compile(r"^(?:cri-containerd|docker|crio|libpod|pouch)-|\.scope$")
 _HEX_ID = re.compile(r"(?<![0-9a-f])([0-9a-f]{12})[0-9a-f]{52}(?![0-9a-f])")
+_FULL_ID = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
 _UNITS = (".service", ".scope", ".slice", ".mount", ".socket", ".swap")
 _KUBELET_QOS = {None: Qos.LS, "burstable": Qos.MID, "besteffort": Qos.BATCH}
 
@@ -82,6 +83,12 @@ def container_name(name: str) -> str | None:
     if name.startswith("crio-conmon-"):
         return None
     return shown(_RUNTIME.sub("", name))
+
+
+def container_id(name: str) -> str:
+    """The runtime's 64-digit id in the name of a container's cgroup; "" where there is none."""
+    match = None if len(name) < 64 else _FULL_ID.search(name)
+    return match[0] if match else ""
 
 
 def shown(name: str) -> str:

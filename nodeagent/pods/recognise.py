@@ -1,4 +1,4 @@
-"""Which of the cgroups are pods: the operator's rules first, then what the paths tell.
+"""Which of the cgroups are pods: the operator's rules first, then what Kubernetes and the paths tell.
 
 The outermost pod wins, so that nothing made inside a container can pass for a pod of its own. Only systemd
 units give way, being the least telling: a slice to any pod or unit in it, a service (a NodeManager with
@@ -14,30 +14,43 @@ from collections.abc import KeysView, Mapping
 from typing import NamedTuple
 
 from nodeagent.model.glob import glob_regex
+from nodeagent.model.kubernetes import PodTold
 from nodeagent.model.pod import CgroupDir, Claim, Member, NumaWish, PodRule, PodSpec, Priority, Qos
 from nodeagent.pods.paths import Kind, container_name, is_tier, is_unit, kind_of, shown
+from nodeagent.pods.told import NOTHING, Told, classed
 
-_WITH_CONTAINERS = frozenset({"kubelet", "rule"})
+_WITH_CONTAINERS = frozenset({"kubelet", "cri", "rule"})
 _SPLITS_SERVICES = frozenset({"yarn", "rule"})
 
 
 def recognise(
-    dirs: tuple[CgroupDir, ...], rules: tuple[PodRule, ...], claims: Mapping[str, Claim]
+    dirs: tuple[CgroupDir, ...],
+    rules: tuple[PodRule, ...],
+    claims: Mapping[str, Claim],
+    told: Told = NOTHING,
 ) -> tuple[Member, ...]:
     """The pods among `dirs`, ordered by path. `claims` by cgroup path, as `read_claims` gives them.
 
     ValueError for a rule whose glob is too long; the configuration refuses it before.
     """
     members: dict[str, Member] = {}
-    for place in _places(dirs, rules)[0]:
-        member = _member(place, claims.get(place.top.path), members.keys())
+    for place in _places(dirs, rules, told)[0]:
+        member = _member(place, claims.get(place.top.path), members.keys(), told)
         members[member.spec.uid] = member
     return tuple(members.values())
 
 
-def tiers(dirs: tuple[CgroupDir, ...], rules: tuple[PodRule, ...]) -> tuple[str, ...]:
+def tiers(dirs: tuple[CgroupDir, ...], rules: tuple[PodRule, ...], told: Told = NOTHING) -> tuple[str, ...]:
     """Batch tiers that exist, also empty ones: the cgroups whose quota bounds Batch pods and nothing else."""
-    return _places(dirs, rules)[1]
+    return _places(dirs, rules, told)[1]
+
+
+class _Candidate(NamedTuple):
+    """What a cgroup is by itself, by whose rule, and what Kubernetes tells of it."""
+
+    kind: Kind
+    rule: PodRule | None = None
+    told: PodTold | None = None
 
 
 class _Place(NamedTuple):
@@ -46,6 +59,7 @@ class _Place(NamedTuple):
     top: CgroupDir
     kind: Kind
     rule: PodRule | None
+    told: PodTold | None
     below: list[CgroupDir]
     tier: str | None
 
@@ -53,7 +67,7 @@ class _Place(NamedTuple):
 class _Candidates(NamedTuple):
     """What each path is by itself. `holders` have a unit or pod below them, `split` a rule's or YARN's."""
 
-    pods: dict[str, tuple[Kind, PodRule | None]]
+    pods: dict[str, _Candidate]
     tiers: set[str]
     holders: set[str]
     split: set[str]
@@ -61,14 +75,16 @@ class _Candidates(NamedTuple):
     def is_pod(self, path: str) -> bool:
         if path not in self.pods:
             return False
-        weak = self.pods[path][0].weak
+        weak = self.pods[path].kind.weak
         return not weak or path not in (self.holders if path.endswith(".slice") else self.split)
 
 
-def _places(dirs: tuple[CgroupDir, ...], rules: tuple[PodRule, ...]) -> tuple[list[_Place], tuple[str, ...]]:
+def _places(
+    dirs: tuple[CgroupDir, ...], rules: tuple[PodRule, ...], told: Told
+) -> tuple[list[_Place], tuple[str, ...]]:
     """All pods and all tiers, in one pass: "/" sorts before all, so a subtree directly follows its top."""
     ordered = sorted(dirs, key=lambda directory: directory.path.replace("/", "\0"))
-    candidates = _candidates(ordered, rules)
+    candidates = _candidates(ordered, rules, told)
     places: list[_Place] = []
     found_tiers: list[str] = []
     tier: str | None = None
@@ -96,8 +112,9 @@ def _end_of(ordered: list[CgroupDir], index: int, prefix: str) -> int:
     return index
 
 
-def _candidates(ordered: list[CgroupDir], rules: tuple[PodRule, ...]) -> _Candidates:
+def _candidates(ordered: list[CgroupDir], rules: tuple[PodRule, ...], told: Told) -> _Candidates:
     globs = [(glob_regex(rule.match), rule) for rule in rules]
+    homes = told.homes(ordered)
     candidates = _Candidates({}, set(), set(), set())
     shield = "/"  # below no path
     for directory in ordered:
@@ -106,18 +123,36 @@ def _candidates(ordered: list[CgroupDir], rules: tuple[PodRule, ...]) -> _Candid
             continue
         name = path.rpartition("/")[2]
         rule = next((rule for regex, rule in globs if regex.fullmatch(path)), None)
-        kind = _kind_of_rule(rule, path) if rule is not None else None
-        if kind is None and is_tier(path, name):
+        if rule is None and is_tier(path, name):
             candidates.tiers.add(path)
-        elif kind := kind or kind_of(path, name):
-            candidates.pods[path] = (kind, rule)
-            if kind.source in _SPLITS_SERVICES:
+            found = None
+        elif found := _candidate(directory, rule, told, homes.get(path)):
+            candidates.pods[path] = found
+            if found.kind.source in _SPLITS_SERVICES:
                 _mark_above(path, candidates.split)
-            if not kind.weak:
+            if not found.kind.weak:
                 shield = path + "/"
-        if kind is not None or is_unit(name):
+        if found is not None or is_unit(name):
             _mark_above(path, candidates.holders)
     return candidates
+
+
+def _candidate(
+    directory: CgroupDir, rule: PodRule | None, told: Told, home: PodTold | None
+) -> _Candidate | None:
+    path = directory.path
+    kind = kind_of(path, path.rpartition("/")[2])
+    of_kubelet = kind is not None and kind.source == "kubelet"
+    pod = told.of(kind.uid if kind and of_kubelet else "", directory, home)
+    if rule is not None:
+        uid = kind.uid if kind and of_kubelet else path
+        name = rule.name or (pod.full_name if pod else path)
+        return _Candidate(Kind("rule", rule.qos, uid, name), rule, pod)
+    if kind is not None and of_kubelet:
+        return _Candidate(told.kind(kind, pod), None, pod)
+    if pod is not None and (kind is None or kind.weak):
+        return _Candidate(Kind("cri", classed(pod, Qos.MID), pod.uid, pod.full_name), None, pod)
+    return None if kind is None else _Candidate(kind)
 
 
 def _mark_above(path: str, marked: set[str]) -> None:
@@ -128,47 +163,52 @@ def _mark_above(path: str, marked: set[str]) -> None:
         above = above.rpartition("/")[0]
 
 
-def _kind_of_rule(rule: PodRule, path: str) -> Kind:
-    return Kind("rule", rule.qos, path, rule.name or path)
-
-
-def _member(place: _Place, claim: Claim | None, taken: KeysView[str]) -> Member:
+def _member(place: _Place, claim: Claim | None, taken: KeysView[str], told: Told) -> Member:
     parent_length = len(place.top.path) + 1
-    containers = []
+    containers, pids = [], []
     if place.kind.source in _WITH_CONTAINERS:
         for directory in place.below:
             name = directory.path[parent_length:]
             if "/" not in name and (called := container_name(name)) is not None:
-                containers.append((called, directory))
+                known, pid = told.container(name)
+                containers.append((shown(known) or called, directory))
+                if pid is not None:
+                    pids.append((directory.path, pid))
     nested = tuple(directory.path for directory in place.below)
-    return Member(_spec(place, claim, taken), tuple(containers), nested)
+    return Member(_spec(place, claim, taken, tuple(pids)), tuple(containers), nested)
 
 
-def _spec(place: _Place, claim: Claim | None, taken: KeysView[str]) -> PodSpec:
-    top, kind, rule, _below, tier = place
-    asked: PodRule | Claim | None = rule
-    if rule is None and claim is not None and kind.source == "exec" and claim.qos is kind.qos:
+def _spec(
+    place: _Place, claim: Claim | None, taken: KeysView[str], pids: tuple[tuple[str, int], ...]
+) -> PodSpec:
+    top, kind, rule, told, _below, tier = place
+    asked: PodRule | Claim | PodTold | None = rule or told
+    if asked is None and claim is not None and kind.source == "exec" and claim.qos is kind.qos:
         asked = claim
     bind, exclusive = _asked_of_numa(asked) if kind.qos is Qos.LS else (False, False)
+    cpus, memory = (None, None) if asked is None else (asked.cpus, asked.memory)
+    if rule is not None and told is not None:  # a rule that names no request leaves the pod's own
+        cpus, memory = cpus or told.cpus, memory or told.memory
     return PodSpec(
         uid=kind.uid if kind.uid not in taken else f"/{top.path}",  # which is nobody's uid
-        name=shown(kind.name),
+        name=kind.name if told is not None and not (rule and rule.name) else shown(kind.name),
         cgroup=top.path,
         inode=top.inode,
         qos=kind.qos,
         source=kind.source,
         priority=Priority.MEDIUM if asked is None else asked.priority,
         tier=tier if kind.qos is Qos.BATCH else None,
-        cpu_request_cores=None if asked is None else asked.cpus,
-        memory_request_bytes=None if asked is None else asked.memory,
+        cpu_request_cores=cpus,
+        memory_request_bytes=memory,
         numa_bind=bind,
         exclusive=exclusive,
         near=asked.near if asked is not None and bind else "",
         hands_off=asked is not None and asked.hands_off and kind.qos is not Qos.BATCH,
+        main_pids=pids,
     )
 
 
-def _asked_of_numa(asked: PodRule | Claim | None) -> tuple[bool, bool]:
+def _asked_of_numa(asked: PodRule | Claim | PodTold | None) -> tuple[bool, bool]:
     """(bind, exclusive), of which the second has the first."""
     if isinstance(asked, PodRule):
         return asked.numa is not NumaWish.NONE, asked.numa is NumaWish.EXCLUSIVE

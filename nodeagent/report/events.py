@@ -6,10 +6,12 @@ from collections.abc import Iterator
 
 from nodeagent.model.decision import Tick
 from nodeagent.model.plan import BURST, Kind, Setting, shown
+from nodeagent.model.pod import PodSpec
 from nodeagent.report.directive_events import directive_events
 from nodeagent.report.event import Event, Value, gist
 from nodeagent.report.nic_events import nic_events
 from nodeagent.report.pages import page_events
+from nodeagent.report.pod_list_events import pod_list_events
 
 NOTABLE_FALL = 0.8  # a limit that falls below this share of the last one is worth a line
 UNITS = {
@@ -26,7 +28,8 @@ UNITS = {
 
 
 def events(before: Tick | None, now: Tick) -> Iterator[Event]:
-    """Pods, directives, signals, the Batch limit, places, pages, NICs, failed writes, drift, the offer."""
+    """The list, pods, directives, signals, the Batch limit, places, pages, NICs, writes, drift, the offer."""
+    yield from pod_list_events(before, now)
     yield from _pods(before, now)
     yield from directive_events(before, now)
     yield from _signals(before, now)
@@ -50,6 +53,15 @@ def _pods(before: Tick | None, now: Tick) -> Iterator[Event]:
         yield Event("info", "pod.appeared", keys)
     for key in sorted(old.keys() - new.keys()):
         yield Event("info", "pod.vanished", {"pod": old[key].name, "qos": old[key].qos.value})
+    for key in sorted(key for key in old.keys() & new.keys() if old[key] is not new[key]):
+        yield from _renamed(old[key], new[key])
+
+
+def _renamed(old: PodSpec, new: PodSpec) -> Iterator[Event]:
+    """Kubernetes has told who it is, or its label has changed."""
+    if (old.name, old.qos) != (new.name, new.qos):
+        keys: dict[str, Value] = {"pod": new.name, "qos": new.qos.value, "cgroup": new.cgroup}
+        yield Event("info", "pod.known", {**keys, "was": old.name, "was_qos": old.qos.value})
 
 
 def _signals(before: Tick | None, now: Tick) -> Iterator[Event]:

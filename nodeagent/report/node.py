@@ -10,6 +10,7 @@ from nodeagent.model.capacity import Amount, Capacity
 from nodeagent.model.cpuset import size
 from nodeagent.model.decision import Decision, Tick
 from nodeagent.model.directive import State
+from nodeagent.model.kubernetes import ListState
 from nodeagent.model.placement import Placement
 from nodeagent.model.plan import BURST, Kind
 from nodeagent.model.pod import Qos
@@ -37,6 +38,7 @@ def node_text(tick: Tick) -> str:
         *_directed(tick),
         *_placement(decision.placement),
         nic_text(tick),
+        *_pod_list(seen),
         _gauge("pods", "Pods by QoS class", {("qos", qos.value): pods[qos] for qos in Qos}),
         _gauge(
             "last_tick_timestamp_seconds", "When the inputs of the last tick were read", {None: seen.unix}
@@ -140,6 +142,21 @@ def _placement(found: Placement | None) -> Iterator[str]:
     yield _gauge("placement_cpus", "CPUs by pool; batch is within shared and mid", cpus)
     yield _gauge(
         "placement_pods", "Pods by how they are placed", {("state", s): len(who) for s, who in pods.items()}
+    )
+
+
+def _pod_list(seen: Snapshot) -> Iterator[str]:
+    """How old Kubernetes' list of pods is; nothing where nobody is asked for it."""
+    found = seen.pod_list
+    if found is None:
+        return
+    source = ("source", found.source)
+    age: dict[Label | None, float] = {} if found.at is None else {source: max(0.0, seen.at - found.at)}
+    yield _gauge("pod_list_age_seconds", "Age of Kubernetes' list of pods, by who gave it", age)
+    yield _gauge(
+        "pod_list_state",
+        "1 for the state that the list is in",
+        {("state", state.value): float(state is found.state) for state in ListState},
     )
 
 

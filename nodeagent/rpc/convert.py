@@ -14,7 +14,7 @@ from nodeagent.rpc.directed import WIRE_MODE, status_message
 from nodeagent.rpc.nics import add_network
 from nodeagent.rpc.placed import add_placement
 from nodeagent.rpc.scalars import I64, U32, U64, text, timestamp, whole
-from nodeagent.rpc.seen import node_message, pod_message
+from nodeagent.rpc.seen import node_message, pod_list_message, pod_message
 from nodeagent.v1 import nodeagent_pb2 as pb
 
 KIND = {
@@ -61,6 +61,7 @@ def report_message(tick: Tick, hostname: str, version: str = "") -> pb.NodeRepor
         changes=[_change(change) for change in tick.changes],
         outcomes=[_outcome(outcome) for outcome in tick.outcomes],
         misses={text(kind): min(count, U32) for kind, count in seen.misses.items()},
+        pod_list=None if seen.pod_list is None else pod_list_message(seen.pod_list, seen.at),
     )
     report.directives.extend(map(status_message, seen.directives))
     if decision.mode is not None:

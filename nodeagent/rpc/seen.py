@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from nodeagent.model.cpuset import CpuSet
+from nodeagent.model.kubernetes import ListState, PodList
 from nodeagent.model.pod import Priority, Qos
 from nodeagent.model.snapshot import (
     Container,
@@ -22,6 +23,13 @@ from nodeagent.rpc.scalars import U32, U64, counter, text, whole
 from nodeagent.v1 import nodeagent_pb2 as pb
 
 QOS = {Qos.LS: pb.QOS_LS, Qos.MID: pb.QOS_MID, Qos.BATCH: pb.QOS_BATCH}
+LIST_STATE = {
+    ListState.WAITING: pb.POD_LIST_STATE_WAITING,
+    ListState.FRESH: pb.POD_LIST_STATE_FRESH,
+    ListState.STALE: pb.POD_LIST_STATE_STALE,
+    ListState.EXPIRED: pb.POD_LIST_STATE_EXPIRED,
+    ListState.NEVER: pb.POD_LIST_STATE_NEVER,
+}
 PRIORITY = {
     Priority.LOW: pb.PRIORITY_LOW,
     Priority.MEDIUM: pb.PRIORITY_MEDIUM,
@@ -99,9 +107,21 @@ def _load(load: Load | None) -> pb.Load | None:
     )
 
 
+def pod_list_message(seen: PodList, now: float) -> pb.PodList:
+    """The list of Kubernetes' pods; `now` is the monotonic time at which its age counts from."""
+    return pb.PodList(
+        source=seen.source,
+        state=LIST_STATE[seen.state],
+        age_s=None if seen.at is None else max(0.0, now - seen.at),
+        pod_count=seen.pods,
+        error=text(seen.error),
+    )
+
+
 def pod_message(pod: Pod, now: float) -> pb.Pod:
     """One pod; `now` is the monotonic time, in seconds, at which ages count from."""
     spec = pod.spec
+    pids = dict(spec.main_pids)
     return pb.Pod(
         uid=text(spec.uid),
         name=text(spec.name),
@@ -114,7 +134,7 @@ def pod_message(pod: Pod, now: float) -> pb.Pod:
         cpu_request_cores=spec.cpu_request_cores,
         memory_request_bytes=counter(spec.memory_request_bytes),
         reading=_reading(pod.reading, now),
-        containers=[_container(container, now) for container in pod.containers],
+        containers=[_container(container, now, pids.get(container.cgroup)) for container in pod.containers],
         unsupported=pod.unsupported,
         numa_bind=spec.numa_bind,
         exclusive=spec.exclusive,
@@ -123,12 +143,13 @@ def pod_message(pod: Pod, now: float) -> pb.Pod:
     )
 
 
-def _container(container: Container, now: float) -> pb.Container:
+def _container(container: Container, now: float, main_pid: int | None) -> pb.Container:
     return pb.Container(
         name=text(container.name),
         cgroup=text(container.cgroup),
         inode=container.inode,
         reading=_reading(container.reading, now),
+        main_pid=None if main_pid is None else whole(main_pid, 0, U32),
     )
 
 

@@ -20,6 +20,15 @@ class UpdateReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     UPDATE_REASON_CHANGE: _ClassVar[UpdateReason]
     UPDATE_REASON_HEARTBEAT: _ClassVar[UpdateReason]
 
+class PodListState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    POD_LIST_STATE_UNSPECIFIED: _ClassVar[PodListState]
+    POD_LIST_STATE_WAITING: _ClassVar[PodListState]
+    POD_LIST_STATE_FRESH: _ClassVar[PodListState]
+    POD_LIST_STATE_STALE: _ClassVar[PodListState]
+    POD_LIST_STATE_EXPIRED: _ClassVar[PodListState]
+    POD_LIST_STATE_NEVER: _ClassVar[PodListState]
+
 class NicRole(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     NIC_ROLE_UNSPECIFIED: _ClassVar[NicRole]
@@ -97,6 +106,12 @@ UPDATE_REASON_UNSPECIFIED: UpdateReason
 UPDATE_REASON_SNAPSHOT: UpdateReason
 UPDATE_REASON_CHANGE: UpdateReason
 UPDATE_REASON_HEARTBEAT: UpdateReason
+POD_LIST_STATE_UNSPECIFIED: PodListState
+POD_LIST_STATE_WAITING: PodListState
+POD_LIST_STATE_FRESH: PodListState
+POD_LIST_STATE_STALE: PodListState
+POD_LIST_STATE_EXPIRED: PodListState
+POD_LIST_STATE_NEVER: PodListState
 NIC_ROLE_UNSPECIFIED: NicRole
 NIC_ROLE_SHARED: NicRole
 NIC_ROLE_ONLINE: NicRole
@@ -416,7 +431,7 @@ class Lent(_message.Message):
     def __init__(self, used_core_s: _Optional[float] = ..., offered_core_s: _Optional[float] = ...) -> None: ...
 
 class NodeReport(_message.Message):
-    __slots__ = ("seq", "observed_at", "woken_by", "node", "pods", "capacity", "batch_limit_cores", "batch_limit_why", "signals", "plan", "yielded", "changes", "outcomes", "drifts", "misses", "placement", "owners_unknown", "network", "directives", "mode")
+    __slots__ = ("seq", "observed_at", "woken_by", "node", "pods", "capacity", "batch_limit_cores", "batch_limit_why", "signals", "plan", "yielded", "changes", "outcomes", "drifts", "misses", "placement", "owners_unknown", "network", "directives", "mode", "pod_list")
     class MissesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -444,6 +459,7 @@ class NodeReport(_message.Message):
     NETWORK_FIELD_NUMBER: _ClassVar[int]
     DIRECTIVES_FIELD_NUMBER: _ClassVar[int]
     MODE_FIELD_NUMBER: _ClassVar[int]
+    POD_LIST_FIELD_NUMBER: _ClassVar[int]
     seq: int
     observed_at: _timestamp_pb2.Timestamp
     woken_by: str
@@ -464,7 +480,22 @@ class NodeReport(_message.Message):
     network: Network
     directives: _containers.RepeatedCompositeFieldContainer[_directive_pb2.DirectiveStatus]
     mode: _directive_pb2.Mode
-    def __init__(self, seq: _Optional[int] = ..., observed_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., woken_by: _Optional[str] = ..., node: _Optional[_Union[Node, _Mapping]] = ..., pods: _Optional[_Iterable[_Union[Pod, _Mapping]]] = ..., capacity: _Optional[_Union[Capacity, _Mapping]] = ..., batch_limit_cores: _Optional[float] = ..., batch_limit_why: _Optional[str] = ..., signals: _Optional[_Iterable[_Union[Signal, _Mapping]]] = ..., plan: _Optional[_Iterable[_Union[Setting, _Mapping]]] = ..., yielded: _Optional[_Iterable[_Union[Knob, _Mapping]]] = ..., changes: _Optional[_Iterable[_Union[Change, _Mapping]]] = ..., outcomes: _Optional[_Iterable[_Union[Outcome, _Mapping]]] = ..., drifts: _Optional[_Iterable[_Union[Drift, _Mapping]]] = ..., misses: _Optional[_Mapping[str, int]] = ..., placement: _Optional[_Union[Placement, _Mapping]] = ..., owners_unknown: _Optional[_Iterable[str]] = ..., network: _Optional[_Union[Network, _Mapping]] = ..., directives: _Optional[_Iterable[_Union[_directive_pb2.DirectiveStatus, _Mapping]]] = ..., mode: _Optional[_Union[_directive_pb2.Mode, str]] = ...) -> None: ...
+    pod_list: PodList
+    def __init__(self, seq: _Optional[int] = ..., observed_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., woken_by: _Optional[str] = ..., node: _Optional[_Union[Node, _Mapping]] = ..., pods: _Optional[_Iterable[_Union[Pod, _Mapping]]] = ..., capacity: _Optional[_Union[Capacity, _Mapping]] = ..., batch_limit_cores: _Optional[float] = ..., batch_limit_why: _Optional[str] = ..., signals: _Optional[_Iterable[_Union[Signal, _Mapping]]] = ..., plan: _Optional[_Iterable[_Union[Setting, _Mapping]]] = ..., yielded: _Optional[_Iterable[_Union[Knob, _Mapping]]] = ..., changes: _Optional[_Iterable[_Union[Change, _Mapping]]] = ..., outcomes: _Optional[_Iterable[_Union[Outcome, _Mapping]]] = ..., drifts: _Optional[_Iterable[_Union[Drift, _Mapping]]] = ..., misses: _Optional[_Mapping[str, int]] = ..., placement: _Optional[_Union[Placement, _Mapping]] = ..., owners_unknown: _Optional[_Iterable[str]] = ..., network: _Optional[_Union[Network, _Mapping]] = ..., directives: _Optional[_Iterable[_Union[_directive_pb2.DirectiveStatus, _Mapping]]] = ..., mode: _Optional[_Union[_directive_pb2.Mode, str]] = ..., pod_list: _Optional[_Union[PodList, _Mapping]] = ...) -> None: ...
+
+class PodList(_message.Message):
+    __slots__ = ("source", "state", "age_s", "pod_count", "error")
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    AGE_S_FIELD_NUMBER: _ClassVar[int]
+    POD_COUNT_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    source: str
+    state: PodListState
+    age_s: float
+    pod_count: int
+    error: str
+    def __init__(self, source: _Optional[str] = ..., state: _Optional[_Union[PodListState, str]] = ..., age_s: _Optional[float] = ..., pod_count: _Optional[int] = ..., error: _Optional[str] = ...) -> None: ...
 
 class Network(_message.Message):
     __slots__ = ("nics", "classifier", "classifier_why", "cgroup_count", "address_count", "unclassified", "failed")
@@ -765,16 +796,18 @@ class Pod(_message.Message):
     def __init__(self, uid: _Optional[str] = ..., name: _Optional[str] = ..., cgroup: _Optional[str] = ..., inode: _Optional[int] = ..., qos: _Optional[_Union[Qos, str]] = ..., priority: _Optional[_Union[Priority, str]] = ..., source: _Optional[str] = ..., tier: _Optional[str] = ..., cpu_request_cores: _Optional[float] = ..., memory_request_bytes: _Optional[int] = ..., reading: _Optional[_Union[Reading, _Mapping]] = ..., containers: _Optional[_Iterable[_Union[Container, _Mapping]]] = ..., unsupported: _Optional[_Iterable[str]] = ..., numa_bind: _Optional[bool] = ..., exclusive: _Optional[bool] = ..., near: _Optional[str] = ..., hands_off: _Optional[bool] = ..., placement: _Optional[_Union[PodPlacement, _Mapping]] = ..., traffic: _Optional[_Union[PodTraffic, _Mapping]] = ...) -> None: ...
 
 class Container(_message.Message):
-    __slots__ = ("name", "cgroup", "inode", "reading")
+    __slots__ = ("name", "cgroup", "inode", "reading", "main_pid")
     NAME_FIELD_NUMBER: _ClassVar[int]
     CGROUP_FIELD_NUMBER: _ClassVar[int]
     INODE_FIELD_NUMBER: _ClassVar[int]
     READING_FIELD_NUMBER: _ClassVar[int]
+    MAIN_PID_FIELD_NUMBER: _ClassVar[int]
     name: str
     cgroup: str
     inode: int
     reading: Reading
-    def __init__(self, name: _Optional[str] = ..., cgroup: _Optional[str] = ..., inode: _Optional[int] = ..., reading: _Optional[_Union[Reading, _Mapping]] = ...) -> None: ...
+    main_pid: int
+    def __init__(self, name: _Optional[str] = ..., cgroup: _Optional[str] = ..., inode: _Optional[int] = ..., reading: _Optional[_Union[Reading, _Mapping]] = ..., main_pid: _Optional[int] = ...) -> None: ...
 
 class Reading(_message.Message):
     __slots__ = ("cpu_us", "periods", "throttled_periods", "throttled_us", "cpu_stall", "memory_bytes", "run_delay_us", "working_set_bytes", "inactive_file_bytes", "anon_bytes", "file_bytes", "memory_events", "memory_stall", "io_stall", "pids", "slow_age_s", "pages_by_node")

@@ -13,6 +13,7 @@ from nodeagent.host import Host
 from nodeagent.model.pod import CgroupDir, Claim, Member, PodRule, Qos
 from nodeagent.model.settings import AgentSettings
 from nodeagent.pods.recognise import recognise
+from nodeagent.pods.told import Told
 
 pytestmark = pytest.mark.live
 TOP = f"na-test-{os.getpid()}-host"
@@ -37,11 +38,11 @@ def test_a_pod_made_between_the_walk_and_the_watches_is_seen_in_that_tick(
     host.forget_scan()
 
     def late(
-        dirs: tuple[CgroupDir, ...], rules: tuple[PodRule, ...], claims: dict[str, Claim]
+        dirs: tuple[CgroupDir, ...], rules: tuple[PodRule, ...], claims: dict[str, Claim], told: Told
     ) -> tuple[Member, ...]:
         """The walk is done; its directories are not watched yet."""
         (top / "late").mkdir(exist_ok=True)
-        return recognise(dirs, rules, claims)
+        return recognise(dirs, rules, claims, told)
 
     monkeypatch.setattr(nodeagent.host, "recognise", late)
     assert f"{TOP}/late" in [pod.spec.cgroup for pod in host.read(1, {}, "cgroup").pods]

@@ -119,7 +119,7 @@ BAD = {
     "floor_cores = 1": "/na.toml:1: unknown key floor_cores; did you mean cpu.floor_cores?",
     "[agent]\nfloor_cores = 1": "/na.toml:2: unknown key agent.floor_cores; did you mean cpu.floor_cores?",
     "[agnt]\n": "/na.toml:1: unknown section [agnt]; did you mean [agent]?",
-    "[zzz]\n": "/na.toml:1: unknown section [zzz]; there are agent, grpc,",
+    "[zzz]\n": "/na.toml:1: unknown section [zzz]; there are agent,",
     "cpu = 3": "/na.toml:1: cpu is a section ([cpu]), found 3",
     "[[agent]]\n": "/na.toml:1: agent is a section ([agent]), found [{}]",
     "[agent]\nmode = 'enforced'": (

@@ -91,6 +91,18 @@ def test_what_is_only_new_breaks_nobody(tmp_path: Path) -> None:
 
 
 @needs_protoc
+def test_the_committed_messages_of_the_runtime_are_what_its_subset_generates(tmp_path: Path) -> None:
+    """`make proto`: messages alone, for the methods are called by name."""
+    outputs = [f"--{kind}_out={tmp_path}" for kind in ("python", "pyi")]
+    run(sys.executable, "-m", "grpc_tools.protoc", "-Iproto", *outputs, "proto/nodeagent/cri/v1/cri.proto")
+    committed = ROOT / "nodeagent" / "cri" / "v1"
+    made = tmp_path / "nodeagent" / "cri" / "v1"
+    assert sorted(p.name for p in made.iterdir()) == sorted(p.name for p in committed.glob("*_pb2*.py*"))
+    for path in made.iterdir():
+        assert (committed / path.name).read_text() == path.read_text(), f"{path.name}: run make proto"
+
+
+@needs_protoc
 def test_the_committed_code_is_what_the_protocol_generates(tmp_path: Path) -> None:
     """`make proto` writes it anew, with the oldest grpcio-tools that is to be supported at run time:
 
