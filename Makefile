@@ -76,7 +76,7 @@ lock: ## resolve requirements.lock anew (uv from PATH, else in a throw-away virt
 
 manifest: $(STAMP) ## render daemonset/nodeagent.yaml from daemonset/chart
 	@helm=$$($(BIN)/python -m tests.packaged helm) && { \
-	    sed -n '/^#/p;/^$$/q' daemonset/nodeagent.yaml && \
+	    sed '/^---/,$$d' daemonset/nodeagent.yaml && \
 	    "$$helm" template nodeagent daemonset/chart --namespace nodeagent --set namespace.create=true; \
 	} > daemonset/nodeagent.yaml.new && mv daemonset/nodeagent.yaml.new daemonset/nodeagent.yaml
 

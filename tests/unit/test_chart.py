@@ -148,7 +148,7 @@ def test_kustomize_takes_the_manifest_as_a_base() -> None:
     assert by_kind(done.stdout) == by_kind(MANIFEST.read_text())
 
 
-@pytest.mark.parametrize("profile", [name for name in PROFILES if name != "enforce all on"])
+@pytest.mark.parametrize("profile", PROFILES)
 def test_the_agent_takes_the_configuration_and_finds_what_it_names(profile: str, tmp_path: Path) -> None:
     options = PROFILES[profile]
     settings = configured(tmp_path, *options).settings
