@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import gc
 import os
-import socket
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing, nullcontext
+from collections.abc import Callable
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 
@@ -18,36 +17,24 @@ import structlog
 
 from nodeagent import __version__, checkpoint
 from nodeagent.config import Config, fixed
-from nodeagent.core.explain import Told
 from nodeagent.core.histogram import CPU, MEMORY
 from nodeagent.directives import Directives
 from nodeagent.hands import Acting, Directed, Hands, Idle, actuator_of
 from nodeagent.host import Host
-from nodeagent.journal import Journal
 from nodeagent.keep import Keeper
 from nodeagent.kernel.node_lock import NodeLock
-from nodeagent.kernel.own import resident_bytes
-from nodeagent.leaving import give_back_values, leave_nics, tell_of_nics, tell_of_systemd
-from nodeagent.linked import link_of
+from nodeagent.leaving import give_back_values, leave_nics, tell_of_nics
 from nodeagent.lock import Lock
-from nodeagent.loop import Loop, Wish
-from nodeagent.model.decision import Checkpoint, Memory, Tick
+from nodeagent.loop import Loop
+from nodeagent.model.decision import Checkpoint, Memory
 from nodeagent.model.errors import AgentError
-from nodeagent.model.event import Event
-from nodeagent.model.policy import Policy
-from nodeagent.model.rpc_told import RpcTold
 from nodeagent.model.settings import Actuator, Mode, OnExit
 from nodeagent.originals import Originals
-from nodeagent.publish import publishing
-from nodeagent.report.events import events
-from nodeagent.report.http import HttpServer
-from nodeagent.report.metrics import Metrics, OwnCost
 from nodeagent.report.sd_notify import Supervisor
-from nodeagent.report.status import status_line
 from nodeagent.restore import old_nics
 from nodeagent.signals import Signals
+from nodeagent.telling import Show, Telling
 
-Publish = Callable[[Tick, Policy, Memory, Sequence[Event]], None]
 LATEST_S = 60.0  # after a suspended machine wakes, ticks that were missed are not counted one by one
 GC_THRESHOLDS = (50_000, 50, 100)  # ticks make little garbage; a full collection would make a tick late
 log = structlog.get_logger()
@@ -56,17 +43,10 @@ log = structlog.get_logger()
 class Agent:
     """One running daemon. `reload` gives the configuration anew; `show` draws a tick, if not None."""
 
-    def __init__(
-        self, config: Config, reload: Callable[[], Config], show: Callable[[Tick, float], None] | None
-    ) -> None:
+    def __init__(self, config: Config, reload: Callable[[], Config], show: Show | None) -> None:
         self._config = config
         self._reload = reload
         self._show = show
-        self._before: Tick | None = None
-        self._http: HttpServer | None = None
-        self._skipped_why = ""
-        self._rpc_told: Callable[[], RpcTold | None] = lambda: None
-        self._wishes: Callable[[], Sequence[Wish]] = tuple
         agent = config.settings.agent
         self._acting = agent.enforce if agent.mode is Mode.ENFORCE else ()
         self._writes = bool(self._acting)
@@ -93,13 +73,9 @@ class Agent:
 
     def _assemble(self, stack: ExitStack, host: Host, originals: Originals) -> None:
         settings = self._config.settings
-        state_dir = Path(settings.agent.state_dir)
-        saved, warning = checkpoint.load(state_dir, CPU.buckets, MEMORY.buckets)
+        saved, warning = checkpoint.load(Path(settings.agent.state_dir), CPU.buckets, MEMORY.buckets)
         if warning:
             log.warning("checkpoint.refused", why=warning)
-        self._metrics = Metrics(__version__, max_series=settings.http.max_series)
-        self._journal = Journal(state_dir, settings.journal.max_bytes, settings.journal.segment_bytes)
-        stack.callback(self._journal.close)
         self._keeper = Keeper(settings.agent.host_root, host.hierarchies.versions, originals)
         host.knobs.gives = self._keeper.gives
         self._originals = originals
@@ -109,55 +85,30 @@ class Agent:
         stack.callback(self._directives.close)
         if self._directives.warning:
             log.warning("directives.lost", why=self._directives.warning)
-        self._publish = self._serve(stack)
+        self._telling = Telling(
+            settings,
+            stack,
+            originals=originals,
+            keeper=self._keeper,
+            directives=self._directives,
+            supervisor=self._supervisor,
+            acting=self._acting,
+            show=self._show,
+        )
         self._loop = Loop(
             host,
             originals,
             self._hands(host, originals) if self._writes else Idle(),
             policy=self._config.policy,
             memory=Memory(online=saved.online, lent=saved.lent),
-            listener=self,
-            wishes=self._wishes,
+            listener=self._telling,
+            wishes=self._telling.wishes,
             asked=self._directives,
         )
 
     def _hands(self, host: Host, originals: Originals) -> Hands:
         acting = Acting(host, originals, self._keeper, self._config.settings.agent.enforce)
         return Directed(acting, partial(self._leave, host, originals))
-
-    def _serve(self, stack: ExitStack) -> list[Publish]:
-        settings = self._config.settings
-        served = bool(settings.grpc.address or settings.grpc.tls_address)
-        link = self._link = link_of(settings, stack, self._directives, served=served)
-        publish: list[Publish] = [lambda tick, *_: link.publish(tick)] if link is not None else []
-        if served:
-            from nodeagent.rpc.served import served_as  # here: it takes 20 MiB
-
-            rpc = served_as(
-                settings,
-                hostname=socket.gethostname(),
-                version=__version__,
-                accountant=Told,
-                directives=self._directives,
-                beside=link.running if link is not None else nullcontext,
-            )
-            os.makedirs(settings.agent.run_dir, mode=0o755, exist_ok=True)
-            rpc.start()
-            stack.callback(rpc.stop)
-            publish.append(rpc.publish)
-            self._rpc_told = rpc.told
-            self._wishes = rpc.control.take
-            if rpc.control.closed:
-                log.warning("control.closed", why=rpc.control.closed)
-            log.info("grpc.listening", address=rpc.address, tls_address=rpc.tls_address)
-        if settings.http.address:
-            http = HttpServer(settings.http.address, self._metrics.render, tick_s=settings.agent.tick_s)
-            http.start()
-            stack.callback(http.stop)
-            self._http = http
-            log.info("http.listening", address=http.address)
-        publish += publishing(settings.publish, stack, self._metrics.published)
-        return publish
 
     def _started(self, host: Host) -> None:
         agent = self._config.settings.agent
@@ -225,54 +176,6 @@ class Agent:
         give_back_values(host, originals, self._keeper)
         return not originals.held
 
-    def ticked(self, tick: Tick, policy: Policy, memory_before: Memory, duration_s: float) -> None:
-        """Record, count, tell: the journal first, so that what clients see can be replayed."""
-        if self._config.settings.journal.enabled:
-            self._record(tick, policy, memory_before)
-        self._skipped_why = ""
-        own = OwnCost(time.process_time(), resident_bytes())
-        self._metrics.observe_tick(tick, duration_s, own)
-        self._metrics.journal(
-            writing=self._config.settings.journal.enabled and not self._journal.stopped,
-            size_bytes=self._journal.bytes,
-        )
-        self._metrics.linked(self._link.seen() if self._link is not None else None)
-        if self._http is not None:
-            self._http.tick_finished()
-        for warning in self._originals.warnings:
-            log.warning("originals", why=warning)
-        self._originals.warnings.clear()
-        tell_of_systemd(self._keeper)
-        for news in self._metrics.clients(self._rpc_told()):
-            getattr(log, news.level)(news.name, **news.keys)
-        happened = tuple(events(self._before, tick))
-        for event in happened:
-            getattr(log, event.level)(event.name, **event.keys)
-        self._before = tick
-        for publish in self._publish:
-            publish(tick, policy, memory_before, happened)
-        if self._show is not None:
-            self._show(tick, duration_s)
-        self._supervisor.ready(status_line(tick, self._acting))
-
-    def _record(self, tick: Tick, policy: Policy, memory: Memory) -> None:
-        was = self._journal.stopped
-        self._journal.append(tick, policy, memory)
-        if self._journal.stopped and not was:
-            log.warning("journal.stopped", why=self._journal.stopped)
-        elif was and not self._journal.stopped:
-            log.info("journal.resumed")
-
-    def skipped(self, error: AgentError) -> None:
-        """The node could not be read."""
-        self._metrics.skip_tick()
-        if self._http is not None:
-            self._http.tick_finished(complete=False)
-        if str(error) != self._skipped_why:
-            log.warning("tick.skipped", why=str(error), hint=error.hint)
-        self._skipped_why = str(error)
-        self._supervisor.status(f"changing nothing: {error}")
-
     def _save(self) -> None:
         memory, state_dir = self._loop.memory, Path(self._config.settings.agent.state_dir)
         saved = Checkpoint(memory.online, memory.lent)
@@ -293,11 +196,11 @@ class Agent:
             config = self._reload()
         except AgentError as error:
             self._supervisor.reloaded(str(error))
-            self._metrics.reloaded(ok=False)
+            self._telling.metrics.reloaded(ok=False)
             log.error("config.refused", why=str(error), hint=error.hint)
             return
         restart = fixed(config) != fixed(self._config)
-        self._metrics.reloaded(ok=True)
+        self._telling.metrics.reloaded(ok=True)
         self._config = config
         self._loop.take(config.policy, config.rules)
         self._supervisor.reloaded()
