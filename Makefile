@@ -10,10 +10,10 @@ STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test vm vm-test e2e-kubelet bench bench-nic lint lock proto proto-image clean
+.PHONY: help run test vm vm-test e2e-kubelet bench bench-nic bench-collect lint lock manifest proto proto-image clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' Makefile
 
 run: $(STAMP) ## start the agent on this node (root; nothing to configure)
 	@exec $(BIN)/nodeagent run $(ARGS)
@@ -37,6 +37,9 @@ bench: $(STAMP) ## the figures, as ratios measured in one run
 bench-nic: $(STAMP) ## those of traffic shaping, in network namespaces (ARGS=--quick; or names: two ceilings)
 	@exec $(BIN)/python -m tests.bench.nic $(ARGS)
 
+bench-collect: $(STAMP) ## those of the reference controller with 2,000 agents (ARGS='--agents 500 --seconds 10')
+	@exec $(BIN)/python -m tests.bench.collect $(ARGS)
+
 lint: $(STAMP) ## ruff, mypy, import contracts, protocol (also part of make test)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -57,7 +60,19 @@ lock: ## resolve requirements.lock anew (uv from PATH, else in a throw-away virt
 	@set -e; uv=$$(command -v uv) || { dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; \
 	    $(PYTHON) -m venv "$$dir"; "$$dir/bin/pip" install -q uv; uv="$$dir/bin/uv"; }; \
 	"$$uv" pip compile --quiet --upgrade --universal --python-version 3.11 --extra test --generate-hashes \
-	    --no-emit-index-url --custom-compile-command 'make lock' -o requirements.lock pyproject.toml
+	    --no-emit-index-url --custom-compile-command 'make lock' -o requirements.lock pyproject.toml; \
+	"$$uv" pip compile --quiet --universal --python-version 3.11 --extra kubernetes --extra systemd \
+	    --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' -c requirements.lock \
+	    -o daemonset/requirements.txt pyproject.toml; \
+	printf 'hatchling\nsetuptools\n' | "$$uv" pip compile --quiet --universal --python-version 3.11 --no-annotate \
+	    --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' -c requirements.lock \
+	    -o daemonset/build-requirements.txt -
+
+manifest: $(STAMP) ## render daemonset/nodeagent.yaml from daemonset/chart
+	@helm=$$($(BIN)/python -m tests.packaged helm) && { \
+	    sed -n '/^#/p;/^$$/q' daemonset/nodeagent.yaml && \
+	    "$$helm" template nodeagent daemonset/chart --namespace nodeagent --set namespace.create=true; \
+	} > daemonset/nodeagent.yaml.new && mv daemonset/nodeagent.yaml.new daemonset/nodeagent.yaml
 
 clean: ## remove what the other targets made
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -35,8 +35,10 @@ from nodeagent.model.decision import Checkpoint, Memory, Tick
 from nodeagent.model.errors import AgentError
 from nodeagent.model.event import Event
 from nodeagent.model.policy import Policy
+from nodeagent.model.rpc_told import RpcTold
 from nodeagent.model.settings import Actuator, Mode, OnExit
 from nodeagent.originals import Originals
+from nodeagent.publish import publishing
 from nodeagent.report.events import events
 from nodeagent.report.http import HttpServer
 from nodeagent.report.metrics import Metrics, OwnCost
@@ -61,6 +63,7 @@ class Agent:
         self._before: Tick | None = None
         self._http: HttpServer | None = None
         self._skipped_why = ""
+        self._rpc_told: Callable[[], RpcTold | None] = lambda: None
         self._wishes: Callable[[], Sequence[Wish]] = tuple
         agent = config.settings.agent
         self._writes = agent.mode is Mode.ENFORCE and bool(agent.enforce)
@@ -124,20 +127,16 @@ class Agent:
 
     def _serve(self, stack: ExitStack) -> list[Publish]:
         settings = self._config.settings
-        link = self._link = link_of(settings, stack, self._directives, served=bool(settings.grpc.address))
+        served = bool(settings.grpc.address or settings.grpc.tls_address)
+        link = self._link = link_of(settings, stack, self._directives, served=served)
         publish: list[Publish] = [lambda tick, *_: link.publish(tick)] if link is not None else []
-        if settings.grpc.address:
-            from nodeagent.rpc.server import RpcServer  # here: it takes 20 MiB
+        if served:
+            from nodeagent.rpc.served import served_as  # here: it takes 20 MiB
 
-            rpc = RpcServer(
-                settings.grpc.address,
+            rpc = served_as(
+                settings,
                 hostname=socket.gethostname(),
                 version=__version__,
-                heartbeat_s=settings.grpc.heartbeat_s,
-                max_message_bytes=settings.grpc.max_message_bytes,
-                max_watchers=settings.grpc.max_watchers,
-                reflection=settings.grpc.reflection,
-                control=settings.agent.control_address,
                 accountant=Told,
                 directives=self._directives,
                 beside=link.running if link is not None else nullcontext,
@@ -146,16 +145,18 @@ class Agent:
             rpc.start()
             stack.callback(rpc.stop)
             publish.append(rpc.publish)
+            self._rpc_told = rpc.told
             self._wishes = rpc.control.take
             if rpc.control.closed:
                 log.warning("control.closed", why=rpc.control.closed)
-            log.info("grpc.listening", address=rpc.address)
+            log.info("grpc.listening", address=rpc.address, tls_address=rpc.tls_address)
         if settings.http.address:
             http = HttpServer(settings.http.address, self._metrics.render, tick_s=settings.agent.tick_s)
             http.start()
             stack.callback(http.stop)
             self._http = http
             log.info("http.listening", address=http.address)
+        publish += publishing(settings.publish, stack, self._metrics.published)
         return publish
 
     def _started(self, host: Host) -> None:
@@ -240,6 +241,8 @@ class Agent:
             log.warning("originals", why=warning)
         self._originals.warnings.clear()
         tell_of_systemd(self._keeper)
+        for news in self._metrics.clients(self._rpc_told()):
+            getattr(log, news.level)(news.name, **news.keys)
         happened = tuple(events(self._before, tick))
         for event in happened:
             getattr(log, event.level)(event.name, **event.keys)

@@ -7,39 +7,23 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import click
 
-from nodeagent.model.errors import Failed
+from nodeagent.target import target, target_options
 from nodeagent.words import config_options, configured, output_option
-
-if TYPE_CHECKING:
-    from nodeagent.config import Config
 
 ANSWER_S = 10.0
 CAPACITY = "capacity"
 TOPICS = ("signal", "action", "drift", "pod", "capacity")
-address_option = click.option(
-    "--address", metavar="ADDR", help="The agent's, unix:/path or host:port.  [default: grpc.address]"
-)
-
-
-def agent_address(config: Config) -> str:
-    """grpc.address; Failed when the agent is not to be asked."""
-    if not config.settings.grpc.address:
-        raise Failed("the agent is not to be asked: grpc.address is empty", hint="set grpc.address")
-    return config.settings.grpc.address
 
 
 @click.command()
 @click.argument("subject", metavar="[capacity|POD]", default=CAPACITY)
-@address_option
+@target_options
 @config_options
 @output_option
-def explain(
-    path: str | None, overrides: Sequence[str], subject: str, address: str | None, output: str
-) -> None:
+def explain(path: str | None, overrides: Sequence[str], subject: str, output: str) -> None:
     """Why this much is offered to Batch (capacity, the default), or why POD's limits are what they are.
 
     POD is a uid or a name. For each value: the rule, the same with the numbers of the agent's last tick,
@@ -52,7 +36,7 @@ def explain(
     from nodeagent.report.explained import as_json, as_text
     from nodeagent.rpc.client import explain as ask
 
-    where = address or agent_address(configured(path, overrides))
+    where = target(configured(path, overrides).settings.grpc.address)
     found = ask(where, None if subject == CAPACITY else subject, timeout_s=ANSWER_S)
     click.echo(as_json(found) if output == "json" else as_text(found))
 
@@ -63,7 +47,7 @@ def explain(
     "--topic", "topics", multiple=True, type=click.Choice(TOPICS), help="Only this; may be given again."
 )
 @click.option("--debug", is_flag=True, help="Each single write and each step of a limit too.")
-@address_option
+@target_options
 @config_options
 @output_option
 def events(
@@ -72,7 +56,6 @@ def events(
     follow: bool,
     topics: tuple[str, ...],
     debug: bool,
-    address: str | None,
     output: str,
 ) -> None:
     """What happened on this node: pods, signals, limits, writes that failed, other writers; a line each.
@@ -83,7 +66,7 @@ def events(
     from nodeagent.report.happened import lines
     from nodeagent.rpc.happened import watched
 
-    where = address or agent_address(configured(path, overrides))
+    where = target(configured(path, overrides).settings.grpc.address)
     with contextlib.suppress(KeyboardInterrupt):
         for seen in watched(where, topics, debug=debug, follow=follow, timeout_s=ANSWER_S):
             for line in lines(seen, as_json=output == "json"):

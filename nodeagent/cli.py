@@ -17,6 +17,7 @@ from nodeagent.ask import events, explain
 from nodeagent.direct import direct
 from nodeagent.model.errors import AgentError
 from nodeagent.model.units import parse_bytes
+from nodeagent.target import target, target_options
 from nodeagent.words import (
     Group,
     config_options,
@@ -224,6 +225,7 @@ def defragment(path: str | None, overrides: Sequence[str], dry_run: bool, output
 
 @cli.command()
 @click.option("--watch", is_flag=True, help="Again each second, until Ctrl-C.")
+@target_options
 @config_options
 @output_option
 def nic(path: str | None, overrides: Sequence[str], watch: bool, output: str) -> None:
@@ -233,7 +235,7 @@ def nic(path: str | None, overrides: Sequence[str], watch: bool, output: str) ->
     """
     from nodeagent.nic import show
 
-    show(_config(path, overrides), as_json=output == "json", watch=watch)
+    show(target(_config(path, overrides).settings.grpc.address), as_json=output == "json", watch=watch)
 
 
 @cli.command()

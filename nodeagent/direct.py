@@ -24,6 +24,7 @@ from nodeagent.model.directive import (
 )
 from nodeagent.model.settings import Mode
 from nodeagent.model.units import format_bytes, format_duration, parse_bytes, parse_duration
+from nodeagent.target import target, target_options
 from nodeagent.words import Group, config_options, configured, output_option, parsed
 
 TIMEOUT_S = 10.0
@@ -51,6 +52,7 @@ def _asking(command: Command) -> Command:
     for option in (
         output_option,
         config_options,
+        target_options,
         click.option("--dry-run", is_flag=True, help="Tell what would come of it; change nothing."),
         click.option("--reason", default="", metavar="TEXT", help="For people; it is recorded."),
         click.option("--id", "name", metavar="ID", help="Its name.  [default: a random one, shown]"),
@@ -86,7 +88,12 @@ def _sent(make: Callable[..., Order]) -> Command:
         lease_s = parsed("--for", lease, parse_duration) or 0.0
         order = make(**own)
         directive = Directive(id=name or secrets.token_hex(8), lease_s=lease_s, reason=reason, order=order)
-        done = send(_address(path, overrides), directive, dry_run=dry_run, timeout_s=TIMEOUT_S)
+        done = send(
+            target(configured(path, overrides).settings.grpc.address),
+            directive,
+            dry_run=dry_run,
+            timeout_s=TIMEOUT_S,
+        )
         click.echo(taken_as_json(done, dry_run) if output == "json" else taken_as_text(done, dry_run))
 
     return command
@@ -164,13 +171,14 @@ def end(directive: str) -> Order:
 
 
 @direct.command("list")
+@target_options
 @config_options
 @output_option
 def list_(path: str | None, overrides: Sequence[str], output: str) -> None:
     """What is in force, and what ended lately; the oldest first."""
     from nodeagent.rpc.direct_client import directives
 
-    known = directives(_address(path, overrides), timeout_s=TIMEOUT_S)
+    known = directives(target(configured(path, overrides).settings.grpc.address), timeout_s=TIMEOUT_S)
     click.echo(known_as_json(known) if output == "json" else known_as_text(known, time.time()))
 
 
@@ -245,13 +253,3 @@ def _cores(text: str) -> float:
     if not 0.0 <= cores <= MAX_CORES:
         raise ValueError(f"{text[:40]!r} is not a number of cores, such as 0.5 or 4")
     return cores
-
-
-def _address(path: str | None, overrides: Sequence[str]) -> str:
-    """Where the agent of this configuration listens; Failed where it does not."""
-    from nodeagent.model.errors import Failed
-
-    address = configured(path, overrides).settings.grpc.address
-    if not address:
-        raise Failed('grpc.address is "": this agent takes no directives from here', hint="set grpc.address")
-    return address

@@ -20,14 +20,13 @@ from typing import NamedTuple
 import click
 import msgspec
 
-from nodeagent.ask import agent_address
-from nodeagent.config import Config
 from nodeagent.model.errors import Failed
 from nodeagent.model.nic import Classifier, Scheduler
 from nodeagent.model.nic_told import ClassTold, NetTold, NicTold, TreeTold
 from nodeagent.model.pod import Qos
 from nodeagent.model.units import format_bps, format_bytes
 from nodeagent.report.nic_lines import SHOWN, rate, state
+from nodeagent.rpc.channel import Target
 from nodeagent.rpc.client import network
 
 ANSWER_S = 10.0
@@ -60,22 +59,22 @@ class Line(NamedTuple):
     head: bool = False
 
 
-def show(config: Config, *, as_json: bool, watch: bool) -> None:
+def show(target: Target, *, as_json: bool, watch: bool) -> None:
     """Print what the agent tells; with `watch` again each second until Ctrl-C, on a terminal in place."""
     form = to_json if as_json else as_text
     if watch and not as_json and sys.stdout.isatty():
-        _watch(config)
+        _watch(target)
         return
-    click.echo(_printable(form(ask(config))))
+    click.echo(_printable(form(ask(target))))
     with contextlib.suppress(KeyboardInterrupt):
         while watch:
             time.sleep(EVERY_S)
-            click.echo(_printable(form(ask(config))))
+            click.echo(_printable(form(ask(target))))
 
 
-def ask(config: Config) -> NetTold:
+def ask(target: Target) -> NetTold:
     """What the running agent tells; Failed or Refused, with what to do, when it does not."""
-    found = network(agent_address(config), timeout_s=ANSWER_S)
+    found = network(target, timeout_s=ANSWER_S)
     if found is None:
         raise Failed("the agent shapes no traffic", hint='set agent.enforce = ["cpu", "nic"]')
     return found
@@ -103,7 +102,7 @@ def lines(found: NetTold) -> Iterator[Line]:
         yield from _wrapped(f"not done: {what}")
 
 
-def _watch(config: Config) -> None:
+def _watch(target: Target) -> None:
     from rich.console import Console
     from rich.live import Live
     from rich.text import Text
@@ -119,7 +118,7 @@ def _watch(config: Config) -> None:
 
     with contextlib.suppress(KeyboardInterrupt), Live(console=Console(), auto_refresh=False) as live:
         while True:
-            live.update(picture(ask(config)), refresh=True)
+            live.update(picture(ask(target)), refresh=True)
             time.sleep(EVERY_S)
 
 

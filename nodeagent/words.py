@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import importlib
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -16,12 +17,26 @@ if TYPE_CHECKING:
 
 MAX_CORES = 65536.0
 HOST_ROOT = "agent.host_root"
+ELSEWHERE = {
+    "collect": "nodeagent.collect.command"
+}  # commands of their own: the daemon shall not import them
 Command = Callable[..., Any]
 T = TypeVar("T")
 
 
 class Group(click.Group):
-    """A group that answers an unknown command with the nearest known one."""
+    """A group that answers an unknown command with the nearest known one; some are imported late."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """As click's, with those elsewhere."""
+        return sorted([*super().list_commands(ctx), *ELSEWHERE])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """As click's, with those elsewhere."""
+        if cmd_name in ELSEWHERE:
+            found: click.Command = getattr(importlib.import_module(ELSEWHERE[cmd_name]), cmd_name)
+            return found
+        return super().get_command(ctx, cmd_name)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -10,7 +10,9 @@ from collections.abc import Iterator, Mapping
 
 from nodeagent.config.controller import controller
 from nodeagent.config.kubernetes import kubernetes_complaints
+from nodeagent.config.publish import published
 from nodeagent.config.schema import NIC, POD
+from nodeagent.config.transport import access
 from nodeagent.model.errors import Misconfigured
 from nodeagent.model.glob import glob_regex
 from nodeagent.model.nic_policy import NicRule
@@ -33,7 +35,9 @@ def check_together(
         *_amounts(settings, policy),
         *_paths(settings),
         *_addresses(settings),
+        *access(settings.grpc),
         *controller(settings.controller),
+        *published(settings.publish),
         *_globs(policy, rules),
         *_bindings(rules),
         *_shares(policy.nics),
@@ -101,6 +105,9 @@ def _addresses(settings: Settings) -> Iterator[Complaint]:
             yield "grpc.address", f'takes unix:/path, 127.0.0.1:PORT, [::1]:PORT or "", found "{address}"'
         elif not _is_loopback(host):
             yield "grpc.address", f'is plain TCP, so it takes a loopback address only, found "{address}"'
+    outside = settings.grpc.tls_address
+    if outside and (outside.startswith("localhost") or _host(outside) is None):
+        yield "grpc.tls_address", f'takes ADDRESS:PORT, [IPv6]:PORT or "", found "{outside}"'
     if settings.http.address and _host(settings.http.address) is None:
         yield "http.address", f'takes ADDRESS:PORT, [IPv6]:PORT or "", found "{settings.http.address}"'
 

@@ -66,7 +66,7 @@ class Leaf(Struct, frozen=True):
             return "true | false"
         if self.kind == "text":
             return "list of texts" if self.many else "text"
-        return _range(self)
+        return ("list of numbers, each " if self.many else "") + _range(self)
 
     def accept(self, raw: object) -> object:
         """`raw` as TOML gives it, checked and converted; ValueError says what is wrong with it."""
@@ -81,7 +81,10 @@ class Leaf(Struct, frozen=True):
     def read(self, text: str) -> object:
         """The same for the text of an environment variable or of --set; lists as in TOML, or with commas."""
         if self.many:
-            return self.accept(_list(text))
+            entries = _list(text)
+            if self.kind == "integer" and isinstance(entries, list):
+                entries = [_number(entry) if isinstance(entry, str) else entry for entry in entries]
+            return self.accept(entries)
         if self.kind == "boolean":
             return self.accept({"true": True, "false": False}.get(text.strip().lower(), text))
         if self.kind in ("number", "integer"):

@@ -5,10 +5,12 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 import re
+import time
 from collections.abc import Iterator
 
 from nodeagent.doctor.finding import Check, Finding, Host, Status, judged
 from nodeagent.kernel import probe
+from nodeagent.model.errors import AgentError
 from nodeagent.model.units import format_bytes
 
 USES = {
@@ -90,4 +92,26 @@ def _version(name: str) -> str | None:
         return None
 
 
-PROCESS: tuple[Check, ...] = (capabilities, limits, directories, packages)
+def certificate(host: Host) -> Iterator[Finding]:
+    """Do certificate, key and CAs of the gRPC server fit, and for how long?"""
+    grpc = host.config.settings.grpc
+    if not grpc.tls_address:
+        return
+    from nodeagent.rpc.tls import DAY_S, TlsFiles, load
+
+    try:
+        held = load(TlsFiles(grpc.tls_cert, grpc.tls_key, grpc.tls_ca))
+    except AgentError as error:
+        yield Finding("certificate", Status.FAIL, str(error), error.hint)
+        return
+    left, life = held.not_after_unix - time.time(), held.not_after_unix - held.not_before_unix
+    found = (
+        f"{grpc.tls_cert} is valid for {left / DAY_S:.1f} days"
+        if left > 0
+        else f"{grpc.tls_cert} has expired"
+    )
+    fix = "renew it: write the new files in place of the old ones, the agent takes them by itself"
+    yield judged("certificate", left > 0.2 * life, found, fix, Status.WARN if left > 0 else Status.FAIL)
+
+
+PROCESS: tuple[Check, ...] = (capabilities, limits, directories, packages, certificate)

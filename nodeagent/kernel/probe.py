@@ -20,6 +20,7 @@ WINDOWS_US = (500_000, 2_000_000)
 CAPABILITIES = {  # include/uapi/linux/capability.h
     1: "DAC_OVERRIDE",
     12: "NET_ADMIN",
+    19: "SYS_PTRACE",
     21: "SYS_ADMIN",
     23: "SYS_NICE",
     24: "SYS_RESOURCE",

@@ -12,6 +12,7 @@ from msgspec import Meta, Struct
 
 from nodeagent.model.controller import ControllerSettings
 from nodeagent.model.kubernetes import KubernetesSettings
+from nodeagent.model.publish import PublishSettings
 
 
 class Mode(enum.StrEnum):
@@ -101,6 +102,40 @@ class GrpcSettings(Struct, frozen=True, forbid_unknown_fields=True):
     max_message_bytes: Annotated[
         int, Meta(ge=4096, le=1 << 28, description="largest message sent or taken")
     ] = 4 << 20
+    tls_address: Annotated[
+        str, Meta(max_length=300, description='IP:PORT for mutual TLS, such as [::]:9466; "" = off')
+    ] = ""
+    tls_cert: Annotated[
+        str, Meta(max_length=4096, description="PEM: the node's certificate, then its intermediates")
+    ] = ""
+    tls_key: Annotated[str, Meta(max_length=4096, description="PEM: its key, without a password")] = ""
+    tls_ca: Annotated[
+        str, Meta(max_length=4096, description="PEM: CAs, one of which clients' certificates must have")
+    ] = ""
+    readers: Annotated[
+        tuple[str, ...],
+        Meta(description='globs of names (SAN: DNS, URI, IP) that may ask; or "uri:GLOB", "dns:GLOB"'),
+    ] = ()
+    directors: Annotated[
+        tuple[str, ...], Meta(description="the same, of those who may ask and give directives")
+    ] = ()
+    reader_uids: Annotated[
+        tuple[Annotated[int, Meta(ge=0, le=(1 << 32) - 2)], ...],
+        Meta(description="who may ask on the unix socket, besides root; [] = whoever its mode lets in"),
+    ] = ()
+    director_uids: Annotated[
+        tuple[Annotated[int, Meta(ge=0, le=(1 << 32) - 2)], ...],
+        Meta(description="who may give directives on the unix socket"),
+    ] = (0,)
+    calls_per_s: Annotated[
+        float, Meta(ge=1.0, le=1e6, description="calls that all clients together may begin, on average")
+    ] = 600.0
+    peer_calls_per_s: Annotated[
+        float, Meta(ge=1.0, le=1e6, description="the same for each client (name, user or address)")
+    ] = 300.0
+    max_connection_age_s: Annotated[
+        float, Meta(ge=1.0, le=1e7, description="then a client connects, and is verified, anew")
+    ] = 3600.0
 
 
 class HttpSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -150,5 +185,6 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     controller: ControllerSettings = ControllerSettings()
     http: HttpSettings = HttpSettings()
     journal: JournalSettings = JournalSettings()
+    publish: PublishSettings = PublishSettings()
     directives: DirectiveSettings = DirectiveSettings()
     log: LogSettings = LogSettings()

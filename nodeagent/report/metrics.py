@@ -21,6 +21,7 @@ from prometheus_client import (
 from nodeagent.model.controller import LinkSeen
 from nodeagent.model.decision import Tick
 from nodeagent.model.plan import Kind, Knob
+from nodeagent.model.rpc_told import News, RpcTold
 from nodeagent.report.link import link_text
 from nodeagent.report.node import node_text
 from nodeagent.report.pages import moved_bytes
@@ -46,6 +47,7 @@ class Metrics:
         self.registry = CollectorRegistry()
         self._max_series = max_series
         self._latest: tuple[Tick, OwnCost] | None = None
+        self._told: RpcTold | None = None
         self._pods = PodPage()
         self._page: tuple[Tick, bytes] | None = None
         self._rendering = threading.Lock()  # scrapes wait for each other, the loop for none of them
@@ -83,6 +85,16 @@ class Metrics:
         self._reloads.labels("ok" if ok else "error").inc()
         self._reload_ok.set(ok)
 
+    def clients(self, told: RpcTold | None) -> tuple[News, ...]:
+        """Show how the gRPC server's clients fare (None: there is no server); what to log of it."""
+        self._told = told
+        return () if told is None else told.news
+
+    def published(self, *, ok: bool) -> None:
+        """Count an attempt to tell the API server what is offered; called by the thread that tells."""
+        self._publishes.labels("ok" if ok else "error").inc()
+        self._publish_failing.set(not ok)
+
     def render(self) -> bytes:
         """The whole page; the part of the tick is made once a tick. Called by scrapes."""
         latest = self._latest
@@ -92,7 +104,8 @@ class Metrics:
         with self._rendering:
             if self._page is None or self._page[0] is not tick:
                 self._page = tick, self._tick_text(tick)
-            mine = _own_text(own) + (link_text(self._link) if self._link is not None else "")
+            mine = _own_text(own) + _rpc_text(self._told)
+            mine += link_text(self._link) if self._link is not None else ""
             return b"".join([self._page[1], mine.encode(), generate_latest(self.registry)])
 
     def _tick_text(self, tick: Tick) -> bytes:
@@ -132,6 +145,12 @@ class Metrics:
         self._reload_ok = Gauge(
             "nodeagent_config_last_reload_successful", "1 unless it was refused", registry=own
         )
+        self._publishes = Counter(
+            "nodeagent_publishes", "Patches of the node's status by outcome", ["outcome"], registry=own
+        )
+        self._publish_failing = Gauge(
+            "nodeagent_publish_failing", "1 while the last patch of the node's status failed", registry=own
+        )
         self._dropped = Gauge(
             "nodeagent_metrics_dropped_series", "Series of pods beyond the cap", registry=own
         )
@@ -153,6 +172,7 @@ class Metrics:
             self._misses.labels(miss)
         for outcome in ("ok", "error"):
             self._reloads.labels(outcome)
+            self._publishes.labels(outcome)
 
 
 def _own_text(own: OwnCost) -> str:
@@ -160,3 +180,22 @@ def _own_text(own: OwnCost) -> str:
     return family(
         "nodeagent_self_cpu_seconds_total", "counter", "CPU time of the agent", {None: own.cpu_s}
     ) + family("nodeagent_self_resident_memory_bytes", "gauge", "Resident memory of the agent", rss)
+
+
+def _rpc_text(told: RpcTold | None) -> str:
+    if told is None:
+        return ""
+    refused: dict[Label | None, float] = {("reason", why): n for why, n in sorted(told.refused.items())}
+    text = family("nodeagent_grpc_calls", "gauge", "Calls that are open", {None: told.calls})
+    text += family("nodeagent_grpc_refused_total", "counter", "Calls refused, by reason", refused)
+    if told.not_after_unix is None:
+        return text
+    until: dict[Label | None, float] = {None: told.not_after_unix}
+    good: dict[Label | None, float] = {None: float(told.files_ok)}
+    return (
+        text
+        + family("nodeagent_tls_not_after_seconds", "gauge", "End of the certificate, in Unix time", until)
+        + family(
+            "nodeagent_tls_files_ok", "gauge", "0 while the files are unusable and the old ones serve", good
+        )
+    )

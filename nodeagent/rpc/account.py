@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from nodeagent.model.capacity import Capacity
 from nodeagent.rpc.convert import capacity_message
-from nodeagent.rpc.fold import FIXED, apply, bare, difference, renew
+from nodeagent.rpc.fold import FIXED, apply, difference, renew
 from nodeagent.rpc.posted import Posted, differs, withdraw
 from nodeagent.rpc.scalars import timestamp
 from nodeagent.rpc.status import InForce, Who, node_status
@@ -64,7 +64,7 @@ class Account:
         if self._told is None:
             return None
         gone = replace(withdraw(posted.tick.decision.capacity), withdrawn=STOPPING)
-        return pb.ReportRequest(delta=pb.NodeDelta(capacity=bare(capacity_message(gone))))
+        return pb.ReportRequest(delta=pb.NodeDelta(capacity=capacity_message(gone)))
 
     def _made(self, now: pb.NodeStatus, capacity: Capacity) -> pb.ReportRequest | None:
         told, before = self._told, self._capacity

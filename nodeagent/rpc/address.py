@@ -1,4 +1,4 @@
-"""Where to listen: a unix socket that only its group may open, or a TCP port that only this host can reach.
+"""Where to listen: a unix socket for its group, TCP that only this host can reach, or TLS.
 
 Invariant: the socket has its mode before it has its name; one on which somebody answers is never taken.
 """
@@ -46,6 +46,21 @@ def parse(address: str) -> Unix | Tcp:
     if not loopback:
         raise Misconfigured(f"rpc address {address!r}: plain TCP is for loopback only", HINT)
     return Tcp(host, int(port))
+
+
+def parse_tls(address: str) -> Tcp:
+    """HOST:PORT with any IP address of this host, 0.0.0.0 or [::]; Misconfigured for anything else."""
+    host, colon, port = address.rpartition(":")
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    try:
+        if not colon or not (port.isascii() and port.isdigit()) or int(port) > 65535:
+            raise ValueError
+        ipaddress.ip_address(bare)
+    except ValueError:
+        raise Misconfigured(
+            f"rpc address {address!r}: not IP:PORT", 'such as "0.0.0.0:9466" or "[::]:9466"'
+        ) from None
+    return Tcp(bare, int(port))
 
 
 def listen(where: Unix | Tcp, add_port: Listen, mode: int = MODE) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import socket
+import re
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -14,25 +14,26 @@ from nodeagent.model.errors import AgentError, Failed, Refused
 from nodeagent.model.explanation import Explanation
 from nodeagent.model.nic_told import NetTold
 from nodeagent.model.placement import Move, Tidied
-from nodeagent.rpc.address import Unix, parse
+from nodeagent.rpc.channel import IS_IT_RUNNING, Target, opened
 from nodeagent.rpc.explain_calls import explanation
 from nodeagent.rpc.nics import told_by
 from nodeagent.v1 import nodeagent_pb2 as pb
 from nodeagent.v1.nodeagent_pb2_grpc import ControlStub, NodeAgentStub
 
-IS_IT_RUNNING = "is `nodeagent run` running, with a grpc.address, and with this agent.run_dir?"
+SIZE = ("grpc.max_receive_message_length", -1)  # the server's own limit is the one that counts
+_TLS = re.compile("verif|handshake|ssl|certificate", re.IGNORECASE)
+TLS_HINT = "has each side a certificate that is not expired, of a CA that the other one knows, with its name?"
 
 
 def defragment(address: str, *, dry_run: bool, timeout_s: float) -> Tidied:
     """Ask the agent at `address` ("unix:/path"); Failed or Refused with what to do about it."""
-    _reachable(address.removeprefix("unix:"))
-    with contextlib.closing(grpc.insecure_channel(address)) as channel:
+    with opened(Target(address)) as channel:
         try:
             done = ControlStub(channel).Defragment(
                 pb.DefragmentRequest(dry_run=dry_run), timeout=timeout_s, wait_for_ready=False
             )
         except grpc.RpcError as error:
-            raise _told(error, timeout_s) from None
+            raise told(error, timeout_s) from None
     return Tidied(
         dry_run=done.dry_run,
         bound=done.bound_pods,
@@ -45,35 +46,30 @@ def defragment(address: str, *, dry_run: bool, timeout_s: float) -> Tidied:
 
 
 @contextlib.contextmanager
-def asking(address: str, timeout_s: float) -> Iterator[Any]:
-    """The calls of the agent at `address` (as grpc.address); what they raise becomes Failed or Refused."""
-    where = parse(address)
-    if isinstance(where, Unix):
-        _reachable(where.path)
-        address = f"unix:{where.path}"
-    size = [("grpc.max_receive_message_length", -1)]  # the server's own limit is the one that counts
-    with contextlib.closing(grpc.insecure_channel(address, options=size)) as channel:
+def asking(target: Target, timeout_s: float) -> Iterator[Any]:
+    """The calls of the agent there; what they raise becomes Failed or Refused."""
+    with opened(target, SIZE) as channel:
         try:
             yield NodeAgentStub(channel)
         except grpc.RpcError as error:
-            raise _told(error, timeout_s) from None
+            raise told(error, timeout_s) from None
 
 
-def explain(address: str, pod: str | None, *, timeout_s: float) -> Explanation:
+def explain(target: Target, pod: str | None, *, timeout_s: float) -> Explanation:
     """Why this pod (uid or name) has the limits that it has, without one why this capacity.
 
     Failed when there is no such pod; Failed or Refused, with what to do, when there is no answer.
     """
     request = pb.ExplainRequest(capacity=pb.CapacitySubject()) if pod is None else pb.ExplainRequest(pod=pod)
-    with asking(address, timeout_s) as agent:
+    with asking(target, timeout_s) as agent:
         return explanation(agent.Explain(request, timeout=timeout_s).explanation)
 
 
 def watch_events(
-    address: str, request: pb.WatchEventsRequest, *, timeout_s: float
+    target: Target, request: pb.WatchEventsRequest, *, timeout_s: float
 ) -> Iterator[pb.WatchEventsResponse]:
     """Messages until the agent stops or the reader does; the first one comes within `timeout_s`."""
-    with asking(address, timeout_s) as agent:
+    with asking(target, timeout_s) as agent:
         stream = agent.WatchEvents(request)
         alarm = threading.Timer(timeout_s, stream.cancel)
         alarm.start()
@@ -86,12 +82,9 @@ def watch_events(
             stream.cancel()
 
 
-def network(address: str, *, timeout_s: float) -> NetTold | None:
-    """How the agent at `address` (as grpc.address) shapes traffic, None when it shapes none.
-
-    Failed or Refused with what to do about it.
-    """
-    with asking(address, timeout_s) as agent:
+def network(target: Target, *, timeout_s: float) -> NetTold | None:
+    """How the agent there shapes traffic, None when it shapes none; Failed or Refused with what to do."""
+    with asking(target, timeout_s) as agent:
         answer = agent.GetNodeReport(pb.GetNodeReportRequest(), timeout=timeout_s)
     try:
         return told_by(answer.report.network) if answer.report.HasField("network") else None
@@ -99,25 +92,12 @@ def network(address: str, *, timeout_s: float) -> NetTold | None:
         raise Failed("the agent is newer than this command", hint="use the agent's own nodeagent") from None
 
 
-def _reachable(path: str) -> None:
-    """As connect(2) tells it, which gRPC does not."""
-    with socket.socket(socket.AF_UNIX) as probe:
-        probe.settimeout(5.0)
-        try:
-            probe.connect(path)
-        except PermissionError:
-            raise Refused(f"{path} may not be opened by this user", hint="run as root") from None
-        except OSError as error:
-            raise Failed(
-                f"no agent answers at {path}: {error.strerror or error}", hint=IS_IT_RUNNING
-            ) from None
-
-
 def _move(move: pb.Move) -> Move:
     return Move(move.pod_uid, move.pod_name, move.old_cpus, move.new_cpus, move.old_mems, move.new_mems)
 
 
-def _told(error: grpc.RpcError, timeout_s: float) -> AgentError:
+def told(error: grpc.RpcError, timeout_s: float) -> AgentError:
+    """What went wrong, in words, and what to do about it."""
     status, details = error.code(), error.details()
     if status is grpc.StatusCode.NOT_FOUND or (
         status is grpc.StatusCode.FAILED_PRECONDITION and details.startswith("pod: ")
@@ -127,4 +107,9 @@ def _told(error: grpc.RpcError, timeout_s: float) -> AgentError:
         return Failed(details, hint="run the agent with --set numa.placement=true")
     if status in {grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED}:
         return Failed(f"the agent did not answer within {timeout_s:g} s", hint="its log says why")
+    if status is grpc.StatusCode.PERMISSION_DENIED:
+        message, _, hint = details.partition("; hint: ")
+        return Refused(message, hint=hint or "see grpc.readers and grpc.directors of the agent")
+    if status is grpc.StatusCode.UNAVAILABLE and _TLS.search(details):
+        return Failed(f"no TLS with the agent: {details}", hint=TLS_HINT)
     return Failed(f"the agent answered {status.name}: {details}", hint=IS_IT_RUNNING)

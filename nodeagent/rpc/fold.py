@@ -1,13 +1,12 @@
 """What a stream of reports says of a node: full, then what differs, then only that it still holds. Pure.
 
-Invariant: apply(told, difference(told, now)) is `now`, but for the terms of the capacity, which only a full
-status has, for signals that are the same ones for longer, and for a limit that moved by less than NOISE.
+Invariant: apply(told, difference(told, now)) is `now`, but for signals that are the same ones for longer, and
+for a limit that moved by less than NOISE.
 """
 
 from __future__ import annotations
 
 from nodeagent.v1 import collector_pb2 as pb
-from nodeagent.v1 import nodeagent_pb2 as node_pb
 
 NOISE_RATIO = 0.01
 NOISE_CORES = 0.01
@@ -76,19 +75,8 @@ def difference(told: pb.NodeStatus, now: pb.NodeStatus, *, moved: bool) -> pb.No
         delta.directives.directives.extend(now.directives)
     if not moved and not delta.ByteSize():
         return None
-    delta.capacity.CopyFrom(bare(now.capacity))
+    delta.capacity.CopyFrom(now.capacity)
     return delta
-
-
-def bare(capacity: node_pb.Capacity) -> node_pb.Capacity:
-    """The same without terms."""
-    new = node_pb.Capacity()
-    new.CopyFrom(capacity)
-    for cpu in (new.cpu, *(zone.cpu for zone in new.zones)):
-        cpu.ClearField("terms")
-    for memory in (new.memory, *(zone.memory for zone in new.zones)):
-        memory.ClearField("terms")
-    return new
 
 
 def _limit_moved(told: pb.NodeStatus, now: pb.NodeStatus) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 
 from nodeagent.model.event import Happened, Heard, Topic
+from nodeagent.rpc.channel import Target
 from nodeagent.rpc.client import watch_events
 from nodeagent.rpc.ring import LEVEL, TOPIC
 from nodeagent.v1 import event_pb2
@@ -16,9 +17,9 @@ _TOPIC = {number: topic for topic, number in TOPIC.items()}
 
 
 def watched(
-    address: str, topics: Collection[str], *, debug: bool, follow: bool, timeout_s: float
+    target: Target, topics: Collection[str], *, debug: bool, follow: bool, timeout_s: float
 ) -> Iterator[Heard]:
-    """What the agent at `address` still knows, and with `follow` what comes, as long as it runs.
+    """What the agent there still knows, and with `follow` what comes, as long as it runs.
 
     Failed or Refused, with what to do, when there is no answer within `timeout_s`.
     """
@@ -27,7 +28,7 @@ def watched(
         run_id=ALL_KNOWN,
         least_level=event_pb2.EVENT_LEVEL_DEBUG if debug else event_pb2.EVENT_LEVEL_INFO,
     )
-    for message in watch_events(address, request, timeout_s=timeout_s):
+    for message in watch_events(target, request, timeout_s=timeout_s):
         if message.events or message.missed:
             yield Heard(tuple(map(_happened, message.events)), message.missed, message.run_id)
         if message.caught_up and not follow:

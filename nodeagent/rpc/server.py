@@ -1,5 +1,8 @@
 """The gRPC server: one daemon thread with an event loop of its own, next to the agent's loop.
 
+    unix -- door.py: who is it --\\
+    TCP, TLS --------------------- gRPC -- guard.py: how often, may it -- service.py
+
 Invariant: publish() is one assignment and at most one wake-up; nothing that a client does or leaves undone
 makes it wait, and no more is queued between the two threads than the events of a few ticks.
 """
@@ -8,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -22,26 +24,42 @@ from nodeagent.model.decision import Memory, Tick
 from nodeagent.model.errors import Failed
 from nodeagent.model.event import Event
 from nodeagent.model.policy import Policy
-from nodeagent.rpc.address import Unix, identity, listen, parse
+from nodeagent.model.rpc_told import RpcTold
+from nodeagent.rpc.address import listen, parse, parse_tls
 from nodeagent.rpc.control import Control
+from nodeagent.rpc.cut import cut
 from nodeagent.rpc.directing import Taker
+from nodeagent.rpc.entrance import Terms, entrance
 from nodeagent.rpc.posted import Accountant, Posted
 from nodeagent.rpc.service import SERVICE, Service
+from nodeagent.rpc.tls import Identity
 
 MAX_REQUEST_BYTES = 64 << 10
 UNARY_CALLS = 32  # at a time, besides the watchers
 START_TIMEOUT_S = 10.0
+HANDSHAKE_MS = 10_000  # of TLS and HTTP/2 together
+AGE_GRACE_MS = 60_000  # for calls that are open when a connection is old; then they are cut
+LOOK_AT_FILES_S = 5.0  # besides before each handshake: who has lost its CA is cut then
+
+Beside = Callable[[], contextlib.AbstractAsyncContextManager[None]]
 DEFAULT, EMPTY = Policy(), Memory()
 
 
 class RpcServer:
     """Serves nodeagent.v1.NodeAgent, health and reflection at `address` (see `address.parse`).
 
+    With `tls` also at `tls_address`, for clients with a certificate of its CAs (address = "": there alone);
+    `terms` say who may what, and how often.
     `control` is the unix socket for Control, which only root may open; "" = it is not served. `accountant`
     makes of a tick what Explain and ListPods tell; None: nothing is explained. `beside` is entered on the
     server's event loop once it serves, and left before it stops.
     Misconfigured at once for an address that is neither a unix socket nor on loopback.
     """
+
+    _loop: asyncio.AbstractEventLoop | None = None
+    _serving: asyncio.Task[None] | None = None
+    _grace_s = 0.0
+    _poked = False
 
     def __init__(  # noqa: PLR0913  # one for each setting
         self,
@@ -56,9 +74,13 @@ class RpcServer:
         control: str = "",
         directives: Taker | None = None,
         accountant: Accountant | None = None,
-        beside: Callable[[], contextlib.AbstractAsyncContextManager[None]] = contextlib.nullcontext,
+        beside: Beside = contextlib.nullcontext,
+        tls: Identity | None = None,
+        tls_address: str = "",
+        terms: Terms = Terms(),  # noqa: B008  # a tuple
     ) -> None:
         self.address = address
+        self.tls, self.tls_address = tls, tls_address
         self.control = Control(control)
         self.service = Service(
             hostname=hostname,
@@ -69,25 +91,22 @@ class RpcServer:
             directives=directives,
         )
         self._accountant = accountant
-        self._where = parse(address)
-        self._options = _options(max_message_bytes, max_watchers)
-        self._max_calls = max_watchers + UNARY_CALLS
+        self._where = parse(address) if address or not tls_address else None
+        self._per_peer = max_watchers + UNARY_CALLS
+        self._options = _options(max_message_bytes, self._per_peer, terms.max_connection_age_s)
+        self._door, self.guard = entrance(self._where, terms, self._per_peer)
         self._reflection = reflection
         self._beside = beside
         self._health = health.aio.HealthServicer()
         self._thread = threading.Thread(target=self._run, name="rpc", daemon=True)
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._halt = asyncio.Event()
-        self._grace_s = 0.0
-        self._poked = False
-        self._serving: asyncio.Task[None] | None = None
-        self._started: Future[str] = Future()
+        self._started: Future[None] = Future()
 
     def start(self) -> None:
-        """Listen; afterwards `address` is the one for clients. Failed when that cannot be."""
+        """Listen; then `address` and `tls_address` are those for clients. Failed when that cannot be."""
         self._thread.start()
         try:
-            self.address = self._started.result(START_TIMEOUT_S)
+            self._started.result(START_TIMEOUT_S)
         except TimeoutError:
             raise Failed(
                 f"gRPC does not listen after {START_TIMEOUT_S:g} s", hint="is the node that busy?"
@@ -109,6 +128,19 @@ class RpcServer:
             with contextlib.suppress(RuntimeError):  # the loop is closed
                 self._loop.call_soon_threadsafe(self._wake)
 
+    def told(self) -> RpcTold:
+        """How the clients fare, and what is to be logged; news are told once. Called by the agent's loop."""
+        news = []
+        while self.tls is not None and self.tls.news:
+            news.append(self.tls.news.popleft())
+        return RpcTold(
+            calls=self.guard.open_calls,
+            refused=dict(self.guard.refused),
+            not_after_unix=self.tls.material.not_after_unix if self.tls else None,
+            files_ok=self.tls is None or not self.tls.complaint,
+            news=tuple(news),
+        )
+
     def stop(self, grace_s: float = 1.0) -> None:
         """Turn unhealthy, end the streams, wait up to `grace_s` for calls in flight, remove the socket."""
         if self._loop is None:
@@ -128,30 +160,62 @@ class RpcServer:
             self._started.set_exception(error)
 
     async def _serve(self) -> None:
-        server = grpc.aio.server(options=self._options, maximum_concurrent_rpcs=self._max_calls)
+        server = grpc.aio.server(
+            interceptors=(self.guard,),
+            options=self._options,
+            maximum_concurrent_rpcs=4 * self._per_peer,  # the guard has limits for each client
+        )
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         _add_services(server, self.service, self._health, self._reflection)
         server.add_generic_rpc_handlers((self.control.refusals(),))
-        address = listen(self._where, server.add_insecure_port)
-        bound = identity(self._where.path) if isinstance(self._where, Unix) else None
         try:
+            self._listen(server)
             await server.start()
             self._loop = asyncio.get_running_loop()
             self._wake()  # a tick may have been posted already
+            if self._door is not None:
+                await self._door.serve()
             async with self.control.served(self._options), self._beside():
-                self._started.set_result(address)
-                await self._halt.wait()
+                self._started.set_result(None)
+                await self._look_at_files()
             await self._end(server)
         finally:
-            if isinstance(self._where, Unix) and bound is not None and identity(self._where.path) == bound:
-                os.unlink(self._where.path)
+            if self._door is not None:
+                self._door.shut()
+
+    def _listen(self, server: grpc.aio.Server) -> None:
+        if self._door is not None:
+            self.address = self._door.open(server.add_insecure_port)
+        elif self._where is not None:
+            self.address = listen(self._where, server.add_insecure_port)
+        if self.tls_address and self.tls is not None:
+            credentials = self.tls.server_credentials()
+            self.tls_address = listen(
+                parse_tls(self.tls_address), lambda address: server.add_secure_port(address, credentials)
+            )
+
+    async def _look_at_files(self) -> None:
+        """Until the end: who came in by a CA that is trusted no more is cut, and may try again."""
+        trusted = self.tls.material.cas if self.tls else frozenset()
+        while not self._halt.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._halt.wait(), LOOK_AT_FILES_S if self.tls else None)
+            if self.tls:
+                self.tls.refresh()
+                before, trusted = trusted, self.tls.material.cas
+                if before - trusted:
+                    cut(int(self.tls_address.rpartition(":")[2]))
 
     async def _end(self, server: grpc.aio.Server) -> None:
         # A watcher of the health service that does not read could hold its lock for ever.
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._health.enter_graceful_shutdown(), 1.0)
         self.service.board.end()
+        if self._door is not None:
+            self._door.shut()
         await server.stop(self._grace_s)
+        if self._door is not None:
+            await self._door.close()
 
     def _wake(self) -> None:
         self._poked = False  # first: a tick that is posted from here on pokes again
@@ -177,13 +241,16 @@ def _add_services(
         reflect.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflect.SERVICE_NAME), server)
 
 
-def _options(max_message_bytes: int, max_watchers: int) -> list[tuple[str, int]]:
+def _options(max_message_bytes: int, per_peer: int, max_age_s: float) -> list[tuple[str, int]]:
     return [
         ("grpc.so_reuseport", 0),  # or a second agent would silently share the port
         ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
         ("grpc.max_send_message_length", max_message_bytes),
-        ("grpc.max_concurrent_streams", max_watchers + UNARY_CALLS),
-        ("grpc.max_allowed_incoming_connections", 2 * (max_watchers + UNARY_CALLS)),
+        ("grpc.max_concurrent_streams", per_peer),
+        ("grpc.max_allowed_incoming_connections", 2 * per_peer),
+        ("grpc.server_handshake_timeout_ms", HANDSHAKE_MS),
+        ("grpc.max_connection_age_ms", int(max_age_s * 1e3)),
+        ("grpc.max_connection_age_grace_ms", AGE_GRACE_MS),
         ("grpc.keepalive_time_ms", 30_000),  # finds clients that are gone without a word
         ("grpc.keepalive_timeout_ms", 10_000),
         ("grpc.keepalive_permit_without_calls", 1),

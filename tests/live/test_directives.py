@@ -93,16 +93,18 @@ def test_to_observe_gives_the_quota_back_until_the_lease_is_over(tmp_path: Path)
         idle = cpu_file(f"{OWN_TIER}/cpu.idle")
         direct(agent, "observe", "--for", lease(4.0), "--id", "o", "--reason", "a test")
         until(lambda: quota_cores(OWN_TIER) is None, "the tier's quota is given back")
-        assert quota_cores(f"{OWN_TIER}/{name}") is None
-        assert not idle.exists() or idle.read_text() == "0\n"
+        until(lambda: quota_cores(f"{OWN_TIER}/{name}") is None, "the pod's too")
+        until(lambda: not idle.exists() or idle.read_text() == "0\n", "so is its idleness")
+        until(lambda: bool(agent.named("mode.changed")), "the tick's end")
         (taken,) = agent.named("directive.taken")
         assert (taken["id"], taken["kind"], taken["reason"]) == ("o", "observe", "a test")
         assert taken["issuer"]
         assert [e["mode"] for e in agent.named("mode.changed")] == ["observe"]
         assert known(agent) == {"o": "in_force"}
         until(lambda: quota_cores(f"{OWN_TIER}/{name}") is not None, "after the lease it is set again")
-        assert not idle.exists() or idle.read_text() == "1\n"
+        until(lambda: not idle.exists() or idle.read_text() == "1\n", "idleness too")
         until(lambda: bool(agent.named("directive.expired")), "the end is told")
+        until(lambda: len(agent.named("mode.changed")) == 2, "so is the mode")
         assert [e["mode"] for e in agent.named("mode.changed")] == ["observe", "enforce"]
         assert known(agent) == {"o": "expired"}
         assert agent.stop() == 0
@@ -127,7 +129,7 @@ def test_a_hold_lowers_the_real_quota_at_once(tmp_path: Path, quiet: list[str]) 
         until(lambda: 0.9 * CPUS < tier_quota() <= CPUS, "a quota")
         direct(agent, "hold", "--cpu", "0.2", "--for", "1h", "--id", "h")
         until(lambda: tier_quota() <= 0.2, "the hold", 5.0)
-        assert (quota_cores(f"{OWN_TIER}/{name}") or 9.0) <= 0.2
+        until(lambda: (quota_cores(f"{OWN_TIER}/{name}") or 9.0) <= 0.2, "the pod's too", 5.0)
         until(lambda: any("hold at 0.2 cores" in e["why"] for e in agent.named("batch.limit")), "its reason")
         direct(agent, "end", "h")
         until(lambda: tier_quota() > 0.9 * CPUS, "Batch grows back")

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from nodeagent.core.explain import Told
 from nodeagent.model.capacity import Amount
 from nodeagent.model.decision import Tick
+from nodeagent.rpc.entrance import Terms
 from nodeagent.rpc.server import RpcServer
 from nodeagent.v1.nodeagent_pb2_grpc import NodeAgentStub
 from tests.unit import samples
@@ -24,7 +25,10 @@ WAIT_S = 10.0
 
 @contextmanager
 def serving(address: str, **options: Any) -> Iterator[RpcServer]:
-    server = RpcServer(address, hostname="node-7", version="0.1", **{"accountant": Told, **options})
+    """A server that runs; fields of its Terms may be given by their names."""
+    given = {name: options.pop(name) for name in Terms._fields if name in options}
+    parts = {"accountant": Told, "terms": Terms(**given), **options}
+    server = RpcServer(address, hostname="node-7", version="0.1", **parts)
     server.start()
     try:
         yield server

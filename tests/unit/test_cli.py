@@ -21,7 +21,7 @@ def nodeagent(*words: str, cwd: Path | None = None) -> subprocess.CompletedProce
     ("words", "code", "said"),
     [
         (["rnu"], 2, "did you mean 'run'?"),
-        (["xyzzy"], 2, "there are: check, defragment, direct, doctor, events, exec, explain,"),
+        (["xyzzy"], 2, "there are: check, collect, defragment, direct, doctor, events, exec, explain,"),
         (["run", "--bogus"], 2, "--bogus"),
         (["once", "-o", "yaml"], 2, "'yaml' is not one of 'text', 'json'"),
         (["exec", "--", "true"], 2, "--qos"),

@@ -1,4 +1,4 @@
-"""What the service unit and the DaemonSet say is true of the program that they start."""
+"""What the service unit says is true of the program that it starts."""
 
 from __future__ import annotations
 
@@ -7,19 +7,16 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
-from nodeagent.config import DEFAULT_PATH, load
+from nodeagent.config import DEFAULT_PATH
 from nodeagent.model.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 UNIT = ROOT / "systemd" / "nodeagent.service"
 RESTORE = UNIT.with_name("nodeagent-restore.service")
 DROP_IN = UNIT.with_name("nodeagent-nic.conf")
-MANIFEST = ROOT / "daemonset" / "nodeagent.yaml"
 
 
 def directives(file: Path = UNIT) -> dict[str, str]:
@@ -83,49 +80,3 @@ def test_the_units_directories_are_the_programs_defaults() -> None:
     assert f"/var/lib/{given['StateDirectory']}" == agent.state_dir
     assert f"/run/{given['RuntimeDirectory']}" == agent.run_dir
     assert f"/etc/{given['ConfigurationDirectory']}/nodeagent.toml" == DEFAULT_PATH
-
-
-def manifest(kind: str) -> dict[str, Any]:
-    found = [part for part in yaml.safe_load_all(MANIFEST.read_text()) if part["kind"] == kind]
-    assert len(found) == 1
-    return dict(found[0])
-
-
-def container() -> dict[str, Any]:
-    return dict(manifest("DaemonSet")["spec"]["template"]["spec"]["containers"][0])
-
-
-def test_the_manifests_configuration_is_accepted_and_matches_what_is_mounted(tmp_path: Path) -> None:
-    file = tmp_path / "nodeagent.toml"
-    file.write_text(manifest("ConfigMap")["data"]["nodeagent.toml"])
-    settings = load(str(file), env={}).settings
-    mounted = {mount["mountPath"] for mount in container()["volumeMounts"]}
-    root = settings.agent.host_root
-    assert {settings.agent.state_dir, settings.agent.run_dir, f"{root}/proc", f"{root}/sys"} <= mounted
-    assert container()["args"][-1].rpartition("/")[0] in mounted
-    port = container()["ports"][0]
-    assert settings.http.address == f"0.0.0.0:{port['containerPort']}"
-    for probe in ("livenessProbe", "readinessProbe"):
-        assert container()[probe]["httpGet"]["port"] == port["name"]
-
-
-def test_the_manifest_starts_without_privileges_that_are_not_listed() -> None:
-    security = container()["securityContext"]
-    assert security["capabilities"]["drop"] == ["ALL"]
-    assert "privileged" not in security
-    bounding = directives()["CapabilityBoundingSet"].split()
-    assert [f"CAP_{name}" for name in security["capabilities"]["add"]] == bounding
-
-
-def test_what_the_manifest_offers_for_traffic_is_what_the_drop_in_adds() -> None:
-    text = MANIFEST.read_text()
-    offered = next(line for line in text.splitlines() if "# add: [" in line)
-    more = set(re.findall(r"[A-Z_]+", offered)) - set(container()["securityContext"]["capabilities"]["add"])
-    added = re.findall(r"(?m)^#?CapabilityBoundingSet=(.*)", DROP_IN.read_text())
-    assert {f"CAP_{name}" for name in more} == {name for names in added for name in names.split()}
-    assert "# hostNetwork: true" in text
-
-
-def test_every_volume_is_mounted_and_every_mount_has_its_volume() -> None:
-    volumes = {volume["name"] for volume in manifest("DaemonSet")["spec"]["template"]["spec"]["volumes"]}
-    assert {mount["name"] for mount in container()["volumeMounts"]} == volumes

@@ -16,6 +16,7 @@ from nodeagent.model.errors import Failed
 from nodeagent.model.nic import Classifier, Marks, NicPlan, Role, Scheduler
 from nodeagent.model.nic_told import NetTold, told
 from nodeagent.nic import LISTED, WIDTH, as_text, to_json
+from nodeagent.rpc.channel import Target
 from nodeagent.rpc.client import network
 from tests.unit import samples
 from tests.unit.nic_samples import PLANS, nic_tick
@@ -124,7 +125,7 @@ def test_an_address_of_tcp_is_asked_as_well() -> None:
     with serving("127.0.0.1:0") as server:
         server.publish(nic_tick())
         assert eventually(lambda: server.service.latest is not None)
-        assert network(server.address, timeout_s=WAIT_S) == found()
+        assert network(Target(server.address), timeout_s=WAIT_S) == found()
 
 
 @pytest.mark.parametrize("running", [False, True])
@@ -152,9 +153,9 @@ def test_an_agent_that_serves_nobody_cannot_be_asked() -> None:
 def test_before_the_first_tick_and_where_nobody_listens_it_is_told(tmp_path: Path) -> None:
     address = f"unix:{tmp_path}/rpc.sock"
     with serving(address), pytest.raises(Failed, match="warming up"):
-        network(address, timeout_s=WAIT_S)
+        network(Target(address), timeout_s=WAIT_S)
     with pytest.raises(Failed, match="UNAVAILABLE"):
-        network("127.0.0.1:1", timeout_s=WAIT_S)
+        network(Target("127.0.0.1:1"), timeout_s=WAIT_S)
 
 
 def test_watching_repeats_until_it_is_interrupted(tmp_path: Path) -> None:

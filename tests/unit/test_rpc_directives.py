@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 import time
@@ -22,6 +23,7 @@ from hypothesis import strategies as st
 from nodeagent.directives import Directives
 from nodeagent.model.directive import Directive, Refused
 from nodeagent.model.settings import DirectiveSettings
+from nodeagent.rpc.caller import Access
 from nodeagent.rpc.directed import directive_message, directive_of, status_message, status_of
 from nodeagent.rpc.directing import result
 from nodeagent.rpc.server import RpcServer
@@ -56,17 +58,16 @@ def _serving(home: Path, address: str, *, enforcing: bool = True) -> Iterator[Se
     given = DirectiveSettings(max_lease_s=3600.0)
     with (
         closing(Directives(str(home), "boot-1", given, enforcing=enforcing)) as directives,
-        serving(address, directives=directives) as server,
+        serving(address, directives=directives, access=Access(director_uids=(os.getuid(),))) as server,
         client(server) as stub,
     ):
         server.publish(samples.tick(1))
         yield Serving(server, directives, stub)
 
 
-@pytest.fixture(params=["unix", "tcp"])
-def served(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Serving]:
-    address = f"unix:{tmp_path}/rpc.sock" if request.param == "unix" else "127.0.0.1:0"
-    with _serving(tmp_path, address) as running:
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Serving]:
+    with _serving(tmp_path, f"unix:{tmp_path}/rpc.sock") as running:
         yield running
 
 
@@ -80,12 +81,20 @@ def known(served: Serving) -> list[Any]:
     return list(served.stub.ListDirectives(pb.ListDirectivesRequest(), timeout=WAIT_S).directives)
 
 
+def test_plain_tcp_tells_nobody_s_name_so_nobody_directs_there(tmp_path: Path) -> None:
+    with _serving(tmp_path, "127.0.0.1:0") as served:
+        status, details = code(lambda: apply(served, HOLD))
+        assert status is grpc.StatusCode.PERMISSION_DENIED
+        assert "grpc.directors" in details
+        assert not known(served)
+
+
 def test_a_directive_is_taken_listed_and_the_same_one_changes_nothing(served: Serving) -> None:
     before = time.time()
     answer = apply(served, HOLD)
     assert not answer.already_taken
     assert answer.status.directive == HOLD
-    assert answer.status.issuer
+    assert answer.status.issuer == f"uid:{os.getuid()} pid:{os.getpid()}"
     assert answer.status.state == DIRECTIVE_STATE_IN_FORCE
     taken, ends = answer.status.taken_at.ToNanoseconds() / 1e9, answer.status.ends_at.ToNanoseconds() / 1e9
     assert before - 1e-3 <= taken <= time.time() and ends - taken == pytest.approx(60.0, abs=1e-5)

@@ -1,0 +1,145 @@
+"""The public unix socket: who connects is counted and asked for its user id, then passed on to gRPC.
+
+    client -- public socket [accept, SO_PEERCRED] == splice == private socket -- gRPC
+
+gRPC tells its handlers only the name of who connected to it. So each connection to its private socket is made
+from an abstract name of its own, under which `connections` has what is known of the client.
+
+Invariant: only this process can reach the private socket: it has no path (a descriptor of it is kept).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import socket
+import struct
+import tempfile
+
+from nodeagent.rpc.address import MAX_PATH_BYTES, Listen, Unix, identity, listen
+from nodeagent.rpc.caller import Origin
+from nodeagent.rpc.splice import Connection
+
+BACKLOG = 128
+FAREWELL_S = 1.0
+_CREDENTIALS = struct.Struct("iII")  # struct ucred: pid, uid, gid
+
+
+class Door:
+    """One public socket. `connections` are those inside, by the name that gRPC calls them by."""
+
+    def __init__(self, where: Unix, room: int) -> None:
+        self.connections: dict[str, Connection] = {}
+        self._path = where
+        self._room = room
+        self._names: dict[Connection, str] = {}
+        self._prefix = f"nodeagent-{secrets.token_hex(8)}-"
+        self._serial = 0
+        self._private = -1
+        self._public = socket.socket(socket.AF_UNIX)
+        self._bound: tuple[int, int] | None = None
+        self._server: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[object]] = set()
+        self._empty = asyncio.Event()
+
+    def open(self, add_port: Listen) -> str:
+        """Listen for the gRPC port that `add_port` adds; the address for clients. Failed."""
+        address = listen(self._path, self._bind)
+        self._bound = identity(self._path.path)
+        self._private = _private_port(add_port, os.path.dirname(self._path.path))
+        return address
+
+    async def serve(self) -> None:
+        """Let clients in."""
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(lambda: _Visitor(self), sock=self._public, backlog=BACKLOG)
+
+    def shut(self) -> None:
+        """Let nobody in any more; the socket is removed, unless it is a successor's."""
+        if self._server is not None:
+            self._server.close()
+        self._public.close()
+        if self._private >= 0:
+            os.close(self._private)
+            self._private = -1
+        if self._bound is not None and identity(self._path.path) == self._bound:
+            os.unlink(self._path.path)
+
+    async def close(self) -> None:
+        """Wait a moment until everybody has heard the last words, then cut who is left."""
+        try:
+            async with asyncio.timeout(FAREWELL_S):
+                while self.connections:
+                    self._empty.clear()
+                    await self._empty.wait()
+        except TimeoutError:
+            for connection in tuple(self.connections.values()):
+                connection.abort()
+
+    def admit(self, transport: asyncio.Transport) -> None:
+        """Somebody has connected."""
+        inner = self._connect() if len(self.connections) < self._room else None
+        if inner is None:
+            transport.abort()
+            return
+        connection = Connection(_origin(transport.get_extra_info("socket")), self._leave)
+        name = f"unix-abstract:{self._prefix}{self._serial}"
+        self.connections[name] = connection
+        self._names[connection] = name
+        transport.set_protocol(connection.ends.client)
+        connection.ends.client.connection_made(transport)
+        loop = asyncio.get_running_loop()
+        task = loop.create_task(loop.create_connection(lambda: connection.ends.server, sock=inner))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda done: connection.abort() if done.exception() else None)
+
+    def _bind(self, address: str) -> int:
+        """As gRPC's add_port."""
+        self._public.bind(address.removeprefix("unix:"))
+        self._public.listen(BACKLOG)
+        self._public.setblocking(False)
+        return 1
+
+    def _connect(self) -> socket.socket | None:
+        """A connection to gRPC from a name of its own; None when that cannot be."""
+        self._serial += 1
+        inner = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        try:
+            inner.bind(f"\0{self._prefix}{self._serial}")
+            inner.connect(f"/proc/self/fd/{self._private}")
+        except OSError:
+            inner.close()
+            return None
+        return inner
+
+    def _leave(self, connection: Connection) -> None:
+        del self.connections[self._names.pop(connection)]
+        self._empty.set()
+
+
+class _Visitor(asyncio.Protocol):
+    """Somebody who has just connected."""
+
+    def __init__(self, door: Door) -> None:
+        self._door = door
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._door.admit(transport)
+
+
+def _origin(client: socket.socket) -> Origin:
+    packed = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    pid, uid, _gid = _CREDENTIALS.unpack(packed)
+    return Origin(uid=uid, pid=pid)
+
+
+def _private_port(add_port: Listen, home: str) -> int:
+    """Let gRPC listen on a socket of its own and take the path away; a descriptor to connect by."""
+    near = home if len(os.fsencode(home)) + 20 <= MAX_PATH_BYTES else None
+    with tempfile.TemporaryDirectory(prefix=".rpc-", dir=near) as private:
+        path = os.path.join(private, "s")
+        add_port(f"unix:{path}")
+        return os.open(path, os.O_PATH | os.O_CLOEXEC)
