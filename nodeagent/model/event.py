@@ -22,7 +22,9 @@ class Topic(enum.StrEnum):
 TOPICS = {
     "pod.appeared": Topic.POD,
     "pod.vanished": Topic.POD,
+    "pod.known": Topic.POD,
     "pod": Topic.ACTION,
+    "pods": Topic.POD,
     "knob.drift": Topic.DRIFT,
     "knob": Topic.ACTION,
     "batch": Topic.ACTION,

@@ -2,13 +2,13 @@
 # Builds a real kubelet (v1.20.2) from Debian 12's source package, once: build.sh CACHE -> CACHE/kubelet
 #
 # There is no binary of a kubelet in any package registry, and no newer source in Debian 12. It takes about ten
-# minutes, 4 GB of disk while it lasts, golang-go, and the network of the package mirror. apt's lists of the system are not
-# touched: an update with another list of sources would empty them.
+# minutes, 4 GB of disk while it lasts, golang-go, and the network of the package mirror. apt's lists of the
+# system are not touched: an update with another list of sources would empty them.
 set -eu
 
 CACHE=${1:?usage: build.sh CACHE}
 SUITES="bookworm bookworm-security"
-mkdir -p "$CACHE/apt/lists/partial" "$CACHE/apt/cache/archives/partial" "$CACHE/gopath/src/k8s.io"
+mkdir -p "$CACHE"
 CACHE=$(cd "$CACHE" && pwd)
 if [ -x "$CACHE/kubelet" ]; then
     echo "$CACHE/kubelet"
@@ -16,6 +16,7 @@ if [ -x "$CACHE/kubelet" ]; then
 fi
 command -v go >/dev/null || { echo "needs Go: apt-get install golang-go" >&2; exit 1; }
 
+mkdir -p "$CACHE/apt/lists/partial" "$CACHE/apt/cache/archives/partial"
 cd "$CACHE"
 if [ -z "$(ls kubernetes_*.dsc 2>/dev/null)" ]; then
     mirror=${DEBIAN_MIRROR:-http://deb.debian.org}
