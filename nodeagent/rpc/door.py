@@ -6,8 +6,8 @@ gRPC tells its handlers only the name of who connected to it. So each connection
 from an abstract name of its own, under which `connections` has what is known of the client. Names are random:
 everybody sees them in /proc/net/unix, and could be first to take one that is foreseen.
 
-Invariant: only this process can reach the private socket: it has no path (a descriptor of it is kept). No user
-may hold more connections than are left for all others.
+Invariant: only this process can reach the private socket: it has no path (a descriptor of it is kept). No
+user may hold more connections than are left for all others.
 """
 
 from __future__ import annotations

@@ -202,9 +202,10 @@ class RpcServer:
                 await asyncio.wait_for(self._halt.wait(), LOOK_AT_FILES_S if self.tls else None)
             if self.tls:
                 self.tls.refresh()
-                before, trusted = trusted, self.tls.material.cas
-                if before - trusted:
-                    cut(int(self.tls_address.rpartition(":")[2]))
+                with contextlib.suppress(OSError):  # no descriptors are left: the next time
+                    if trusted - self.tls.material.cas:
+                        cut(int(self.tls_address.rpartition(":")[2]))
+                    trusted = self.tls.material.cas
 
     async def _end(self, server: grpc.aio.Server) -> None:
         # A watcher of the health service that does not read could hold its lock for ever.

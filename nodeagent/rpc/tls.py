@@ -139,8 +139,9 @@ def load(files: TlsFiles) -> Material:
     certificate, key, ca = (_read(path) for path in files)
     _check_pair(files, certificate, key)
     try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(cadata=ca.decode("ascii"))
-        cas = frozenset(certificates(ca))
+        found = certificates(ca)
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(cadata=b"".join(found))
+        cas = frozenset(found)
     except (ssl.SSLError, ValueError, AgentError):
         raise Failed(f"{files.ca}: holds no CA certificates in PEM", hint="concatenate them there") from None
     try:
@@ -154,18 +155,21 @@ def load(files: TlsFiles) -> Material:
 
 def _check_pair(files: TlsFiles, certificate: bytes, key: bytes) -> None:
     """OpenSSL's own opinion of the bytes that were read: the files may be others by now."""
-    fd = os.memfd_create("nodeagent-tls", os.MFD_CLOEXEC)
     try:
-        with open(fd, "wb", closefd=False) as file:
+        with open(os.memfd_create("nodeagent-tls", os.MFD_CLOEXEC), "wb") as file:
             file.write(key + b"\n" + certificate)
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(f"/proc/self/fd/{fd}", password=_no_password)
+            file.flush()
+            path = f"/proc/self/fd/{file.fileno()}"
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(path, password=_no_password)
     except (ssl.SSLError, ValueError):
         raise Failed(
             f"{files.key} is not the key of {files.certificate}, or one of them is not PEM",
             hint="a certificate and its key, without a password; if they are being replaced, this passes",
         ) from None
-    finally:
-        os.close(fd)
+    except OSError as error:
+        raise Failed(
+            f"{files.certificate} cannot be checked: {error.strerror}", hint="has the agent descriptors left?"
+        ) from None
 
 
 def _no_password() -> str:
