@@ -1,7 +1,8 @@
 """Certificate, key and CAs from files, for servers and clients; read again when the files change.
 
-Invariant: only a key that fits its certificate, and CAs that parse, come into use; until then the ones before
-stay, which is told once. Private keys never reach a log.
+Invariant: only a key that fits its certificate, and CAs that parse, come into use, and a certificate that
+is not valid only when the one before is not either; until then these stay, which is told once. Private keys
+never reach a log.
 """
 
 from __future__ import annotations
@@ -44,6 +45,10 @@ class Material(NamedTuple):
     cas: frozenset[bytes]
     not_before_unix: float
     not_after_unix: float
+
+    def valid(self, now_unix: float) -> bool:
+        """Whether the certificate is, at this time."""
+        return self.not_before_unix <= now_unix <= self.not_after_unix
 
 
 class Identity:
@@ -102,6 +107,7 @@ class Identity:
             return False
         try:
             found = load(self.files)
+            self._refuse_for_worse(found)
         except AgentError as error:
             if str(error) != self.complaint:
                 self.complaint = str(error)
@@ -117,6 +123,20 @@ class Identity:
         self.material, self._warned = found, len(WARN_RATIOS)
         self._tell("tls.reloaded", "info", days_left=self._days(), cas=len(found.cas), cas_removed=lost)
         return True
+
+    def _refuse_for_worse(self, found: Material) -> None:
+        """While the certificate in use is valid, only another valid one takes its place."""
+        now = self._now()
+        if found.valid(now) or not self.material.valid(now):
+            return
+        since, until = (
+            time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(unix))
+            for unix in (found.not_before_unix, found.not_after_unix)
+        )
+        raise Failed(
+            f"{self.files.certificate}: is valid from {since} to {until} UTC, which is not now",
+            hint="the one before is kept as long as it is valid; is the clock right?",
+        )
 
     def _warn(self) -> None:
         """Tell when the certificate comes one step closer to its end."""

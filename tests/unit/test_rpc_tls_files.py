@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
+import shutil
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -103,3 +104,25 @@ def test_a_bundle_of_cas_may_have_comments_in_any_language(node: TlsFiles, tmp_p
     bundle = tmp_path / "ca.crt"
     bundle.write_bytes("# Főtanúsítvány\n".encode() + Path(node.ca).read_bytes())
     assert len(Identity(node._replace(ca=str(bundle))).material.cas) == 1
+
+
+def test_a_certificate_that_is_over_takes_no_valid_one_s_place(authority: Authority, tmp_path: Path) -> None:
+    files = TlsFiles(*(str(tmp_path / name) for name in ("tls.crt", "tls.key", "ca.crt")))
+    clock = [time.time()]
+
+    def put(found: TlsFiles) -> TlsFiles:
+        for path, source in zip(files, found, strict=True):
+            shutil.copy(source, path)
+        return files
+
+    identity = Identity(put(authority.issue("DNS:node-7", days=30)), lambda: clock[0])
+    before = identity.material
+    put(authority.issue("DNS:node-7", days=-1))
+    assert [identity.refresh() for _ in range(3)] == [False] * 3
+    assert identity.material is before
+    assert [(news.name, "which is not now" in str(news.keys["why"])) for news in identity.news] == [
+        ("tls.refused", True)
+    ]
+    clock[0] += 31 * 86_400.0
+    assert identity.refresh()  # no worse than the one before, by now
+    assert identity.complaint == ""
