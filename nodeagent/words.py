@@ -25,15 +25,15 @@ T = TypeVar("T")
 
 
 class Group(click.Group):
-    """A group that answers an unknown command with the nearest known one; some are imported late."""
+    """A group that answers an unknown command with the nearest one; at the top some are imported late."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """As click's, with those elsewhere."""
-        return sorted([*super().list_commands(ctx), *ELSEWHERE])
+        return sorted([*super().list_commands(ctx), *([] if ctx.parent else ELSEWHERE)])
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """As click's, with those elsewhere."""
-        if cmd_name in ELSEWHERE:
+        if cmd_name in ELSEWHERE and ctx.parent is None:
             found: click.Command = getattr(importlib.import_module(ELSEWHERE[cmd_name]), cmd_name)
             return found
         return super().get_command(ctx, cmd_name)

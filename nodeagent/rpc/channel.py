@@ -65,7 +65,10 @@ def checked(address: str) -> str:
 
 
 def _plain(address: str) -> str:
-    where = parse(address)
+    try:
+        where = parse(address)
+    except Misconfigured as error:
+        raise Misconfigured(str(error), hint=HINT) from None
     if isinstance(where, Unix):
         reachable(where.path)
         return f"unix:{where.path}"

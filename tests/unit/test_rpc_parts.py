@@ -1,4 +1,4 @@
-"""Who has a certificate but no role: it may watch health, and takes nothing from those who may more."""
+"""Clients with certificates that take more than their part: what is left to others."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from nodeagent.v1 import nodeagent_pb2 as pb
 from nodeagent.v1.nodeagent_pb2_grpc import NodeAgentStub
 from tests.unit import samples
 from tests.unit.certificates import Authority, needs_openssl
-from tests.unit.rpc_clients import WAIT_S, code, eventually, serving
+from tests.unit.rpc_clients import WAIT_S, client, code, eventually, serving
 
 pytestmark = needs_openssl
 
@@ -74,3 +74,24 @@ def test_it_keeps_few_calls_open(authority: Authority) -> None:
         watches[0].cancel()
         assert eventually(lambda: server.guard.open_calls < STRANGER_CALLS)
         assert next(stub.Watch(ASK, timeout=WAIT_S)).status == SERVING
+
+
+def test_one_peer_cannot_watch_with_all_that_there_is(authority: Authority, tmp_path: Path) -> None:
+    reader = authority.issue("DNS:reader.example")
+    access = Access(readers=("reader.example",))
+    tls = {"tls": Identity(authority.issue("IP:127.0.0.1")), "tls_address": "127.0.0.1:0"}
+    with (
+        serving(f"unix:{tmp_path}/s", access=access, max_watchers=8, **tls) as server,
+        channel(server, reader) as greedy,
+        client(server) as other,
+    ):
+        server.publish(samples.tick(1))
+        ask = pb.WatchCapacityRequest()
+        watches = [NodeAgentStub(greedy).WatchCapacity(ask, timeout=WAIT_S) for _ in range(6)]
+        assert [next(watch).capacity.seq for watch in watches] == [1] * 6
+        refused = NodeAgentStub(greedy).WatchCapacity(ask, timeout=WAIT_S)
+        assert code(lambda: next(refused))[0] is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert next(other.WatchCapacity(ask, timeout=WAIT_S)).capacity.seq == 1
+        watches[0].cancel()
+        assert eventually(lambda: server.service.board._peers["dns:reader.example"] == 5)
+        assert next(NodeAgentStub(greedy).WatchCapacity(ask, timeout=WAIT_S)).capacity.seq == 1
