@@ -24,7 +24,7 @@ Calls = dict[str, grpc.RpcMethodHandler]  # of a service, by method; requests an
 
 
 class Board:
-    """`watchers` is the number of streams now, of all kinds; of what may be, a quarter is not for one peer."""
+    """`watchers` is the number of streams now, of all kinds; one peer may have 3/4 of what may be."""
 
     def __init__(self, max_watchers: int) -> None:
         self.latest: Posted | None = None
