@@ -13,7 +13,8 @@ def test_the_report_of_a_stale_tick_offers_no_more_than_the_capacity(tmp_path: P
 
         def reported() -> pb.Capacity:
             answer = stub.GetNodeReport(pb.GetNodeReportRequest(), timeout=WAIT_S)
-            return answer.report.capacity
+            capacity: pb.Capacity = answer.report.capacity
+            return capacity
 
         server.publish(offering(1, 4.0, valid_s=60.0))
         assert reported().cpu.available_cores == 4.0
