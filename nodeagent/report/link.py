@@ -7,7 +7,10 @@ from nodeagent.report.text import Label, family
 
 
 def link_text(seen: LinkSeen) -> str:
-    """Ten series; the time of the last report is absent before the first."""
+    """Eleven series; the time of the last report is absent before the first, the last one without TLS."""
+    until: dict[Label | None, float] = {}
+    if seen.tls_not_after_unix is not None:
+        until = {None: seen.tls_not_after_unix}
     last: dict[Label | None, float] = {} if seen.sent_unix is None else {None: seen.sent_unix}
     return "".join(
         (
@@ -41,6 +44,12 @@ def link_text(seen: LinkSeen) -> str:
                 "gauge",
                 "When the last report went out",
                 last,
+            ),
+            family(
+                "nodeagent_controller_tls_not_after_seconds",
+                "gauge",
+                "End of the agent's certificate for its controller, in Unix time",
+                until,
             ),
         )
     )

@@ -30,6 +30,7 @@ from nodeagent.rpc.control import Control
 from nodeagent.rpc.cut import cut
 from nodeagent.rpc.directing import Taker
 from nodeagent.rpc.entrance import Terms, entrance
+from nodeagent.rpc.keepalive import keepalive
 from nodeagent.rpc.posted import Accountant, Posted
 from nodeagent.rpc.service import SERVICE, Service
 from nodeagent.rpc.tls import Identity
@@ -251,8 +252,7 @@ def _options(max_message_bytes: int, per_peer: int, max_age_s: float) -> list[tu
         ("grpc.server_handshake_timeout_ms", HANDSHAKE_MS),
         ("grpc.max_connection_age_ms", int(max_age_s * 1e3)),
         ("grpc.max_connection_age_grace_ms", AGE_GRACE_MS),
-        ("grpc.keepalive_time_ms", 30_000),  # finds clients that are gone without a word
-        ("grpc.keepalive_timeout_ms", 10_000),
+        *keepalive(),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.min_ping_interval_without_data_ms", 10_000),  # or clients' pings end in GOAWAY
     ]

@@ -5,15 +5,19 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
+from structlog.testing import capture_logs
 
 from nodeagent.config import load
 from nodeagent.doctor.controller import controller
 from nodeagent.doctor.finding import Finding, Host, Status
+from nodeagent.rpc.tls import TlsFiles
+from tests.unit.certificates import Secret
 from tests.unit.collectors import collecting, linked
 from tests.unit.rpc_clients import eventually, offering
 from tests.unit.test_link_trouble import lost_logs
@@ -112,33 +116,96 @@ def test_neither_a_stranger_s_server_nor_a_stranger_s_certificate_is_taken(tmp_p
         assert examined(address).fix.startswith("does it want TLS?")
 
 
-def test_files_that_are_replaced_are_used_and_missing_ones_told_of(tmp_path: Path) -> None:
-    """As Kubernetes does it: a link to a directory is pointed at another directory."""
-    (tmp_path / "one").mkdir()
+def rotating(tmp_path: Path, authority: Authority) -> tuple[Secret, dict[str, Any]]:
+    """The agent's files as Kubernetes keeps them, and the settings that name them."""
+    secret = Secret(tmp_path / "secret", issued(authority))
+    files = secret.files
+    return secret, {"tls_ca": files.ca, "tls_cert": files.certificate, "tls_key": files.key}
+
+
+def issued(authority: Authority, *trusted: Authority) -> TlsFiles:
+    """A certificate of an agent that trusts these, or who has signed it."""
+    certificate, key = authority.sign("agent", "URI:spiffe://cluster/node-7")
+    bundle = authority.directory / "bundle.pem"
+    bundle.write_bytes(b"".join(each.ca.read_bytes() for each in trusted or (authority,)))
+    return TlsFiles(str(certificate), str(key), str(bundle))
+
+
+def test_a_new_certificate_is_used_as_soon_as_it_is_there_and_no_half_of_one(tmp_path: Path) -> None:
     authority = Authority(tmp_path)
-    files = client_files(authority)
-    for key, name in (("tls_ca", "ca.pem"), ("tls_cert", "cert.pem"), ("tls_key", "key.pem")):
-        shutil.copy(files[key], tmp_path / "one" / name)
-        files[key] = str(tmp_path / "data" / name)
-    (tmp_path / "data").symlink_to("one")
+    secret, files = rotating(tmp_path, authority)
     with (
         collecting("127.0.0.1:0", None, server_credentials(authority, "IP:127.0.0.1")) as (
             collector,
             address,
         ),
-        lost_logs() as whys,
+        capture_logs() as logs,
         linked(address, **files) as link,
     ):
         link.publish(offering(1, 3.0))
         assert eventually(lambda: link.seen().connected)
-        shutil.copytree(tmp_path / "one", tmp_path / "two")
-        (tmp_path / "new").symlink_to("two")
-        os.replace(tmp_path / "new", tmp_path / "data")
+        before = link.seen().tls_not_after_unix
+        assert before is not None and before > time.time() + 86_400
+        good = issued(authority)
+        _, other = authority.sign("other", "DNS:other")
+        secret.swap(good._replace(key=str(other)))
+        assert eventually(lambda: bool(named(logs, "tls.refused")))
+        for path in (files["tls_cert"], files["tls_key"]):
+            os.unlink(path)
+        time.sleep(0.3)  # several looks at the files
+        link.publish(offering(2, 4.0))
+        assert eventually(lambda: collector.streams[0].cores() == 4.0)
+        for path, name in ((files["tls_cert"], "certificate"), (files["tls_key"], "key")):
+            os.symlink(f"..data/{name}", path)
+        secret.swap(good)
         assert eventually(lambda: link.seen().connects == 2)
-        assert whys == ["the files of TLS are others now"]
-        shutil.rmtree(tmp_path / "two")
-        assert eventually(lambda: "ca.pem: No such file or directory" in whys[-1])
+        refused, reloaded = named(logs, "tls.refused"), named(logs, "tls.reloaded")
     assert len(collector.streams) == 2
+    assert "is not the key of" in refused[0]["why"] and len(refused) == 2  # that, and a file that is missing
+    assert len(reloaded) == 1 and reloaded[0]["of"] == "controller"
+    assert [each["why"] for each in named(logs, "link.lost")] == ["the files of TLS are others now"]
+
+
+def test_a_link_whose_files_are_missing_waits_for_them(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    files = {f"tls_{name}": str(tmp_path / "later" / name) for name in ("ca", "cert", "key")}
+    with collecting("127.0.0.1:0", None, server_credentials(authority, "IP:127.0.0.1")) as (_, address):
+        with lost_logs() as whys, linked(address, **files) as link:
+            link.publish(offering(1, 3.0))
+            assert eventually(lambda: len(whys) >= 3)
+            assert set(whys) == {whys[0]} and "No such file or directory" in whys[0]
+            assert link.seen().tls_not_after_unix is None
+            (tmp_path / "later").mkdir()
+            for key, path in client_files(authority).items():
+                shutil.copy(path, files[key])
+            assert eventually(lambda: link.seen().connected)
+
+
+def test_a_controller_whose_ca_is_trusted_no_more_is_left(tmp_path: Path) -> None:
+    old = Authority(tmp_path, "old")
+    new = Authority(tmp_path, "new")
+    secret, files = rotating(tmp_path, old)
+    both = tmp_path / "both.pem"
+    both.write_bytes(old.ca.read_bytes() + new.ca.read_bytes())
+    cert, key = old.sign("server", "IP:127.0.0.1")
+    pair = [(key.read_bytes(), cert.read_bytes())]
+    credentials = grpc.ssl_server_credentials(pair, both.read_bytes(), require_client_auth=True)
+    with (
+        collecting("127.0.0.1:0", None, credentials) as (collector, address),
+        linked(address, **files) as link,
+    ):
+        link.publish(offering(1, 3.0))
+        assert eventually(lambda: link.seen().connected)
+        secret.swap(issued(new, old, new))
+        assert eventually(lambda: link.seen().connects == 2)
+        secret.swap(issued(new))
+        assert eventually(lambda: collector.streams[1].ended.is_set())
+        assert eventually(lambda: link.seen().losses >= 4)  # it tries in vain
+        assert len(collector.streams) == link.seen().connects == 2
+
+
+def named(logs: list[Any], event: str) -> list[Any]:
+    return [each for each in logs if each["event"] == event]
 
 
 def test_the_doctor_says_what_is_wrong_with_a_controller(tmp_path: Path) -> None:
