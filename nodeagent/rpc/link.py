@@ -59,12 +59,13 @@ class Link:
         in_force: Callable[[Tick], InForce],
         security: Security,
         take: Take = take_none,
+        refuse: Take = take_none,
     ) -> None:
         self._settings = settings
         self._who = who
         self._in_force = in_force
         self._security = security
-        self._take = take if settings.directives else take_none
+        self._take = take if settings.directives else refuse
         self._mailbox = Mailbox()
         self._counts = Counts()
         self._backoff = Backoff(settings.backoff_s, settings.backoff_max_s)

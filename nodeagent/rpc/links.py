@@ -33,11 +33,15 @@ def link_to(
     version: str,
     mode: Mode,
     take: Take = take_none,
+    refuse: Take = take_none,
 ) -> Link:
-    """The link to the controller at `settings.address`, not yet running."""
+    """The link to the controller at `settings.address`, not yet running.
+
+    Directives go to `take` where the settings let the controller direct, else to `refuse`.
+    """
     who = Who(node_name(settings.node_name, env, hostname), version)
     obeyed = partial(in_force, configured=mode)
-    return Link(settings, who, in_force=obeyed, security=security(settings), take=take)
+    return Link(settings, who, in_force=obeyed, security=security(settings), take=take, refuse=refuse)
 
 
 def security(settings: ControllerSettings) -> Security:

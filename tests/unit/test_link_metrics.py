@@ -33,7 +33,11 @@ def test_the_link_is_told_where_there_is_one() -> None:
 
 def test_nothing_is_told_of_a_link_that_is_not_configured_or_of_a_report_that_never_went_out() -> None:
     assert not [name for name, _ in page(None) if "controller" in name]
-    assert not [name for name, _ in page(LinkSeen(False, 0, 3, SENT, {}, None)) if "last_sent" in name or "tls" in name]
+    assert not [
+        name
+        for name, _ in page(LinkSeen(False, 0, 3, SENT, {}, None))
+        if "last_sent" in name or "tls" in name
+    ]
 
 
 def test_the_series_of_the_agent_itself_are_as_few_as_their_share_of_the_cap() -> None:
