@@ -168,17 +168,21 @@ def test_a_new_certificate_is_used_as_soon_as_it_is_there_and_no_half_of_one(tmp
 
 def test_a_link_whose_files_are_missing_waits_for_them(tmp_path: Path) -> None:
     authority = Authority(tmp_path)
-    files = {f"tls_{name}": str(tmp_path / "later" / name) for name in ("ca", "cert", "key")}
-    with collecting("127.0.0.1:0", None, server_credentials(authority, "IP:127.0.0.1")) as (_, address):
-        with lost_logs() as whys, linked(address, **files) as link:
-            link.publish(offering(1, 3.0))
-            assert eventually(lambda: len(whys) >= 3)
-            assert set(whys) == {whys[0]} and "No such file or directory" in whys[0]
-            assert link.seen().tls_not_after_unix is None
-            (tmp_path / "later").mkdir()
-            for key, path in client_files(authority).items():
-                shutil.copy(path, files[key])
-            assert eventually(lambda: link.seen().connected)
+    files: dict[str, Any] = {f"tls_{name}": str(tmp_path / "later" / name) for name in ("ca", "cert", "key")}
+    credentials = server_credentials(authority, "IP:127.0.0.1")
+    with (
+        collecting("127.0.0.1:0", None, credentials) as (_, address),
+        lost_logs() as whys,
+        linked(address, **files) as link,
+    ):
+        link.publish(offering(1, 3.0))
+        assert eventually(lambda: len(whys) >= 3)
+        assert set(whys) == {whys[0]} and "No such file or directory" in whys[0]
+        assert link.seen().tls_not_after_unix is None
+        (tmp_path / "later").mkdir()
+        for key, path in client_files(authority).items():
+            shutil.copy(path, files[key])
+        assert eventually(lambda: link.seen().connected)
 
 
 def test_a_controller_whose_ca_is_trusted_no_more_is_left(tmp_path: Path) -> None:
@@ -199,7 +203,7 @@ def test_a_controller_whose_ca_is_trusted_no_more_is_left(tmp_path: Path) -> Non
         secret.swap(issued(new, old, new))
         assert eventually(lambda: link.seen().connects == 2)
         secret.swap(issued(new))
-        assert eventually(lambda: collector.streams[1].ended.is_set())
+        assert eventually(collector.streams[1].ended.is_set)
         assert eventually(lambda: link.seen().losses >= 4)  # it tries in vain
         assert len(collector.streams) == link.seen().connects == 2
 
