@@ -86,7 +86,7 @@ class Cluster:
         left_s = context.time_remaining()
         timeout_s = ANSWER_S if left_s is None else min(left_s, ANSWER_S)
         self._tally.directives += 1
-        self._tally.note("directive.sent", node=node.name, id=asked.directive.id, by=issuer)
+        self._tally.record("directive.sent", node=node.name, id=asked.directive.id, by=issuer)
         try:
             result = await node.source.direct(asked.directive, timeout_s)
         except TimeoutError:

@@ -152,11 +152,7 @@ def collect(  # noqa: PLR0913, PLR0917  one argument per option that is not simp
     on_screen = output == "text" and sys.stdout.isatty()
     set_up(Level.INFO, as_json=output == "json" or not sys.stderr.isatty(), quiet=on_screen)
     allowed = Allowed(agents, readers, directors, own_names)
-    tls = _tls(tls_cert, tls_key, tls_ca)
-    if own_names and tls is None:
-        raise Misconfigured(
-            "--node-names-from-certificate needs certificates", "give --tls-cert, --tls-key, --tls-ca"
-        )
+    tls = _tls(tls_cert, tls_key, tls_ca, needed=own_names)
     run(Options(tls=tls, allowed=allowed, as_json=output == "json", on_screen=on_screen, **given))
 
 
@@ -181,11 +177,12 @@ def view(
         show(found, address)
 
 
-def _tls(cert: str, key: str, ca: str) -> TlsFiles | None:
+def _tls(cert: str, key: str, ca: str, *, needed: bool = False) -> TlsFiles | None:
     from nodeagent.rpc.tls import TlsFiles
 
-    if not (cert or key or ca):
+    if not (cert or key or ca or needed):
         return None
     if not (cert and key and ca):
-        raise Misconfigured("--tls-cert, --tls-key and --tls-ca go together", "give all three, or none")
+        hint = "--node-names-from-certificate needs them" if needed else "give all three, or none"
+        raise Misconfigured("--tls-cert, --tls-key and --tls-ca go together", hint)
     return TlsFiles(cert, key, ca)

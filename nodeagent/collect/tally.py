@@ -41,6 +41,10 @@ class Tally:
         """Log what belongs to the course of things."""
         self._say(log.info, event, keys)
 
+    def record(self, event: str, **keys: Any) -> None:
+        """Log what only trusted clients cause, each time."""
+        log.info(event, **keys)
+
     def tell(self, news: News) -> None:
         """Log what the files of TLS give occasion to."""
         self._say(getattr(log, news.level), news.name, dict(news.keys))
