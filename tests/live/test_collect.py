@@ -113,8 +113,14 @@ def test_a_director_directs_agents_that_report_and_that_are_asked_and_certificat
     server = Secret(tmp_path / "server", authority.issue(*CONTROLLER))
     mine = Secret(tmp_path / "mine", authority.issue("URI:spiffe://prod/node/node-a"))
     files = mine.files
-    tls = {"tls_cert": files.certificate, "tls_key": files.key, "tls_ca": files.ca, "directives": "true"}
-    tls = {f"controller.{key}": value for key, value in {**tls, "backoff_s": 0.1, "backoff_max_s": 1}.items()}
+    tls = {
+        "controller.tls_cert": files.certificate,
+        "controller.tls_key": files.key,
+        "controller.tls_ca": files.ca,
+        "controller.directives": "true",
+        "controller.backoff_s": 0.1,
+        "controller.backoff_max_s": 1,
+    }
     asked = f"unix:{tmp_path}/b/rpc.sock"
     with (
         running(tmp_path / "b", None, (), **settings("", tmp_path / "b")) as second,

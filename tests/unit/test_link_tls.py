@@ -4,62 +4,41 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
 
 import grpc
-import pytest
 from structlog.testing import capture_logs
 
 from nodeagent.config import load
 from nodeagent.doctor.controller import controller
 from nodeagent.doctor.finding import Finding, Host, Status
 from nodeagent.rpc.tls import TlsFiles
-from tests.unit.certificates import Secret
+from tests.unit.certificates import Authority, Secret, needs_openssl
 from tests.unit.collectors import collecting, linked
 from tests.unit.rpc_clients import eventually, offering
 from tests.unit.test_link_trouble import lost_logs
 
-pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
-
-
-class Authority:
-    """A CA and what it has signed, as PEM files."""
-
-    def __init__(self, directory: Path, name: str = "ca") -> None:
-        self.directory = directory
-        self.ca = directory / f"{name}.pem"
-        self.key = directory / f"{name}.key"
-        request = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2")
-        openssl("req", "-x509", *request, "-keyout", self.key, "-out", self.ca, "-subj", f"/CN={name}")
-
-    def sign(self, name: str, san: str) -> tuple[Path, Path]:
-        """(certificate, key) for a subjectAltName such as "DNS:node-7"."""
-        cert, key = self.directory / f"{name}.pem", self.directory / f"{name}.key"
-        request = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2")
-        signer = ("-CA", self.ca, "-CAkey", self.key, "-addext", f"subjectAltName={san}")
-        plain = ("-addext", "basicConstraints=critical,CA:FALSE")
-        openssl(
-            "req", "-x509", *request, *signer, *plain, "-keyout", key, "-out", cert, "-subj", f"/CN={name}"
-        )
-        return cert, key
-
-
-def openssl(*words: object) -> None:
-    subprocess.run(["openssl", *map(str, words)], check=True, capture_output=True)
+pytestmark = needs_openssl
 
 
 def server_credentials(authority: Authority, san: str) -> grpc.ServerCredentials:
-    cert, key = authority.sign("server", san)
-    pair = [(key.read_bytes(), cert.read_bytes())]
-    return grpc.ssl_server_credentials(pair, authority.ca.read_bytes(), require_client_auth=True)
+    return credentials_of(authority.issue(san))
 
 
-def client_files(authority: Authority, name: str = "agent") -> dict[str, Any]:
-    cert, key = authority.sign(name, "URI:spiffe://cluster/node-7")
-    return {"tls_ca": str(authority.ca), "tls_cert": str(cert), "tls_key": str(key)}
+def credentials_of(files: TlsFiles) -> grpc.ServerCredentials:
+    certificate, key, ca = (Path(path).read_bytes() for path in files)
+    return grpc.ssl_server_credentials([(key, certificate)], ca, require_client_auth=True)
+
+
+def client_files(authority: Authority) -> dict[str, Any]:
+    return settings_of(authority.issue("URI:spiffe://cluster/node-7"))
+
+
+def settings_of(files: TlsFiles) -> dict[str, Any]:
+    """Of the link."""
+    return {"tls_ca": files.ca, "tls_cert": files.certificate, "tls_key": files.key}
 
 
 def examined(address: str, **values: str) -> Finding:
@@ -105,35 +84,28 @@ def test_neither_a_stranger_s_server_nor_a_stranger_s_certificate_is_taken(tmp_p
     ours, theirs = Authority(tmp_path, "ours"), Authority(tmp_path, "theirs")
     mixed = {**client_files(theirs), "tls_ca": str(ours.ca)}
     with collecting("127.0.0.1:0", None, server_credentials(ours, "IP:127.0.0.1")) as (collector, address):
-        for files in (client_files(theirs, "other"), mixed):
+        for files in (client_files(theirs), mixed):
             with lost_logs() as whys, linked(address, **files) as link:
                 link.publish(offering(1, 3.0))
                 assert eventually(lambda here=whys: len(here) >= 2)  # type: ignore[misc]
                 assert link.seen().connects == 0
         assert collector.streams == []
-        assert "unable to get local issuer" in examined(address, **client_files(theirs, "other")).found
+        assert "unable to get local issuer" in examined(address, **client_files(theirs)).found
         assert examined(address, **mixed).fix.startswith("the controller must trust who signed")
         assert examined(address).fix.startswith("does it want TLS?")
 
 
-def rotating(tmp_path: Path, authority: Authority) -> tuple[Secret, dict[str, Any]]:
-    """The agent's files as Kubernetes keeps them, and the settings that name them."""
-    secret = Secret(tmp_path / "secret", issued(authority))
-    files = secret.files
-    return secret, {"tls_ca": files.ca, "tls_cert": files.certificate, "tls_key": files.key}
-
-
 def issued(authority: Authority, *trusted: Authority) -> TlsFiles:
     """A certificate of an agent that trusts these, or who has signed it."""
-    certificate, key = authority.sign("agent", "URI:spiffe://cluster/node-7")
-    bundle = authority.directory / "bundle.pem"
-    bundle.write_bytes(b"".join(each.ca.read_bytes() for each in trusted or (authority,)))
-    return TlsFiles(str(certificate), str(key), str(bundle))
+    files = authority.issue("URI:spiffe://cluster/node-7")
+    Path(files.ca).write_bytes(b"".join(each.ca.read_bytes() for each in trusted or (authority,)))
+    return files
 
 
 def test_a_new_certificate_is_used_as_soon_as_it_is_there_and_no_half_of_one(tmp_path: Path) -> None:
     authority = Authority(tmp_path)
-    secret, files = rotating(tmp_path, authority)
+    secret = Secret(tmp_path / "secret", issued(authority))
+    files = settings_of(secret.files)
     with (
         collecting("127.0.0.1:0", None, server_credentials(authority, "IP:127.0.0.1")) as (
             collector,
@@ -147,8 +119,7 @@ def test_a_new_certificate_is_used_as_soon_as_it_is_there_and_no_half_of_one(tmp
         before = link.seen().tls_not_after_unix
         assert before is not None and before > time.time() + 86_400
         good = issued(authority)
-        _, other = authority.sign("other", "DNS:other")
-        secret.swap(good._replace(key=str(other)))
+        secret.swap(good._replace(key=authority.issue("DNS:other").key))
         assert eventually(lambda: bool(named(logs, "tls.refused")))
         for path in (files["tls_cert"], files["tls_key"]):
             os.unlink(path)
@@ -188,12 +159,11 @@ def test_a_link_whose_files_are_missing_waits_for_them(tmp_path: Path) -> None:
 def test_a_controller_whose_ca_is_trusted_no_more_is_left(tmp_path: Path) -> None:
     old = Authority(tmp_path, "old")
     new = Authority(tmp_path, "new")
-    secret, files = rotating(tmp_path, old)
-    both = tmp_path / "both.pem"
-    both.write_bytes(old.ca.read_bytes() + new.ca.read_bytes())
-    cert, key = old.sign("server", "IP:127.0.0.1")
-    pair = [(key.read_bytes(), cert.read_bytes())]
-    credentials = grpc.ssl_server_credentials(pair, both.read_bytes(), require_client_auth=True)
+    secret = Secret(tmp_path / "secret", issued(old))
+    files = settings_of(secret.files)
+    both = old.issue("IP:127.0.0.1")
+    Path(both.ca).write_bytes(old.ca.read_bytes() + new.ca.read_bytes())
+    credentials = credentials_of(both)
     with (
         collecting("127.0.0.1:0", None, credentials) as (collector, address),
         linked(address, **files) as link,
@@ -221,6 +191,6 @@ def test_the_doctor_says_what_is_wrong_with_a_controller(tmp_path: Path) -> None
     found = examined("10.0.0.1:1", **files)
     assert found.found == "the files of TLS cannot be used: No such file or directory"
     authority = Authority(tmp_path)
-    own, other = client_files(authority), client_files(authority, "other")
+    own, other = client_files(authority), client_files(authority)
     found = examined("10.0.0.1:1", **{**own, "tls_key": other["tls_key"]})
     assert "KEY_VALUES_MISMATCH" in found.found
