@@ -237,9 +237,23 @@ def test_publishing_names_the_node_by_the_downward_api(tmp_path: Path) -> None:
         ((*ENFORCE, "--set", "stateDir="), "stateDir"),
         ((*ENFORCE, "--set", "config.agent.enforce={cpu,nic}"), "hostNetwork"),
         (charts.values_json("config.agent", {"a b": 1}), "no TOML key"),
+        (charts.values_json("config", {"a]\nb": {"c": 1}}), "no TOML key"),
+        (charts.values_json("config", {"a b": [{"c": 1}]}), "no TOML key"),
+        (charts.values_json("config", {"pods": [{"c": 1}, "d"]}), "among tables"),
+        (("--set", "config=null"), "writable"),
         (charts.values_json("config.agent.tick_s", {"a": 1}), "no value"),
     ],
-    ids=["read-only", "no state", "no network", "bad key", "bad value"],
+    ids=[
+        "read-only",
+        "no state",
+        "no network",
+        "bad key",
+        "bad section",
+        "bad list",
+        "bad entry",
+        "no config",
+        "bad value",
+    ],
 )
 def test_values_that_cannot_work_are_refused_with_the_reason(options: tuple[str, ...], why: str) -> None:
     done = charts.helm("template", "nodeagent", str(CHART), *options)
@@ -265,6 +279,22 @@ def test_any_value_becomes_the_same_value_in_toml() -> None:
     found.pop("grpc", None)
     assert found == given
     assert not isinstance(found["agent"]["whole"], float)
+
+
+def test_any_text_becomes_the_same_text_in_toml() -> None:
+    seen = [*range(1, 0x180), 0x2028, 0x2029, 0xFEFF, 0xFFFC, 0xFFFD, 0xFFFE, 0xFFFF, 0x1F600, 0x10FFFF]
+    texts = [f"a{chr(code)}b" for code in seen]
+    texts += ["\\", '\\\\"', "\\u0041", "\\\x7f\\", "{{ .Values }}", "'''", '"""', "  two lines\n\n", "---"]
+    options = charts.values_json("config", {"scope": texts, "nics": [{"match": text} for text in texts]})
+    found = tomllib.loads(charts.only("ConfigMap", *options)["data"]["nodeagent.toml"])
+    assert found["scope"] == texts
+    assert [entry["match"] for entry in found["nics"]] == texts
+
+
+def test_an_image_may_be_pinned_by_its_digest() -> None:
+    digest = f"sha256:{'0f' * 32}"
+    image = charts.agent("--set", f"image.digest={digest}", "--set", "image.repository=r.example/na")["image"]
+    assert image == f"r.example/na:{__version__}@{digest}"
 
 
 def test_a_new_configuration_is_a_new_pod() -> None:
