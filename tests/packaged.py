@@ -125,11 +125,10 @@ def tool(name: str) -> Path:
     return unpacked(TOOLS) / name
 
 
-def unreachable(said: str) -> bool:
-    """Whether pip failed for want of an index that has the package, by what it said."""
-    return any(
-        word in said for word in ("No matching distribution", "Connection", "Max retries", "timed out")
-    )
+def unreachable(said: str) -> str:
+    """The line by which pip says that it found no index that has the package, "" without one."""
+    signs = ("No matching distribution", "ConnectionError", "Max retries", "ReadTimeout")
+    return next((line.strip() for line in said.splitlines() if any(sign in line for sign in signs)), "")
 
 
 def _downloaded(wheel: Wheel, into: Path) -> Path:

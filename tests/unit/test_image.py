@@ -164,8 +164,8 @@ def carried_out(command: str, place: Path, environment: dict[str, str]) -> None:
         )
     except subprocess.TimeoutExpired:
         pytest.skip(f"the packages did not come within {LIMIT_S} s")
-    if done.returncode != 0 and unreachable(done.stderr):
-        pytest.skip(f"no package index: {done.stderr.splitlines()[-1]}")
+    if done.returncode != 0 and (why := unreachable(done.stderr)):
+        pytest.skip(f"no package index: {why}")
     assert done.returncode == 0, done.stdout + done.stderr
 
 

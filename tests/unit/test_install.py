@@ -129,8 +129,8 @@ def test_the_program_runs_from_where_it_was_installed(tmp_path: Path) -> None:
     try:
         install(Path("/"), "program", prefix, PYTHON=python, **impatient)
     except subprocess.CalledProcessError as error:
-        if unreachable(said := error.stderr.decode()):
-            pytest.skip(f"no package index: {said.splitlines()[-1]}")
+        if why := unreachable(error.stderr.decode()):
+            pytest.skip(f"no package index: {why}")
         raise
     env = {"PYTHONPATH": "/nonexistent", "PYTHONHOME": "/nonexistent"}
     words = [f"{prefix}/bin/nodeagent", "check", "-o", "json"]
