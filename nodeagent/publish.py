@@ -20,7 +20,7 @@ import structlog
 
 from nodeagent.core.publish import Patch, Told, amounts, due, patch, removal
 from nodeagent.model.decision import Tick
-from nodeagent.model.errors import AgentError, Failed
+from nodeagent.model.errors import AgentError, Misconfigured
 from nodeagent.model.publish import PublishSettings
 
 LOOK_S = 1.0  # how often it is asked whether something is due, without a tick
@@ -111,7 +111,7 @@ class Publisher:
 
 
 def publishing(settings: PublishSettings, stack: ExitStack, count: Count) -> list[Callable[..., None]]:
-    """What takes each tick, until `stack` is left: nothing unless it is enabled. Failed without lightkube."""
+    """What takes each tick, until `stack` is left: nothing if not enabled; may be Misconfigured."""
     if not settings.enabled:
         return []
     publisher = Publisher(settings, api_server(settings), count)
@@ -126,9 +126,10 @@ def node_name(settings: PublishSettings) -> str:
 
 
 def api_server(settings: PublishSettings, timeout_s: float = LEAVE_S) -> Callable[[], Send]:
-    """What connects to the API server of this pod, or else of $KUBECONFIG; Failed without lightkube."""
+    """What connects to the API server of this pod, or of $KUBECONFIG; Misconfigured without lightkube."""
     if importlib.util.find_spec("lightkube") is None:
-        raise Failed("publish.enabled needs the package lightkube", "pip install 'nodeagent[kubernetes]'")
+        hint = "pip install 'nodeagent[kubernetes]'"
+        raise Misconfigured("publish.enabled needs the package lightkube", hint)
 
     def connect() -> Send:
         from nodeagent.kube import status_patcher  # here: it takes 10 MiB

@@ -14,7 +14,9 @@ import pytest
 
 from nodeagent.config import Config, load
 from nodeagent.doctor import CHECKS, Finding, Status, as_json, as_text, examine, failed
+from nodeagent.doctor.finding import Host
 from nodeagent.doctor.nics import NICS
+from nodeagent.doctor.process import packages
 from nodeagent.kernel import probe
 from nodeagent.model.errors import Unsupported
 
@@ -135,6 +137,21 @@ def test_partitions_and_pods_that_are_to_be_left_alone_are_told(tmp_path: Path) 
     told = [f"{f.status} {f.found}" for f in findings if f.name == "cpuset partition"]
     assert told == ["warn bad: root invalid (x), CPUs (none)", "info good: root, CPUs 6-7"]
     assert by_name(findings)["hands off"].found.startswith("pod: to be left alone")
+
+
+def test_publishing_takes_a_package_that_is_not_always_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def found() -> dict[str, Finding]:
+        return by_name(tuple(packages(Host("/", configured(tmp_path, publish__enabled="true"), None))))
+
+    assert found()["publish"].status is Status.OK
+
+    (tmp_path / "nodeagent-0.dist-info").mkdir()
+    (tmp_path / "nodeagent-0.dist-info" / "METADATA").write_text("Name: nodeagent\nVersion: 0\n")
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    assert found()["publish"].status is Status.FAIL
+    assert "nodeagent[kubernetes]" in found()["publish"].fix
 
 
 def test_another_actor_is_found_by_the_name_of_its_process(tmp_path: Path) -> None:

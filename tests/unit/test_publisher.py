@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from msgspec.structs import replace
 
 from nodeagent.core.publish import VALID_UNTIL
 from nodeagent.model.decision import Tick
+from nodeagent.model.errors import Misconfigured
 from nodeagent.model.publish import PublishSettings
 from nodeagent.publish import Publisher, node_name
 from nodeagent.publish import api_server as connecting
@@ -20,6 +22,14 @@ from tests.unit import samples
 from tests.unit.api_server import NODE, ApiServer, api_server
 
 SETTINGS = PublishSettings(enabled=True, node_name=NODE)
+
+
+def test_without_its_package_it_is_a_wrong_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "lightkube", None)
+    with pytest.raises(Misconfigured, match="lightkube") as refused:
+        connecting(SETTINGS)
+    assert refused.value.exit_code == 78, "systemd shall not start it again"
+    assert "nodeagent[kubernetes]" in refused.value.hint
 
 
 @pytest.fixture
