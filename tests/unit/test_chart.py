@@ -230,6 +230,24 @@ def test_publishing_names_the_node_by_the_downward_api(tmp_path: Path) -> None:
     assert publish.node_name == "node-1"
 
 
+@pytest.mark.parametrize("network", ["false", "true"])
+def test_on_ipv6_nodes_addresses_are_in_brackets(network: str, tmp_path: Path) -> None:
+    options = (
+        "--set",
+        f"hostNetwork={network}",
+        "--set",
+        "http.family=IPv6",
+        "--set",
+        "kubelet.enabled=true",
+    )
+    for document in charts.documents(charts.rendered(*options)):
+        assert charts.complaints(document, KUBERNETES[0]) == []
+    variables = charts.environment(charts.agent(*options), node_ip="fd00::1")
+    settings = load(None, env=variables).settings
+    assert settings.http.address == ("[fd00::1]:9464" if network == "true" else "[::]:9464")
+    assert settings.kubernetes.kubelet_url == "https://[fd00::1]:10250"
+
+
 @pytest.mark.parametrize(
     ("options", "why"),
     [
