@@ -259,6 +259,11 @@ def test_on_ipv6_nodes_addresses_are_in_brackets(network: str, tmp_path: Path) -
         (charts.values_json("config", {"a b": [{"c": 1}]}), "no TOML key"),
         (charts.values_json("config", {"pods": [{"c": 1}, "d"]}), "among tables"),
         (("--set", "config=null"), "writable"),
+        (("--set", "publish.enable=true"), "enable"),
+        (("--set-string", "publish.enabled=false"), "publish"),
+        (("--set", "http.family=IPv7"), "family"),
+        (("--set", "kubelet.resource=*"), "resource"),
+        (("--set", "image.digest=sha256:12"), "digest"),
         (charts.values_json("config.agent.tick_s", {"a": 1}), "no value"),
     ],
     ids=[
@@ -270,6 +275,11 @@ def test_on_ipv6_nodes_addresses_are_in_brackets(network: str, tmp_path: Path) -
         "bad list",
         "bad entry",
         "no config",
+        "unknown word",
+        "text for a switch",
+        "no family",
+        "all resources",
+        "no digest",
         "bad value",
     ],
 )
