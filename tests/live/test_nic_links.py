@@ -22,7 +22,7 @@ pytestmark = pytest.mark.live
 
 
 class Reading:
-    """Links, read a second after the last time; without what each namespace has (tunl0, once ipip is loaded)."""
+    """Links, read a second after the last time; without what each namespace has (tunl0, if ipip is there)."""
 
     def __init__(self) -> None:
         self.links = Links()
