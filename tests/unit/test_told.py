@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from nodeagent.model.kubernetes import ContainerTold, PodTold
 from nodeagent.model.pod import CgroupDir, Member, NumaWish, PodRule, Priority, Qos
-from nodeagent.pods.recognise import recognise, tiers
+from nodeagent.pods.recognise import recognise, recognised
 from nodeagent.pods.told import NOTHING, Told
 from tests.unit.kubelet_samples import (
     MIRROR_HASH,
@@ -59,7 +59,7 @@ def test_pods_of_an_old_kubelet_have_their_names_classes_and_requests(path: Path
     assert (web.numa_bind, web.near) == (True, "eth1")
     assert (report.priority, report.tier) == (Priority.LOW, None), "its cgroup is no Batch tier"
     assert found["bigdata/spark-exec-17"].spec.tier is None, "kube-proxy is in the tier, and is not Batch"
-    assert tiers(dirs, (), Told(listed.values())) == ()
+    assert recognised(dirs, (), {}, Told(listed.values())).tiers == ()
 
 
 @DRIVERS
