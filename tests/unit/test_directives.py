@@ -393,3 +393,27 @@ def test_the_screen_has_a_line_for_each_in_force(capsys: pytest.CaptureFixture[s
     shown = capsys.readouterr().out
     assert "directive the-hold of [red]uid:0: hold, 1h 30m left" in shown
     assert "directive the-lend" not in shown
+
+
+class Blind(Directed):
+    """The node's CPU times cannot be read, so that what online work leaves is never known."""
+
+    def snapshot(self, load: Load) -> Snapshot:
+        seen = super().snapshot(load)
+        return replace(seen, node=replace(seen.node, cpus=None))
+
+
+@given(st.tuples(holds, recalls) | st.tuples(holds) | st.tuples(recalls), st.integers(1, 6))
+def test_batch_is_bounded_by_what_is_asked_though_what_online_work_leaves_is_not_known(
+    orders: tuple[Order, ...], ticks: int
+) -> None:
+    world = Blind()
+    world.order(*orders)
+    decisions = world.run(*[Load()] * ticks)
+    limits = [d.batch_limit_cores for d in decisions]
+    for order in orders:
+        if isinstance(order, Hold) and order.cpu_cores is not None:
+            assert all(limit is not None and limit <= max(FLOOR, order.cpu_cores) for limit in limits)
+        if isinstance(order, Recall) and order.deadline_unix <= decisions[-1].capacity.observed_unix:
+            assert limits[-1] == FLOOR
+    assert all(b is not None and b <= a for a, b in pairwise(limits) if a is not None), "it never rises"
