@@ -180,3 +180,11 @@ def test_losing_the_list_loosens_nothing(
         if was.spec.online and not now.spec.online:
             said = after.get(now.spec.uid, Qos.LS)
             assert said is Qos.BATCH or (said is None and "besteffort" in now.spec.cgroup)
+
+
+@given(st.permutations([Qos.BATCH, Qos.LS, Qos.BATCH]))
+def test_of_two_pods_with_one_uid_it_is_the_one_that_is_not_batch(classes: list[Qos]) -> None:
+    listed = Told([pod("u", qos=qos, containers=(ContainerTold(HEX, "c"),)) for qos in classes])
+    for dirs in (tree(cgroupfs("u", "besteffort")), tree(f"k8s.io/{HEX}")):
+        (member,) = recognise(dirs, (), {}, listed)
+        assert member.spec.qos is Qos.LS
