@@ -29,12 +29,12 @@ class Group(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """As click's, with those elsewhere."""
-        return sorted([*super().list_commands(ctx), *ELSEWHERE])
+        return sorted([*super().list_commands(ctx), *_elsewhere(ctx)])
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """As click's, with those elsewhere."""
-        if cmd_name in ELSEWHERE:
-            found: click.Command = getattr(importlib.import_module(ELSEWHERE[cmd_name]), cmd_name)
+        if module := _elsewhere(ctx).get(cmd_name):
+            found: click.Command = getattr(importlib.import_module(module), cmd_name)
             return found
         return super().get_command(ctx, cmd_name)
 
@@ -49,6 +49,11 @@ class Group(click.Group):
             )
             raise click.UsageError(f"no such command {args[0]!r}; {known}", ctx)
         return super().resolve_command(ctx, args)
+
+
+def _elsewhere(ctx: click.Context) -> dict[str, str]:
+    """Those of `nodeagent` itself, not of a group in it."""
+    return ELSEWHERE if ctx.parent is None else {}
 
 
 def output_option(command: Command) -> Command:

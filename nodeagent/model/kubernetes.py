@@ -122,7 +122,7 @@ class PodTold(Struct, frozen=True, kw_only=True):
 
 
 class ListState(enum.StrEnum):
-    """WAITING: nobody has answered or failed yet. NEVER: nobody ever answered. EXPIRED: of no more use."""
+    """WAITING: nobody has answered yet. NEVER: nor will anybody, it seems. EXPIRED: of no more use."""
 
     WAITING = "waiting"
     FRESH = "fresh"

@@ -1,6 +1,7 @@
 """Kubernetes' pods over time: how old the list is, what of it holds, and which cgroups it was said of.
 
-    WAITING -> FRESH <-> STALE -> EXPIRED        nobody ever answers: NEVER, and the paths alone tell
+    WAITING -> FRESH <-> STALE -> EXPIRED
+    NEVER    nobody has answered, and the configuration does not say that somebody will: the paths alone tell
 
 Invariant: a list that gets old or ends loosens nothing; see `Told`.
 """
@@ -27,6 +28,7 @@ class KubernetesPods:
         self.risk = risk  # why others could pass for the kubelet; "" = they cannot
         self._settings = settings
         self._lister = lister
+        self._awaited = settings.enabled is Enabled.ON or bool(settings.kubelet_url)
         self._known: dict[tuple[str, int], PodTold] = {}
         self._told = Told(cautious=True)
         self._used: tuple[tuple[PodTold, ...], ListState] | None = None
@@ -88,7 +90,7 @@ class KubernetesPods:
 
     def _state(self, listing: Listing, at: float) -> ListState:
         if listing.at is None:
-            return ListState.NEVER if listing.asked else ListState.WAITING
+            return ListState.NEVER if listing.asked and not self._awaited else ListState.WAITING
         age_s = at - listing.at
         if age_s > self._settings.stale_after_s:
             return ListState.EXPIRED

@@ -44,6 +44,8 @@ def test_each_change_of_the_list_is_told_once_with_what_it_means() -> None:
     assert told(STALE, FRESH) == [("info", "pods.listed")]
     assert told(FRESH, replace(FRESH, source="cri", error="no kubelet")) == [("warning", "pods.listed")]
     assert told(None, PodList("paths", ListState.NEVER, error="x")) == [("warning", "pods.never")]
+    waiting = PodList("paths", ListState.WAITING)
+    assert told(waiting, replace(waiting, error="refused")) == [("warning", "pods.waiting")]
     assert told(None, None) == []
     (stale,) = (e for e in events(tick(FRESH), tick(STALE)) if e.name == "pods.stale")
     assert stale.keys == {
