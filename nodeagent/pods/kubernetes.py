@@ -28,7 +28,6 @@ class KubernetesPods:
         self.risk = risk  # why others could pass for the kubelet; "" = they cannot
         self._settings = settings
         self._lister = lister
-        self._awaited = settings.enabled is Enabled.ON or bool(settings.kubelet_url)
         self._known: dict[tuple[str, int], PodTold] = {}
         self._told = Told(cautious=True)
         self._used: tuple[tuple[PodTold, ...], ListState] | None = None
@@ -90,7 +89,7 @@ class KubernetesPods:
 
     def _state(self, listing: Listing, at: float) -> ListState:
         if listing.at is None:
-            return ListState.NEVER if listing.asked and not self._awaited else ListState.WAITING
+            return ListState.NEVER if listing.asked and not self._settings.awaited else ListState.WAITING
         age_s = at - listing.at
         if age_s > self._settings.stale_after_s:
             return ListState.EXPIRED

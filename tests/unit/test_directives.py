@@ -302,7 +302,9 @@ GOOD = Directive(id="a.B_9:/-", lease_s=60.0, order=Hold(cpu_cores=1.0))
         ({"order": Hold(memory_bytes=-1)}, "hold_capacity.memory_bytes: "),
         ({"order": Recall(BEGIN + 61)}, "recall_node.deadline: "),
         ({"order": Recall(math.nan)}, "recall_node.deadline: "),
+        ({"order": Recall(-math.inf)}, "recall_node.deadline: "),
         ({"order": End("")}, "end_directive.id: "),
+        ({"order": End("x"), "lease_s": math.inf}, "lease: "),
     ],
 )
 def test_what_is_wrong_is_told_with_its_field(changed: dict[str, object], said: str) -> None:
