@@ -44,6 +44,7 @@ def nodeagent(*words: str, cwd: Path | None = None) -> subprocess.CompletedProce
         (["direct", "collect"], 2, "no such command 'collect'; there are: end,"),
         (["collect", "veiw"], 2, "did you mean 'view'?"),
         (["xyzzy"], 2, "there are: check, collect, defragment, direct, doctor, events, exec, explain,"),
+        (["direct", "collect"], 2, "there are: end, enforce, hold, lend, list, observe, recall"),
         (["run", "--bogus"], 2, "--bogus"),
         (["once", "-o", "yaml"], 2, "'yaml' is not one of 'text', 'json'"),
         (["exec", "--", "true"], 2, "--qos"),
