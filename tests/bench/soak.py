@@ -18,6 +18,7 @@ import random
 import signal
 import sys
 import tempfile
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -117,7 +118,7 @@ class Soak:
 
     async def _hours(self) -> None:
         """Certificates and the controller, hour by hour."""
-        keys, step_s = self.keys, HOUR_S / 6
+        keys, step_s, due = self.keys, HOUR_S / 6, time.monotonic()
         for number in itertools.count():
             for change in (keys.add_authority, None, keys.renew, None, keys.tear, keys.drop_authority):
                 await self._going.wait()
@@ -126,10 +127,11 @@ class Soak:
                 else:
                     await asyncio.to_thread(change)
                     self.done[f"certificates: {change.__name__}"] += 1
-                await asyncio.sleep(TORN_S)
                 if change == keys.tear:
+                    await asyncio.sleep(TORN_S)
                     await asyncio.to_thread(keys.mend)
-                await asyncio.sleep(step_s - TORN_S)
+                due = max(due + step_s, time.monotonic())
+                await asyncio.sleep(due - time.monotonic())
 
     async def _trouble(self, number: int) -> None:
         """The controller has read its files when it has started again."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import statistics
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -42,6 +43,5 @@ def slope(points: Sequence[tuple[float, float]]) -> float:
     """Of the straight line through (x, y) with the least squares; 0 for fewer than two."""
     if len(points) < 2:
         return 0.0
-    mean_x, mean_y = (sum(values) / len(points) for values in zip(*points, strict=True))
-    spread = sum((x - mean_x) ** 2 for x, _ in points)
-    return sum((x - mean_x) * (y - mean_y) for x, y in points) / spread
+    xs, ys = zip(*points, strict=True)
+    return statistics.linear_regression(xs, ys).slope
