@@ -1,9 +1,12 @@
-"""Cycles are found when the loop has nothing to do. In a process of its own: it is set for all of one."""
+"""Cycles are found between ticks, arenas are few. In processes of their own: both are set for all of one."""
 
 from __future__ import annotations
 
+import platform
 import subprocess
 import sys
+
+import pytest
 
 LOOK = """
 import gc, weakref
@@ -31,7 +34,42 @@ print("still there" if gone() else "gone")
 print("the start is left out" if gc.get_freeze_count() > 0.9 * before else "all is looked at")
 """
 
+ARENAS = """
+import ctypes, sys, threading
+from nodeagent.garbage import few_arenas
+
+if sys.argv[1:]:
+    few_arenas()
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+all_here = threading.Barrier(6)
+
+def allocate():
+    all_here.wait()
+    libc.malloc(ctypes.c_size_t(100_000))
+    all_here.wait()
+
+threads = [threading.Thread(target=allocate) for _ in range(6)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+libc.malloc_info(0, ctypes.c_void_p.in_dll(libc, "stdout"))
+libc.fflush(None)
+"""
+
 
 def test_what_has_outlived_a_look_is_found_at_the_next_one_after_a_tick() -> None:
     done = subprocess.run([sys.executable, "-c", LOOK], check=True, capture_output=True, text=True)
     assert done.stdout.splitlines() == ["left by Python", "still there", "gone", "the start is left out"]
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has arenas")
+def test_threads_share_two_arenas_instead_of_one_each() -> None:
+    found = {}
+    for words in ((), ("few",)):
+        done = subprocess.run(
+            [sys.executable, "-c", ARENAS, *words], check=True, capture_output=True, text=True
+        )
+        found[words] = done.stdout.count("<heap nr=")
+    assert found["few",] == 2 < found[()]
