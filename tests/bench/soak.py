@@ -40,6 +40,7 @@ HOUR_S = 25.0  # 24 of them are 10 minutes
 FLAP_S = HOUR_S / 20
 SAMPLE_S = 5.0
 TORN_S = 1.5
+STAYING = 6
 WARM_RATIO = 0.1
 QUIET_S = 18.0  # the agent's patience with who reads nothing, and 5 s for last words
 CONFIG = '[cpu]\nwindow_s = {}\n[grpc]\nreaders = ["reader.example"]\n'
@@ -65,9 +66,24 @@ class Soak:
 
     async def run(self, minutes: float) -> None:
         """The whole of it."""
-        pid, clients = self.agent.process.pid, self.clients
-        warm_s = minutes * 60.0 * WARM_RATIO
-        paced = {
+        pid, warm_s = self.agent.process.pid, minutes * 60.0 * WARM_RATIO
+        work = [self._each(visit, every_s) for visit, every_s in self._paces().items()]
+        work += [self._hours(), self._look(pid), *(self.clients.stay() for _ in range(STAYING))]
+        tasks = [asyncio.create_task(each) for each in work]
+        for seconds in (warm_s, minutes * 60.0 - warm_s):
+            self._going.set()
+            await _first(tasks, seconds)
+            self._going.clear()
+            await asyncio.sleep(QUIET_S)
+            self.quiet.append((sample(pid), descriptors(pid)))
+        for task in (*tasks, *self._visits):
+            task.cancel()
+        await asyncio.gather(*tasks, *self._visits, return_exceptions=True)
+
+    def _paces(self) -> dict[Callable[[], Awaitable[None]], float]:
+        """What happens again and again, and each how many seconds."""
+        clients = self.clients
+        return {
             clients.watch_unix: 0.25,
             clients.watch_tls: 0.5,
             clients.unread: 1.0,
@@ -83,18 +99,6 @@ class Soak:
             self._reload: HOUR_S / 2,
             self._flap: FLAP_S,
         }
-        work = [self._each(visit, every_s) for visit, every_s in paced.items()]
-        work += [self._hours(), self._look(pid), *(clients.stay() for _ in range(6))]
-        tasks = [asyncio.create_task(each) for each in work]
-        for seconds in (warm_s, minutes * 60.0 - warm_s):
-            self._going.set()
-            await _first(tasks, seconds)
-            self._going.clear()
-            await asyncio.sleep(QUIET_S)
-            self.quiet.append((sample(pid), descriptors(pid)))
-        for task in (*tasks, *self._visits):
-            task.cancel()
-        await asyncio.gather(*tasks, *self._visits, return_exceptions=True)
 
     async def _each(self, visit: Callable[[], Awaitable[None]], every_s: float) -> None:
         """Visits of one kind, which do not wait for each other."""
