@@ -31,7 +31,7 @@ SLOPE_KIB = (
     64.0  # an hour: 1.5 MiB a day; 100 KiB less or more of 70 MiB is what a busy hour leaves by chance
 )
 SETTLED_H = 12.0  # before, what is bounded still fills up
-SPARE = 2.0  # what connects anew just then
+SPARE = 4.0  # what is on its way just then, and gRPC's pool of threads; of one an hour 20 would be left
 NEAR_CORES = 0.011  # less is not told at once
 IN_FORCE = directive_pb2.DIRECTIVE_STATE_IN_FORCE
 
