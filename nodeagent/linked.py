@@ -20,7 +20,7 @@ def link_of(settings: Settings, stack: ExitStack, directives: Directives, *, ser
     """Not yet running; unless `served`, when a gRPC server runs it, on a thread until `stack` is left."""
     if not settings.controller.address:
         return None
-    from nodeagent.rpc.directing import result  # here: they take 20 MiB
+    from nodeagent.rpc.directing import Denied, result  # here: they take 20 MiB
     from nodeagent.rpc.links import LinkThread, link_to
 
     link = link_to(
@@ -30,6 +30,7 @@ def link_of(settings: Settings, stack: ExitStack, directives: Directives, *, ser
         version=__version__,
         mode=settings.agent.mode,
         take=partial(result, directives),
+        refuse=Denied(directives).answer,
     )
     if not served:
         thread = LinkThread(link)

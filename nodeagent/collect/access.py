@@ -1,91 +1,73 @@
 """Who may do what: over TLS by the names in a peer's certificate (SAN), else by how they came.
 
-Invariant: nobody directs over TCP who is not named as a director.
+Invariant: nobody directs over TCP who is not named as a director, and of a unix socket's users only root and
+who runs the controller.
 """
 
 from __future__ import annotations
 
-import enum
+import os
 from collections.abc import Mapping
-from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
-import grpc
+from nodeagent.rpc.caller import CALLER, NOBODY, Access, Role, names
+from nodeagent.rpc.guard import Guard, Limits
+from nodeagent.rpc.splice import Connection
+from nodeagent.v1 import collector_pb2 as pb
 
-from nodeagent.model.errors import Failed
+COLLECTOR: str = pb.DESCRIPTOR.services_by_name["Collector"].full_name
+LOOPBACK = "loopback"
+OPTIONS = "--agents, --readers and --directors"
+DIRECTORS = '--directors takes names of certificates, and "loopback"'
+CALLS_PER_S, PEER_CALLS_PER_S = 600.0, 300.0
 
-UNIX, LOOPBACK = "unix", "loopback"
 Context = Any  # grpc.aio.ServicerContext: grpc ships no annotations
 
 
-class Role(enum.StrEnum):
-    AGENT = "agent"  # may report
-    READER = "reader"  # may read the view
-    DIRECTOR = "director"  # may send directives, and read
+class Allowed(NamedTuple):
+    """Globs of names in certificates ("*" stays between slashes) by role.
 
-
-class TlsFiles(NamedTuple):
-    """PEM files: a certificate, its key, and the CAs that peers must have."""
-
-    certificate: str
-    key: str
-    ca: str
-
-    def server_credentials(self) -> grpc.ServerCredentials:
-        """For add_secure_port; peers without a certificate of the CA fail the handshake."""
-        certificate, key, ca = map(_read, self)
-        return grpc.ssl_server_credentials([(key, certificate)], ca, require_client_auth=True)
-
-    def channel_credentials(self) -> grpc.ChannelCredentials:
-        """For secure_channel."""
-        certificate, key, ca = map(_read, self)
-        return grpc.ssl_channel_credentials(ca, key, certificate)
-
-
-class Access:
-    """`allowed` has the globs that one of a peer's names must match, by role.
-
-    Those without a certificate may report and read; they may direct over a unix socket, whose mode decides
-    who opens it, and over loopback only where the name "loopback" may.
+    `own_names`: an agent reports only as a node that its certificate names.
     """
 
-    def __init__(self, allowed: Mapping[Role, tuple[str, ...]]) -> None:
-        self._allowed = allowed
-
-    async def check(self, context: Context, role: Role) -> None:
-        """Abort the call with PERMISSION_DENIED when its peer may not do that."""
-        names = _names(context)
-        if not _secure(context) and (names == [UNIX] or role is not Role.DIRECTOR):
-            return
-        roles = {role, Role.DIRECTOR} if role is Role.READER else {role}
-        globs = [glob for each in roles for glob in self._allowed.get(each, ())]
-        if any(fnmatchcase(name, glob) for name in names for glob in globs):
-            return
-        who = ", ".join(names[:3]) or "a certificate without names"
-        await context.abort(
-            grpc.StatusCode.PERMISSION_DENIED, f"{who} is no {role.value}; hint: --{role.value}s {who}"
-        )
-
-    def name(self, context: Context) -> str:
-        """The peer, for the log."""
-        return next(iter(_names(context)), str(context.peer()))
+    agents: tuple[str, ...] = ("**",)
+    readers: tuple[str, ...] = ("**",)
+    directors: tuple[str, ...] = ()
+    own_names: bool = False
 
 
-def _secure(context: Context) -> bool:
-    return bool(context.auth_context().get("transport_security_type") == [b"ssl"])
+def guards(allowed: Allowed, max_nodes: int, calls: int, inside: Mapping[str, Connection]) -> list[Guard]:
+    """Two: of reports, which all may come at once after a pause, and of whatever else is asked."""
+
+    def reports(method: str) -> bool:
+        return method.startswith(f"/{COLLECTOR}/")
+
+    own = (0, os.geteuid())
+    loopback = Role.DIRECTOR if LOOPBACK in allowed.directors else Role.READER
+    clients = Access(allowed.readers, allowed.directors, director_uids=own, loopback=loopback)
+    per_s = max(CALLS_PER_S, float(max_nodes))
+    limits = Limits(per_s, per_s, calls)  # agents may all have one certificate
+    return [
+        Guard(Access(allowed.agents), limits, inside, covers=reports, roles=OPTIONS),
+        Guard(
+            clients,
+            Limits(CALLS_PER_S, PEER_CALLS_PER_S, calls),
+            inside,
+            covers=lambda method: not reports(method),
+            roles=OPTIONS,
+        ),
+    ]
 
 
-def _names(context: Context) -> list[str]:
-    """Subject alternative names of the peer's certificate; without TLS how it came."""
-    if not _secure(context):
-        return [UNIX if context.peer().startswith("unix:") else LOOPBACK]
-    found = context.auth_context().get("x509_subject_alternative_name", ())
-    return [name.decode("utf-8", "replace") for name in found]
+def peer(context: Context) -> str:
+    """Who has come from where, for the log."""
+    who, where = CALLER.get(NOBODY), str(context.peer())
+    if where.startswith("unix"):
+        return who.issuer
+    return where if who.peer.startswith("tcp:") else f"{who.peer} {where}"
 
 
-def _read(path: str) -> bytes:
-    try:
-        with open(path, "rb") as file:
-            return file.read()
-    except OSError as error:
-        raise Failed(f"{path}: {error.strerror}", hint="PEM files: --tls-cert, --tls-key, --tls-ca") from None
+def node_names(context: Context) -> frozenset[str]:
+    """The nodes that its certificate names: "node-7" by dns:node-7, or uri:spiffe://cluster/node-7."""
+    found = (name.partition(":")[2] for name in names(context.auth_context()))
+    return frozenset(name.rpartition("/")[2] for name in found)

@@ -13,11 +13,12 @@ from typing import Any, NoReturn, TypeVar
 import grpc
 from google.protobuf.message import DecodeError, Message
 
-from nodeagent.collect.access import Access, Role
+from nodeagent.collect.access import DIRECTORS
 from nodeagent.collect.tally import Tally
 from nodeagent.collect.told import view_message
 from nodeagent.collect.view import View
 from nodeagent.model.errors import AgentError
+from nodeagent.rpc.caller import Caller, director
 from nodeagent.v1 import collector_pb2 as pb
 
 SERVICE: str = pb.DESCRIPTOR.services_by_name["Cluster"].full_name
@@ -36,10 +37,9 @@ M = TypeVar("M", bound=Message)
 class Cluster:
     """Reads the view, on the event loop that changes it."""
 
-    def __init__(self, view: View, tally: Tally, access: Access) -> None:
+    def __init__(self, view: View, tally: Tally) -> None:
         self._view = view
         self._tally = tally
-        self._access = access
         self._built: dict[bool, tuple[float, bytes]] = {}  # by `nodes`: until when it is handed out again
         self._stopping = asyncio.Event()
 
@@ -57,12 +57,10 @@ class Cluster:
         self._stopping.set()
 
     async def _get_view(self, request: bytes, context: Context) -> bytes:
-        await self._access.check(context, Role.READER)
         asked = await _parsed(pb.GetViewRequest, request, context)
         return self._bytes(nodes=asked.nodes)
 
     async def _watch_view(self, request: bytes, context: Context) -> None:
-        await self._access.check(context, Role.READER)
         asked = await _parsed(pb.WatchViewRequest, request, context)
         if self._tally.watchers >= MAX_WATCHERS:
             await _abort(context, CODE.RESOURCE_EXHAUSTED, f"{MAX_WATCHERS} clients are watching already")
@@ -76,7 +74,7 @@ class Cluster:
         await _abort(context, CODE.UNAVAILABLE, "the controller is stopping")
 
     async def _send_directive(self, request: bytes, context: Context) -> bytes:
-        await self._access.check(context, Role.DIRECTOR)
+        issuer = await director(context, self._denied, DIRECTORS)
         asked = await _parsed(pb.SendDirectiveRequest, request, context)
         if not 1 <= len(asked.directive.id) <= MAX_ID:
             await _abort(context, CODE.INVALID_ARGUMENT, f"directive.id: not 1 to {MAX_ID} characters")
@@ -88,9 +86,7 @@ class Cluster:
         left_s = context.time_remaining()
         timeout_s = ANSWER_S if left_s is None else min(left_s, ANSWER_S)
         self._tally.directives += 1
-        self._tally.note(
-            "directive.sent", node=node.name, id=asked.directive.id, by=self._access.name(context)
-        )
+        self._tally.record("directive.sent", node=node.name, id=asked.directive.id, by=issuer)
         try:
             result = await node.source.direct(asked.directive, timeout_s)
         except TimeoutError:
@@ -102,6 +98,9 @@ class Cluster:
         if result.code:
             await _abort(context, BY_NUMBER.get(result.code, CODE.UNKNOWN), result.message)
         return pb.SendDirectiveResponse(status=result.status).SerializeToString()
+
+    def _denied(self, caller: Caller) -> None:
+        self._tally.say("directive.refused", by=caller.issuer)
 
     def _bytes(self, *, nodes: bool) -> bytes:
         """A GetViewResponse, which is a WatchViewResponse as well."""

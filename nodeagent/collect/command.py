@@ -12,20 +12,21 @@ from nodeagent.model.errors import Misconfigured
 from nodeagent.words import output_option
 
 if TYPE_CHECKING:
-    from nodeagent.collect.access import TlsFiles
+    from nodeagent.rpc.tls import TlsFiles
 
 DEFAULT = "127.0.0.1:9470"
 Command = Callable[..., Any]
 
 
 def tls_options(command: Command) -> Command:
-    """--tls-cert, --tls-key and --tls-ca, as `tls_cert`, `tls_key` and `tls_ca`."""
-    for name, text in (
-        ("--tls-ca", "PEM file: the CAs that the others' certificates must have."),
-        ("--tls-key", "PEM file: its key."),
-        ("--tls-cert", "PEM file: the certificate; all TCP is mTLS with it, else only loopback may be."),
+    """--tls-cert, --tls-key, --tls-ca and --tls-name, as `tls_cert`, `tls_key`, `tls_ca` and `tls_name`."""
+    for name, metavar, text in (
+        ("--tls-name", "NAME", "The name in the certificate of who is asked, where it is not HOST."),
+        ("--tls-ca", "FILE", "PEM file: the CAs that the others' certificates must have."),
+        ("--tls-key", "FILE", "PEM file: its key."),
+        ("--tls-cert", "FILE", "PEM file: the certificate; all TCP is mTLS with it, else only on loopback."),
     ):
-        command = click.option(name, metavar="FILE", default="", help=text)(command)
+        command = click.option(name, metavar=metavar, default="", help=text)(command)
     return command
 
 
@@ -54,24 +55,30 @@ def words(_ctx: click.Context, _option: click.Parameter, values: tuple[str, ...]
     "--agents",
     metavar="GLOB,...",
     multiple=True,
-    default=("*",),
+    default=("**",),
     callback=words,
-    help="With TLS: who may report, by a name in the certificate (SAN).  [default: *]",
+    help='With TLS: who may report, by a name in the certificate (SAN); "*" ends at a slash.  [default: **]',
+)
+@click.option(
+    "--node-names-from-certificate",
+    "own_names",
+    is_flag=True,
+    help="With TLS: an agent reports only as a node that its certificate names: DNS:NODE or URI:.../NODE.",
 )
 @click.option(
     "--readers",
     metavar="GLOB,...",
     multiple=True,
-    default=("*",),
+    default=("**",),
     callback=words,
-    help="With TLS: who may read the view.  [default: *]",
+    help="With TLS: who may read the view.  [default: **]",
 )
 @click.option(
     "--directors",
     metavar="GLOB,...",
     multiple=True,
     callback=words,
-    help='Who may send directives to nodes: such names, or "loopback". [default: a unix socket\'s users]',
+    help='Who may send directives to nodes: such names, or "loopback"; on a unix socket root and its owner.',
 )
 @click.option(
     "--http",
@@ -119,6 +126,7 @@ def collect(  # noqa: PLR0913, PLR0917  one argument per option that is not simp
     agents: tuple[str, ...],
     readers: tuple[str, ...],
     directors: tuple[str, ...],
+    own_names: bool,
     output: str,
     **given: Any,
 ) -> None:
@@ -136,15 +144,15 @@ def collect(  # noqa: PLR0913, PLR0917  one argument per option that is not simp
     """
     if ctx.invoked_subcommand is not None:
         return
-    from nodeagent.collect.access import Role
+    from nodeagent.collect.access import Allowed
     from nodeagent.collect.run import Options, run
     from nodeagent.model.settings import Level
     from nodeagent.report.logs import set_up
 
     on_screen = output == "text" and sys.stdout.isatty()
     set_up(Level.INFO, as_json=output == "json" or not sys.stderr.isatty(), quiet=on_screen)
-    allowed = {Role.AGENT: agents, Role.READER: readers, Role.DIRECTOR: directors}
-    tls = _tls(tls_cert, tls_key, tls_ca)
+    allowed = Allowed(agents, readers, directors, own_names)
+    tls = _tls(tls_cert, tls_key, tls_ca, needed=own_names)
     run(Options(tls=tls, allowed=allowed, as_json=output == "json", on_screen=on_screen, **given))
 
 
@@ -155,23 +163,26 @@ def collect(  # noqa: PLR0913, PLR0917  one argument per option that is not simp
 @tls_options
 @click.option("--nodes/--no-nodes", default=True, show_default=True, help="Also the nodes one by one.")
 @output_option
-def view(address: str, tls_cert: str, tls_key: str, tls_ca: str, nodes: bool, output: str) -> None:
+def view(
+    address: str, tls_cert: str, tls_key: str, tls_ca: str, tls_name: str, nodes: bool, output: str
+) -> None:
     """What a running controller has gathered, once; 1 when none answers."""
     from nodeagent.collect.ask import ask
     from nodeagent.collect.screen import show, to_json
 
-    found = ask(address, _tls(tls_cert, tls_key, tls_ca), nodes=nodes, timeout_s=10.0)
+    found = ask(address, _tls(tls_cert, tls_key, tls_ca), tls_name, nodes=nodes, timeout_s=10.0)
     if output == "json":
         click.echo(to_json(found))
     else:
         show(found, address)
 
 
-def _tls(cert: str, key: str, ca: str) -> TlsFiles | None:
-    from nodeagent.collect.access import TlsFiles
+def _tls(cert: str, key: str, ca: str, *, needed: bool = False) -> TlsFiles | None:
+    from nodeagent.rpc.tls import TlsFiles
 
-    if not (cert or key or ca):
+    if not (cert or key or ca or needed):
         return None
     if not (cert and key and ca):
-        raise Misconfigured("--tls-cert, --tls-key and --tls-ca go together", "give all three, or none")
+        hint = "--node-names-from-certificate needs them" if needed else "give all three, or none"
+        raise Misconfigured("--tls-cert, --tls-key and --tls-ca go together", hint)
     return TlsFiles(cert, key, ca)

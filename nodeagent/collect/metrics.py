@@ -41,6 +41,8 @@ class Sample(Struct, frozen=True):
     directives: int
     nodes: tuple[NodeSample, ...]
     nodes_left_out: int
+    refused: dict[str, int] = {}
+    tls_not_after_unix: float | None = None
 
 
 def sample(view: View, tally: Tally, summary: Summary, version: str, max_nodes: int) -> Sample:
@@ -89,6 +91,10 @@ class ClusterMetrics(Collector):
         yield _counter("streams_ended", "Streams by what ended them", _by(now.endings), "reason")
         yield _counter("resyncs", "Times that a full status was asked for", {(): now.resyncs})
         yield _counter("directives", "Directives sent to nodes", {(): now.directives})
+        yield _counter("calls_refused", "Calls refused, by reason", _by(now.refused), "reason")
+        if now.tls_not_after_unix is not None:
+            until: dict[Labels, float] = {(): now.tls_not_after_unix}
+            yield _gauge("tls_not_after_seconds", "End of the certificate, in Unix time", until)
 
 
 def _offers(summary: Summary) -> Iterator[Metric]:

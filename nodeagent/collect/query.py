@@ -1,28 +1,28 @@
 """One agent that is asked: its node report for what it is, then its capacity as it changes.
 
-Invariant: one channel per agent for the life of the controller; an agent that does not answer is asked again
-after a random and growing pause, and its node turns stale by itself.
+Invariant: one connection per agent, with the certificate of the moment; an agent that does not answer is
+asked again after a random and growing pause, and its node turns stale by itself.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 import time
 from collections import Counter
 from typing import Any
 
 import grpc
 
-from nodeagent.collect.access import TlsFiles
 from nodeagent.collect.offer import checked_name, offer_in, offer_of
-from nodeagent.collect.server import where
 from nodeagent.collect.tally import Tally
 from nodeagent.collect.view import View
 from nodeagent.model.errors import Garbled, Gone
-from nodeagent.rpc.address import Unix
+from nodeagent.rpc.backoff import Backoff
+from nodeagent.rpc.channel import checked, named, plain
 from nodeagent.rpc.fold import apply
+from nodeagent.rpc.keepalive import keepalive
+from nodeagent.rpc.tls import Identity
 from nodeagent.v1 import collector_pb2 as pb
 from nodeagent.v1 import directive_pb2 as directive_pb
 from nodeagent.v1 import nodeagent_pb2 as node_pb
@@ -38,11 +38,15 @@ QOS = {node_pb.QOS_LS: "ls", node_pb.QOS_MID: "mid", node_pb.QOS_BATCH: "batch"}
 class Queried:
     """The agent at `address`; a `view.Source`."""
 
-    def __init__(self, address: str, tls: TlsFiles | None, view: View, tally: Tally) -> None:
+    def __init__(
+        self, address: str, tls: Identity | None, view: View, tally: Tally, *, tls_name: str = ""
+    ) -> None:
         self.peer = address
         self.name = ""
-        self._tls = tls
-        self._where = where(address, tls)
+        self._tls = None if address.startswith(("unix:", "/")) else tls
+        self._tls_name = tls_name
+        self._target = plain(address) if self._tls is None else checked(address)
+        self._held: object = None  # what the connection is made with
         self._view = view
         self._tally = tally
         self._stub: Any = None
@@ -51,11 +55,11 @@ class Queried:
 
     async def run(self) -> None:
         """Ask until cancelled."""
-        pause_s = MIN_PAUSE_S
-        async with self._channel() as channel:
-            self._stub = NodeAgentStub(channel)
-            while True:
-                begin = time.monotonic()
+        backoff = Backoff(MIN_PAUSE_S, MAX_PAUSE_S)
+        while True:
+            begin = time.monotonic()
+            async with self._channel() as channel:
+                self._stub = NodeAgentStub(channel)
                 try:
                     await self._follow()
                 except grpc.aio.AioRpcError as error:
@@ -63,12 +67,10 @@ class Queried:
                 except (Garbled, OverflowError) as error:
                     self._lost("agent.refused", str(error))
                 except Gone:
-                    pass  # another source tells of the node, which has been said
+                    pass  # another source tells of the node, which has been said, or the files are others
                 finally:
                     self._view.leave(self.name, self)
-                answered = time.monotonic() - begin > MAX_PAUSE_S
-                pause_s = MIN_PAUSE_S if answered else min(2 * pause_s, MAX_PAUSE_S)
-                await asyncio.sleep(random.uniform(0.5, 1.0) * pause_s)
+            await asyncio.sleep(backoff.pause_s(time.monotonic() - begin))
 
     def replaced(self, by: str) -> None:
         """As view.Source; the agent is asked again once nothing else tells of its node."""
@@ -98,6 +100,7 @@ class Queried:
         try:
             async for update in watch:
                 self._take(update)
+                self._check_files()
                 if time.monotonic() >= due:
                     await self._refresh()
                     due = time.monotonic() + REPORT_EVERY_S
@@ -142,20 +145,26 @@ class Queried:
             self._why = why
             self._tally.say(event, agent=self.peer, why=f"{why}: {details}" if details else why)
 
+    def _check_files(self) -> None:
+        """Gone once the connection is that of an identity which is no more."""
+        if self._tls is not None and self._tls.material is not self._held:
+            raise Gone("the files of TLS are others now")
+
     def _channel(self) -> contextlib.AbstractAsyncContextManager[Any]:
         options = [
+            ("grpc.use_local_subchannel_pool", 1),  # a new channel is a new connection
+            ("grpc.enable_http_proxy", 0),  # what the environment names is for other programs
             ("grpc.max_receive_message_length", MAX_NODE_REPORT_BYTES),
-            ("grpc.keepalive_time_ms", 30_000),
-            ("grpc.keepalive_timeout_ms", 10_000),
-            ("grpc.max_reconnect_backoff_ms", int(MAX_PAUSE_S * 1e3)),
+            *keepalive(),
         ]
-        if isinstance(self._where, Unix):
-            return grpc.aio.insecure_channel(f"unix:{self._where.path}", options=options)  # type: ignore[no-any-return]
-        host = f"[{self._where.host}]" if ":" in self._where.host else self._where.host
-        target = f"{host}:{self._where.port}"
         if self._tls is None:
-            return grpc.aio.insecure_channel(target, options=options)  # type: ignore[no-any-return]
-        return grpc.aio.secure_channel(target, self._tls.channel_credentials(), options=options)  # type: ignore[no-any-return]
+            return grpc.aio.insecure_channel(self._target, options=options)  # type: ignore[no-any-return]
+        self._tls.refresh()
+        self._held = self._tls.material
+        secure = self._tls.channel_credentials()
+        return grpc.aio.secure_channel(  # type: ignore[no-any-return]
+            self._target, secure, options=[*options, *named(self._tls_name)]
+        )
 
 
 def status_of(report: node_pb.NodeReport) -> pb.NodeStatus:

@@ -11,14 +11,14 @@ import gc
 import signal
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from typing import NamedTuple
 
 import click
 from msgspec.structs import replace
 
 from nodeagent import __version__
-from nodeagent.collect.access import Access, Role, TlsFiles
+from nodeagent.collect.access import Allowed
 from nodeagent.collect.cluster import Cluster
 from nodeagent.collect.metrics import ClusterMetrics, Sample, sample
 from nodeagent.collect.query import Queried
@@ -28,6 +28,7 @@ from nodeagent.collect.tally import Tally
 from nodeagent.collect.told import Summary, summary, view_message
 from nodeagent.collect.view import View
 from nodeagent.report.http import HttpServer
+from nodeagent.rpc.tls import Identity, TlsFiles
 
 TURN_S = 0.1
 SCRAPE_S = 5.0
@@ -39,7 +40,8 @@ class Options(NamedTuple):
     listen: str
     http: str
     tls: TlsFiles | None
-    allowed: Mapping[Role, tuple[str, ...]]
+    tls_name: str
+    allowed: Allowed
     query: tuple[str, ...]
     max_nodes: int
     clock_skew_s: float
@@ -88,19 +90,24 @@ class _Controller:
         self._options = options
         self._view = View(max_nodes=options.max_nodes, clock_skew_s=options.clock_skew_s)
         self._tally = Tally()
+        self._tls = Identity(options.tls) if options.tls else None
+        self._server: CollectServer | None = None
         self._http: HttpServer | None = None
         self._shown: Summary | None = None
 
     async def run(self) -> None:
         options, view, tally = self._options, self._view, self._tally
-        access = Access(options.allowed)
         room = allow_files(options.max_nodes)
         if room < options.max_nodes:
             tally.say("files.limited", connections=room, hint="raise the limit of open files (ulimit -n)")
-        cluster = Cluster(view, tally, access)
-        reports = Reports(view, tally, access, options.max_nodes)
-        queried = [Queried(address, options.tls, view, tally) for address in options.query]
-        server = CollectServer(options.listen, options.tls, reports, cluster, options.max_nodes)
+        cluster = Cluster(view, tally)
+        reports = Reports(view, tally, options.max_nodes, own_names=options.allowed.own_names)
+        queried = [
+            Queried(address, self._tls, view, tally, tls_name=options.tls_name) for address in options.query
+        ]
+        server = self._server = CollectServer(
+            options.listen, self._tls, options.allowed, reports, cluster, options.max_nodes
+        )
         await server.start()
         try:
             async with self._scraped():
@@ -131,6 +138,8 @@ class _Controller:
         while True:
             for node in self._view.expire(time.monotonic()):
                 self._tally.say("node.stale", node=node.name, connected=node.source is not None)
+            while self._tls is not None and self._tls.news:
+                self._tally.tell(self._tls.news.popleft())
             if self._http is not None:
                 self._http.tick_finished()
             await asyncio.sleep(TURN_S)
@@ -183,7 +192,12 @@ class _Controller:
 
         async def take() -> Sample:
             found = self._summary(listed=False)
-            return sample(self._view, self._tally, found, __version__, self._options.metrics_nodes)
+            shown = sample(self._view, self._tally, found, __version__, self._options.metrics_nodes)
+            return replace(
+                shown,
+                refused=self._server.refused if self._server else {},
+                tls_not_after_unix=self._tls.material.not_after_unix if self._tls else None,
+            )
 
         metrics = ClusterMetrics(lambda: asyncio.run_coroutine_threadsafe(take(), loop).result(SCRAPE_S))
         self._http = HttpServer(self._options.http, metrics.render)

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import grpc
 from google.protobuf.message import DecodeError
 
+from nodeagent.collect.access import node_names, peer
 from nodeagent.collect.offer import checked_name, offer_in, offer_of, renewed
 from nodeagent.collect.tally import Tally
 from nodeagent.collect.view import Offer, View
@@ -43,8 +44,9 @@ class Ending(NamedTuple):
 class Stream:
     """A call of Collector.Report, from its first message to its end; a `view.Source`."""
 
-    def __init__(self, view: View, tally: Tally, context: Context) -> None:
-        self.peer: str = context.peer()
+    def __init__(self, view: View, tally: Tally, context: Context, *, own_names: bool = False) -> None:
+        self.peer = peer(context)
+        self._own_names = node_names(context) if own_names else None
         self.name = ""
         self._view = view
         self._tally = tally
@@ -133,6 +135,8 @@ class Stream:
         name, offer = checked_name(status.node_name), offer_of(status)
         if self.name and name != self.name:
             raise Garbled(f"full.node_name: this stream is that of {self.name!r}")
+        if self._own_names is not None and name not in self._own_names:
+            raise Garbled(f"full.node_name: the certificate does not name {name!r}")
         now = time.monotonic()
         if not self.name:
             before = self._view.join(name, self, now)

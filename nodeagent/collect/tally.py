@@ -11,6 +11,8 @@ from typing import Any
 
 import structlog
 
+from nodeagent.model.rpc_told import News
+
 REPORTS = ("full", "delta", "heartbeat", "directive_result", "unknown")
 ENDINGS = ("agent", "replaced", "garbage", "silent", "limit", "lost", "stopping")
 SAID_EVERY_S = 1.0
@@ -38,6 +40,14 @@ class Tally:
     def note(self, event: str, **keys: Any) -> None:
         """Log what belongs to the course of things."""
         self._say(log.info, event, keys)
+
+    def record(self, event: str, **keys: Any) -> None:
+        """Log what only trusted clients cause, each time."""
+        log.info(event, **keys)
+
+    def tell(self, news: News) -> None:
+        """Log what the files of TLS give occasion to."""
+        self._say(getattr(log, news.level), news.name, dict(news.keys))
 
     def _say(self, write: Any, event: str, keys: dict[str, Any]) -> None:
         now = time.monotonic()

@@ -66,7 +66,10 @@ class Where(NamedTuple):
 
 
 class LinkSeen(Struct, frozen=True, gc=False):
-    """The link so far: counts since the start; `sent_unix` is when a report last went out, None before."""
+    """The link so far: counts since the start; `sent_unix` is when a report last went out, None before.
+
+    `tls_not_after_unix` is the end of the agent's certificate, None without one.
+    """
 
     connected: bool
     connects: int
@@ -74,6 +77,7 @@ class LinkSeen(Struct, frozen=True, gc=False):
     sent: Mapping[str, int]  # by kind: full, delta, heartbeat, directive_result
     directives: Mapping[str, int]  # by result: taken, refused
     sent_unix: float | None
+    tls_not_after_unix: float | None = None
 
 
 def where(address: str) -> Where | None:

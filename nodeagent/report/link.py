@@ -7,8 +7,7 @@ from nodeagent.report.text import Label, family
 
 
 def link_text(seen: LinkSeen) -> str:
-    """Ten series; the time of the last report is absent before the first."""
-    last: dict[Label | None, float] = {} if seen.sent_unix is None else {None: seen.sent_unix}
+    """Eleven series; the time of the last report is absent before the first, the last one without TLS."""
     return "".join(
         (
             family(
@@ -36,11 +35,21 @@ def link_text(seen: LinkSeen) -> str:
                 "Directives from the controller, by result",
                 {("result", result): count for result, count in seen.directives.items()},
             ),
-            family(
-                "nodeagent_controller_last_sent_timestamp_seconds",
-                "gauge",
-                "When the last report went out",
-                last,
-            ),
+            _times(seen),
         )
+    )
+
+
+def _times(seen: LinkSeen) -> str:
+    last: dict[Label | None, float] = {} if seen.sent_unix is None else {None: seen.sent_unix}
+    end: dict[Label | None, float] = {}
+    if seen.tls_not_after_unix is not None:
+        end = {None: seen.tls_not_after_unix}
+    return family(
+        "nodeagent_controller_last_sent_timestamp_seconds", "gauge", "When the last report went out", last
+    ) + family(
+        "nodeagent_controller_tls_not_after_seconds",
+        "gauge",
+        "End of the agent's certificate for its controller, in Unix time",
+        end,
     )

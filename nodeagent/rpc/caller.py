@@ -7,7 +7,7 @@ common name is no name, and nobody whose name is in no list gets any role.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any, NamedTuple
 
@@ -47,13 +47,14 @@ class Caller(NamedTuple):
 class Access(NamedTuple):
     """Globs of names ("*" stays between slashes) and user ids, by role; no `reader_uids`: all of them.
 
-    Who comes without a name (plain TCP on loopback) reads.
+    Who comes without a name, by plain TCP on loopback, may what `loopback` may.
     """
 
     readers: tuple[str, ...] = ()
     directors: tuple[str, ...] = ()
     reader_uids: tuple[int, ...] = ()
     director_uids: tuple[int, ...] = (0,)
+    loopback: Role = Role.READER
 
     def caller(self, auth: Mapping[str, Iterable[bytes]], origin: Origin) -> Caller:
         """Who it is, from gRPC's auth context and the origin of the connection."""
@@ -61,7 +62,7 @@ class Access(NamedTuple):
             return self._named(tuple(names(auth)))
         if origin.uid is None:
             peer = f"tcp:{origin.address or 'loopback'}"
-            return Caller(Role.READER, peer, peer)
+            return Caller(self.loopback, peer, peer)
         reads = origin.uid == 0 or not self.reader_uids or origin.uid in self.reader_uids
         role = Role.DIRECTOR if origin.uid in self.director_uids else Role.READER if reads else Role.NONE
         return Caller(role, f"uid:{origin.uid}", f"uid:{origin.uid} pid:{origin.pid}")
@@ -75,19 +76,23 @@ class Access(NamedTuple):
         return Caller(Role.NONE, peer, peer)
 
 
+NOBODY = Caller(Role.NONE, "the caller", "")
+DIRECTORS = "grpc.directors takes names of certificates, grpc.director_uids users of the unix socket"
 CALLER: ContextVar[Caller] = ContextVar("caller")  # of the call that runs in this task; set by the guard
 
 
-async def director(context: Context) -> str:
-    """Who calls, for the record; ends the call with PERMISSION_DENIED when it may not direct."""
-    caller = CALLER.get(None)
-    if caller is None or caller.role is not Role.DIRECTOR:
-        who = "the caller" if caller is None else caller.peer
-        await context.abort(
-            grpc.StatusCode.PERMISSION_DENIED,
-            f"{who} may not direct this node; hint: grpc.directors takes names of certificates, "
-            "grpc.director_uids users of the unix socket",
-        )
+async def director(
+    context: Context, denied: Callable[[Caller], None] = lambda _caller: None, hint: str = DIRECTORS
+) -> str:
+    """Who calls, for the record; ends the call with PERMISSION_DENIED when it may not direct.
+
+    `denied` is called before that.
+    """
+    caller = CALLER.get(NOBODY)
+    if caller.role is not Role.DIRECTOR:
+        denied(caller)
+        why = f"{caller.peer} may not direct this node; hint: {hint}"
+        await context.abort(grpc.StatusCode.PERMISSION_DENIED, why)
         raise AssertionError("abort returned")  # it always raises
     return caller.issuer
 

@@ -22,11 +22,16 @@ HINT = "unix:/run/nodeagent/nodeagent.sock, or node-7.example:9466 with --tls-ce
 
 
 class Target(NamedTuple):
-    """Where a server is, and who asks: with `files` by TLS, and of a server of this `name` if any."""
+    """Where a server is, and who asks: with `files` by TLS, and of a server of this `name` if any.
+
+    `whom` and `hint` are for the error when nobody answers there.
+    """
 
     address: str
     files: TlsFiles | None = None
     name: str = ""
+    whom: str = "agent"
+    hint: str = IS_IT_RUNNING
 
 
 @contextlib.contextmanager
@@ -36,7 +41,7 @@ def opened(target: Target, *options: tuple[str, int | str]) -> Iterator[grpc.Cha
         identity = Identity(target.files)
         made = secure(target, identity, *options)
     else:
-        made = grpc.insecure_channel(_plain(target.address), options=list(options))
+        made = grpc.insecure_channel(_plain(target), options=list(options))
     with contextlib.closing(made) as channel:
         yield channel
 
@@ -44,8 +49,12 @@ def opened(target: Target, *options: tuple[str, int | str]) -> Iterator[grpc.Cha
 def secure(target: Target, identity: Identity, *options: tuple[str, int | str]) -> grpc.Channel:
     """A TLS channel to HOST:PORT, where the server's certificate must bear that name (or `target.name`)."""
     where = checked(target.address)
-    named = [("grpc.ssl_target_name_override", target.name)] if target.name else []
-    return grpc.secure_channel(where, identity.channel_credentials(), options=[*options, *named])
+    return grpc.secure_channel(where, identity.channel_credentials(), options=[*options, *named(target.name)])
+
+
+def named(name: str) -> list[tuple[str, str]]:
+    """Options with which the server's certificate must bear that name, "" = that of the address."""
+    return [("grpc.ssl_target_name_override", name)] if name else []
 
 
 def checked(address: str) -> str:
@@ -64,15 +73,22 @@ def checked(address: str) -> str:
     return f"[{bare}]:{port}" if ":" in bare else f"{bare}:{port}"
 
 
-def _plain(address: str) -> str:
+def plain(address: str) -> str:
+    """A unix socket or an address on loopback, as gRPC takes it; Misconfigured for anything else."""
     where = parse(address)
     if isinstance(where, Unix):
-        reachable(where.path)
         return f"unix:{where.path}"
     return f"[{where.host}]:{where.port}" if ":" in where.host else f"{where.host}:{where.port}"
 
 
-def reachable(path: str) -> None:
+def _plain(target: Target) -> str:
+    where = plain(target.address)
+    if where.startswith("unix:"):
+        reachable(where.removeprefix("unix:"), target.whom, target.hint)
+    return where
+
+
+def reachable(path: str, whom: str = "agent", hint: str = IS_IT_RUNNING) -> None:
     """As connect(2) tells it, which gRPC does not."""
     with socket.socket(socket.AF_UNIX) as probe:
         probe.settimeout(5.0)
@@ -81,9 +97,7 @@ def reachable(path: str) -> None:
         except PermissionError:
             raise Refused(f"{path} may not be opened by this user", hint=_who_may(path)) from None
         except OSError as error:
-            raise Failed(
-                f"no agent answers at {path}: {error.strerror or error}", hint=IS_IT_RUNNING
-            ) from None
+            raise Failed(f"no {whom} answers at {path}: {error.strerror or error}", hint=hint) from None
 
 
 def _who_may(path: str) -> str:

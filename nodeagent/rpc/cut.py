@@ -1,10 +1,31 @@
-"""Cutting the TCP connections of one of our ports, which gRPC has no call for."""
+"""Cutting the TCP connections of one of our ports, which gRPC has no call for.
+
+Invariant: nobody who came in by a CA that is trusted no more stays for longer than LOOK_AT_FILES_S.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import socket
+
+from nodeagent.rpc.tls import Identity
+
+LOOK_AT_FILES_S = 5.0  # besides before each handshake
+
+
+async def cut_untrusted(identity: Identity, port: int) -> None:
+    """Keep the identity fresh until cancelled; when a CA was taken away all are cut, and may try again."""
+    trusted = identity.material.cas
+    while True:
+        await asyncio.sleep(LOOK_AT_FILES_S)
+        identity.refresh()
+        found = identity.material.cas
+        with contextlib.suppress(OSError):  # no descriptor to look with: the next time
+            if trusted - found:
+                cut(port)
+            trusted = found
 
 
 def cut(port: int) -> int:

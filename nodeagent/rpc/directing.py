@@ -6,6 +6,7 @@ Invariant: nothing here waits for the disk on the event loop; what is refused ha
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, NoReturn, Protocol
 
@@ -14,11 +15,14 @@ from google.protobuf.message import DecodeError
 
 from nodeagent.model.directive import Code, Directive, DirectiveStatus, Refused, Taken
 from nodeagent.rpc.board import Board, Calls
+from nodeagent.rpc.bucket import Buckets
 from nodeagent.rpc.caller import director
 from nodeagent.rpc.directed import directive_of, status_message
+from nodeagent.rpc.orders import take_none
 from nodeagent.v1 import collector_pb2, directive_pb2, nodeagent_pb2
 
 MAX_ID = 128
+DENIED_PER_S = 0.1  # on record, of one peer
 STATUS = {status.value[0]: status for status in grpc.StatusCode}
 
 Context = Any  # grpc.aio.ServicerContext: grpc ships no annotations
@@ -59,14 +63,33 @@ async def result(
     return told
 
 
+class Denied:
+    """Puts on record who tried to direct and may not: seldom, so that it drives nothing else out of there."""
+
+    def __init__(self, taker: Taker) -> None:
+        self._taker = taker
+        self._seldom = Buckets(1.0, DENIED_PER_S, time.monotonic())
+
+    def note(self, id: str, issuer: str) -> None:  # noqa: A002
+        """This directive was denied to that issuer."""
+        if not self._seldom.take(issuer.partition(" ")[0], time.monotonic()):
+            self._taker.refused(id, issuer, Refused(Code.PERMISSION_DENIED, "may not direct this node"))
+
+    async def answer(self, directive: directive_pb2.Directive, issuer: str) -> collector_pb2.DirectiveResult:
+        """For a controller that nobody is to listen to; as `orders.Take`."""
+        self.note(directive.id[:MAX_ID], issuer)
+        return await take_none(directive, issuer)
+
+
 class Directing:
     """The calls, with requests and responses as bytes."""
 
     def __init__(self, taker: Taker) -> None:
         self._taker = taker
+        self._denied = Denied(taker)
 
     async def apply(self, request: bytes, context: Context) -> bytes:
-        issuer = await director(context)
+        issuer = await director(context, lambda caller: self._denied.note(_id(request), caller.issuer))
         asked = nodeagent_pb2.ApplyDirectiveRequest()
         try:
             asked.ParseFromString(request)
@@ -89,6 +112,14 @@ class Directing:
             await _abort(context, Refused(Code.INVALID_ARGUMENT, "not a nodeagent.v1.ListDirectivesRequest"))
         known = [status_message(status) for status in self._taker.known()]
         return nodeagent_pb2.ListDirectivesResponse(directives=known).SerializeToString()
+
+
+def _id(request: bytes) -> str:
+    """Of the directive in a request that nobody looks at any further."""
+    try:
+        return nodeagent_pb2.ApplyDirectiveRequest.FromString(request).directive.id[:MAX_ID]
+    except DecodeError:
+        return ""
 
 
 def direct_calls(board: Board, taker: Taker) -> Calls:

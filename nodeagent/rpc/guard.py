@@ -26,7 +26,8 @@ HOLD_S = 0.25  # times the connections by which the same client is held already,
 LATE_S = 0.5  # so long a refusal waits where reading cannot be held
 MAX_HOLD_S = 5.0  # well below the keepalive timeout
 UNREAD_S = 1.0  # a refusal is an open call until its client takes it
-RATE, CROWD, ROLE = "rate", "concurrency", "role"
+ROLES = "grpc.readers, grpc.directors, grpc.reader_uids"
+REFUSALS = RATE, CROWD, ROLE = "rate", "concurrency", "role"
 
 
 class Limits(NamedTuple):
@@ -38,12 +39,20 @@ class Limits(NamedTuple):
 
 
 class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc ships no annotations
-    """For grpc.aio.server(interceptors=...). `refused` counts calls by reason."""
+    """For grpc.aio.server(interceptors=...), of the methods that `covers`. `refused` counts by reason."""
 
     def __init__(
-        self, access: Access, limits: Limits, connections: Mapping[str, Connection] | None = None
+        self,
+        access: Access,
+        limits: Limits,
+        connections: Mapping[str, Connection] | None = None,
+        *,
+        covers: Callable[[str], bool] = lambda _method: True,
+        roles: str = ROLES,
     ) -> None:
-        self.refused: Counter[str] = Counter({RATE: 0, CROWD: 0, ROLE: 0})
+        self._covers = covers
+        self._roles = roles
+        self.refused: Counter[str] = Counter(dict.fromkeys(REFUSALS, 0))
         self._access = access
         self._connections = {} if connections is None else connections
         self._limits = limits
@@ -63,6 +72,8 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc ships no 
     ) -> grpc.RpcMethodHandler:
         """The handler with the guard before it, also where there is none: unknown methods are counted too."""
         handler = await continuation(details)
+        if not self._covers(details.method):
+            return handler
         if handler is None:
             return self._unknown
         guarded = self._guarded.get(details.method)
@@ -104,16 +115,16 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc ships no 
             many = f"{caller.peer} has {self._limits.calls_per_peer} calls open; hint: end some"
             await self._refuse(context, CROWD, grpc.StatusCode.RESOURCE_EXHAUSTED, many)
         if caller.role < needed:
-            text = f"{caller.peer} has no role here; hint: see grpc.readers, grpc.directors, grpc.reader_uids"
+            text = f"{caller.peer} has no role here; hint: see {self._roles}"
             await self._refuse(context, ROLE, grpc.StatusCode.PERMISSION_DENIED, text)
         return caller
 
     def _caller(self, context: Context, connection: Connection | None) -> Caller:
-        if connection is None:
-            return self._access.caller(context.auth_context(), Origin())
-        if connection.caller is None:
-            connection.caller = self._access.caller(context.auth_context(), connection.origin)
-        return connection.caller
+        origin = Origin() if connection is None else connection.origin
+        caller = self._access.caller(context.auth_context(), origin)
+        if connection is not None:
+            connection.caller = caller
+        return caller
 
     async def _slow_down(self, connection: Connection | None, peer: str) -> None:
         """Read less from it; on TCP, where that cannot be had, answer later."""

@@ -22,6 +22,7 @@ from nodeagent.model.decision import Tick
 from nodeagent.model.errors import AgentError
 from nodeagent.rpc.account import Account
 from nodeagent.rpc.backoff import Backoff
+from nodeagent.rpc.keepalive import keepalive
 from nodeagent.rpc.mailbox import Mailbox
 from nodeagent.rpc.orders import Take, take_none
 from nodeagent.rpc.status import InForce, Who
@@ -29,9 +30,7 @@ from nodeagent.rpc.stream import Counts, Lost, Stream
 
 METHOD = "/nodeagent.v1.Collector/Report"
 MAX_RESPONSE_BYTES = 64 << 10
-KEEPALIVE_S = 30.0
-KEEPALIVE_TIMEOUT_S = 10.0
-POLITE_KEEPALIVE_S = 310.0  # servers that set nothing take a ping every 5 minutes, and hang up on more
+POLITE_PING_S = 310.0  # servers that set nothing take a ping every 5 minutes, and hang up on more
 END_S = 1.5
 MAX_REASONS = 8  # that are told for one outage
 
@@ -39,10 +38,14 @@ log = structlog.get_logger()
 
 
 class Security(NamedTuple):
-    """`credentials`, asked for at each connection, None = plain; another `state`: connect anew."""
+    """`credentials`, asked for at each connection, None = plain; another `state`: connect anew.
+
+    `not_after_unix` is when the certificate ends, None without one.
+    """
 
     credentials: Callable[[], grpc.ChannelCredentials | None]
     state: Callable[[], object]
+    not_after_unix: Callable[[], float | None]
 
 
 class Link:
@@ -56,19 +59,20 @@ class Link:
         in_force: Callable[[Tick], InForce],
         security: Security,
         take: Take = take_none,
+        refuse: Take = take_none,
     ) -> None:
         self._settings = settings
         self._who = who
         self._in_force = in_force
         self._security = security
-        self._take = take if settings.directives else take_none
+        self._take = take if settings.directives else refuse
         self._mailbox = Mailbox()
         self._counts = Counts()
         self._backoff = Backoff(settings.backoff_s, settings.backoff_max_s)
         self._connects = self._losses = 0
         self._connected = False
         self._settled_at = 0.0
-        self._keepalive_s = KEEPALIVE_S
+        self._ping_s: float | None = None
         self._told: set[str] = set()  # reasons, since it was connected last
         self._stream: Stream | None = None
         self._halt = asyncio.Event()
@@ -87,6 +91,7 @@ class Link:
             sent=dict(counts.sent),
             directives=dict(counts.directives),
             sent_unix=counts.sent_unix,
+            tls_not_after_unix=self._security.not_after_unix(),
         )
 
     @contextlib.asynccontextmanager
@@ -155,10 +160,7 @@ class Link:
             ("grpc.enable_retries", 0),
             ("grpc.service_config_disable_resolution", 1),
             ("grpc.max_receive_message_length", MAX_RESPONSE_BYTES),
-            ("grpc.keepalive_time_ms", int(self._keepalive_s * 1e3)),  # also sets TCP_USER_TIMEOUT
-            ("grpc.keepalive_timeout_ms", int(KEEPALIVE_TIMEOUT_S * 1e3)),
-            # grpcio 1.85 does not heed the one above alone: a minute went by before it gave up
-            ("grpc.http2.ping_timeout_ms", int(KEEPALIVE_TIMEOUT_S * 1e3)),
+            *keepalive(self._ping_s),
             ("grpc.http2.max_pings_without_data", 0),
         ]
         credentials = self._security.credentials()
@@ -177,7 +179,7 @@ class Link:
     def _lost(self, lost: Lost, pause_s: float) -> None:
         why = str(lost)
         if re.search("too.many.pings|ENHANCE_YOUR_CALM", why, re.IGNORECASE):
-            self._keepalive_s = POLITE_KEEPALIVE_S
+            self._ping_s = POLITE_PING_S
         self._losses += 1
         gist = re.sub(r"\d+", "", why)
         news = self._connected or (gist not in self._told and len(self._told) < MAX_REASONS)

@@ -27,9 +27,10 @@ from nodeagent.model.policy import Policy
 from nodeagent.model.rpc_told import RpcTold
 from nodeagent.rpc.address import listen, parse, parse_tls
 from nodeagent.rpc.control import Control
-from nodeagent.rpc.cut import cut
+from nodeagent.rpc.cut import cut_untrusted
 from nodeagent.rpc.directing import Taker
 from nodeagent.rpc.entrance import Terms, entrance
+from nodeagent.rpc.keepalive import keepalive
 from nodeagent.rpc.posted import Accountant, Posted
 from nodeagent.rpc.service import SERVICE, Service
 from nodeagent.rpc.tls import Identity
@@ -39,7 +40,6 @@ UNARY_CALLS = 32  # at a time, besides the watchers
 START_TIMEOUT_S = 10.0
 HANDSHAKE_MS = 10_000  # of TLS and HTTP/2 together
 AGE_GRACE_MS = 60_000  # for calls that are open when a connection is old; then they are cut
-LOOK_AT_FILES_S = 5.0  # besides before each handshake: who has lost its CA is cut then
 
 Beside = Callable[[], contextlib.AbstractAsyncContextManager[None]]
 DEFAULT, EMPTY = Policy(), Memory()
@@ -177,7 +177,7 @@ class RpcServer:
                 await self._door.serve()
             async with self.control.served(self._options), self._beside():
                 self._started.set_result(None)
-                await self._look_at_files()
+                await self._until_halt()
             await self._end(server)
         finally:
             if self._door is not None:
@@ -194,17 +194,13 @@ class RpcServer:
                 parse_tls(self.tls_address), lambda address: server.add_secure_port(address, credentials)
             )
 
-    async def _look_at_files(self) -> None:
-        """Until the end: who came in by a CA that is trusted no more is cut, and may try again."""
-        trusted = self.tls.material.cas if self.tls else frozenset()
-        while not self._halt.is_set():
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._halt.wait(), LOOK_AT_FILES_S if self.tls else None)
-            if self.tls:
-                self.tls.refresh()
-                before, trusted = trusted, self.tls.material.cas
-                if before - trusted:
-                    cut(int(self.tls_address.rpartition(":")[2]))
+    async def _until_halt(self) -> None:
+        if self.tls is None:
+            await self._halt.wait()
+            return
+        watch = asyncio.create_task(cut_untrusted(self.tls, int(self.tls_address.rpartition(":")[2])))
+        await self._halt.wait()
+        watch.cancel()
 
     async def _end(self, server: grpc.aio.Server) -> None:
         # A watcher of the health service that does not read could hold its lock for ever.
@@ -251,8 +247,7 @@ def _options(max_message_bytes: int, per_peer: int, max_age_s: float) -> list[tu
         ("grpc.server_handshake_timeout_ms", HANDSHAKE_MS),
         ("grpc.max_connection_age_ms", int(max_age_s * 1e3)),
         ("grpc.max_connection_age_grace_ms", AGE_GRACE_MS),
-        ("grpc.keepalive_time_ms", 30_000),  # finds clients that are gone without a word
-        ("grpc.keepalive_timeout_ms", 10_000),
+        *keepalive(),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.min_ping_interval_without_data_ms", 10_000),  # or clients' pings end in GOAWAY
     ]

@@ -100,7 +100,9 @@ def test_nics_that_swap_their_names_are_as_they_were_left() -> None:
     with _network("nic0", "nic1") as network:
         network.set(Shaping((*_shaping(1e8, "nic0").nics, *_shaping(9e8, "nic1").nics), MARKS))
         assert _seen(network) == ({"nic0": 1e8, "nic1": 9e8}, [], ())
+        ip("link set nic0 down", "link set nic1 down")  # before Linux 6.2 none that is up is renamed
         ip("link set nic0 name x", "link set nic1 name nic0", "link set x name nic1")
+        ip("link set nic0 up", "link set nic1 up")
         until(lambda: _seen(network)[0]["nic0"] == 9e8, "the names are swapped")
         assert _seen(network) == ({"nic0": 9e8, "nic1": 1e8}, [], ())
 

@@ -102,7 +102,9 @@ def collecting(
 
 
 @contextmanager
-def linked(address: str, *, take: Take = take_none, **settings: Any) -> Iterator[Link]:
+def linked(
+    address: str, *, take: Take = take_none, refuse: Take = take_none, **settings: Any
+) -> Iterator[Link]:
     """A link that is running, ended on leaving."""
     link = link_to(
         ControllerSettings(address=address, **{**QUICK, **settings}),
@@ -111,6 +113,7 @@ def linked(address: str, *, take: Take = take_none, **settings: Any) -> Iterator
         version="0.1",
         mode=Mode.OBSERVE,
         take=take,
+        refuse=refuse,
     )
     thread = LinkThread(link)
     thread.start()

@@ -90,7 +90,7 @@ def test_without_leave_nobody_directs_over_loopback_and_the_agent_hears_nothing(
         agent.offer(1, 4.0)
         status, details = code(sending(controller, "a", order("d")))
         assert status is grpc.StatusCode.PERMISSION_DENIED
-        assert "--directors loopback" in details
+        assert "--directors takes" in details
         agent.send(
             nodes.heartbeat(0, time.time())
         )  # out of order: the first that comes down is the answer to it

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -12,15 +11,17 @@ from contextlib import closing
 import grpc
 import pytest
 
+from nodeagent.rpc.tls import Identity
 from nodeagent.v1 import collector_pb2 as pb
 from nodeagent.v1 import directive_pb2 as directive_pb
 from nodeagent.v1.collector_pb2_grpc import ClusterStub, CollectorStub
 from tests.unit import cluster_nodes as nodes
+from tests.unit.certificates import Authority, needs_openssl
 from tests.unit.collecting import COLLECT, Agent, Controller, collecting
 from tests.unit.rpc_clients import WAIT_S, code
-from tests.unit.test_link_tls import Authority
+from tests.unit.test_collect_trust import words
 
-pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
+pytestmark = needs_openssl
 
 ROLES = ("--agents", "spiffe://cluster/node/*", "--readers", "reader.example", "--directors", "boss.example")
 SANS = {
@@ -31,11 +32,6 @@ SANS = {
 }
 
 
-def tls_words(authority: Authority, name: str, san: str) -> list[str]:
-    certificate, key = authority.sign(name, san)
-    return ["--tls-cert", str(certificate), "--tls-key", str(key), "--tls-ca", str(authority.ca)]
-
-
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     return Authority(tmp_path_factory.mktemp("ca"))
@@ -43,18 +39,17 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 @pytest.fixture(scope="module")
 def secured(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Controller]:
-    words = tls_words(authority, "controller", "IP:127.0.0.1")
-    with collecting(tmp_path_factory.mktemp("collect"), *words, *ROLES) as controller:
+    files = words(authority.issue("IP:127.0.0.1"))
+    with collecting(tmp_path_factory.mktemp("collect"), *files, *ROLES) as controller:
         yield controller
 
 
 def channel(authority: Authority, controller: Controller, who: str | None) -> grpc.Channel:
     """As somebody, or as nobody: without a certificate."""
-    ca = authority.ca.read_bytes()
     if who is None:
-        return grpc.secure_channel(controller.address, grpc.ssl_channel_credentials(ca))
-    certificate, key = authority.sign(who, SANS[who])
-    credentials = grpc.ssl_channel_credentials(ca, key.read_bytes(), certificate.read_bytes())
+        credentials = grpc.ssl_channel_credentials(authority.ca.read_bytes())
+    else:
+        credentials = Identity(authority.issue(SANS[who])).channel_credentials()
     return grpc.secure_channel(controller.address, credentials)
 
 
@@ -102,8 +97,8 @@ def test_plain_clients_get_nowhere(secured: Controller) -> None:
 
 
 def test_view_asks_with_a_certificate(authority: Authority, secured: Controller) -> None:
-    words = tls_words(authority, "asks", SANS["reader"])
-    command = [*COLLECT, "view", "--address", secured.address, "-o", "json", *words]
+    files = words(authority.issue(SANS["reader"]))
+    command = [*COLLECT, "view", "--address", secured.address, "-o", "json", *files]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     assert "available_cores" in json.loads(done.stdout)
 

@@ -18,8 +18,7 @@ import pytest
 import structlog
 from structlog.typing import EventDict
 
-from nodeagent.rpc import link as link_module
-from nodeagent.rpc import stream
+from nodeagent.rpc import keepalive, stream
 from tests.unit.collectors import SMALL_WINDOW, Collector, collecting, linked
 from tests.unit.rpc_clients import eventually, offering
 
@@ -129,8 +128,8 @@ def test_a_server_without_collector_is_told_of(tmp_path: Path) -> None:
 
 
 def test_a_network_that_goes_dark_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(link_module, "KEEPALIVE_S", 1.0)
-    monkeypatch.setattr(link_module, "KEEPALIVE_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(keepalive, "PING_S", 1.0)
+    monkeypatch.setattr(keepalive, "PONG_S", 1.0)
     patient: dict[str, Any] = {"http2.min_ping_interval_without_data_ms": 100}
     with (
         collecting("127.0.0.1:0", **patient) as (collector, address),
@@ -150,7 +149,7 @@ def test_a_network_that_goes_dark_is_found_out(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_controller_that_wants_fewer_pings_gets_fewer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(link_module, "KEEPALIVE_S", 0.3)
+    monkeypatch.setattr(keepalive, "PING_S", 0.3)
     # a server that probes the bandwidth sends so much by itself that the agent hardly pings
     with (
         collecting("127.0.0.1:0", **SMALL_WINDOW) as (_, address),

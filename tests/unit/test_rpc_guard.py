@@ -186,10 +186,11 @@ def test_a_flood_is_refused_with_a_hint_and_read_slowly(tmp_path: Path, method: 
             took_s = time.monotonic() - begin
         details = next(each.details() for each in answers if each.code() is EXHAUSTED)
         refused = server.guard.refused["rate"]
-    assert codes.count(EXHAUSTED) == refused > 300
+    assert 300 < codes.count(EXHAUSTED) <= refused  # who reads too slowly on a busy machine is cut
     assert details.startswith("more than 20 calls per second from uid:")
     assert "hint: " in details
-    assert 600 - refused <= 20 * (took_s + 2)
+    let_in = [each for each in codes if each not in (EXHAUSTED, grpc.StatusCode.UNAVAILABLE)]
+    assert 0 < len(let_in) <= 20 * (took_s + 2)
     assert took_s > 0.5  # what gRPC lets in at a time, then a pause
 
 

@@ -16,7 +16,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from nodeagent.rpc import server as rpc_server
+from nodeagent.rpc import cut as rpc_cut
 from nodeagent.rpc.caller import Access
 from nodeagent.rpc.guard import Limits
 from nodeagent.rpc.server import RpcServer
@@ -193,7 +193,7 @@ def test_certificates_rotate_under_calls_that_run(
     Path(both.ca).write_bytes(authority.ca.read_bytes() + stranger.ca.read_bytes())
     for files in (old, new):
         Path(files.ca).write_bytes(Path(both.ca).read_bytes())
-    monkeypatch.setattr(rpc_server, "LOOK_AT_FILES_S", 0.1)
+    monkeypatch.setattr(rpc_cut, "LOOK_AT_FILES_S", 0.1)
     with secured(secret.files) as server, channel(server, old) as before:
         watch = NodeAgentStub(before).WatchCapacity(pb.WatchCapacityRequest(), timeout=60.0)
         assert next(watch).capacity.seq == 1

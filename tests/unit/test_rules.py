@@ -25,6 +25,7 @@ SOMETIMES = {
     "nodeagent_placement_pods",  # pods are placed
     "nodeagent_tls_files_ok",  # TLS is configured
     "nodeagent_tls_not_after_seconds",
+    "nodeagent_controller_tls_not_after_seconds",  # both
 }
 VARIABLES = {"$__rate_interval": "1m", "$instance": ".*"}
 
