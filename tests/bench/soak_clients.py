@@ -15,7 +15,7 @@ import grpc
 from grpc_health.v1 import health_pb2
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
-from nodeagent.collect.access import TlsFiles
+from nodeagent.rpc.tls import Identity
 from nodeagent.v1 import collector_pb2, directive_pb2, event_pb2
 from nodeagent.v1 import nodeagent_pb2 as pb
 from nodeagent.v1.collector_pb2_grpc import ClusterStub
@@ -55,7 +55,7 @@ class Clients:
 
     def secure(self, address: str) -> grpc.aio.Channel:
         """A connection with the reader's certificate of now."""
-        credentials = TlsFiles(*self._keys.files["reader"]).channel_credentials()
+        credentials = Identity(self._keys.files["reader"]).channel_credentials()
         return grpc.aio.secure_channel(address, credentials, options=OWN)
 
     async def watch_unix(self) -> None:
