@@ -32,6 +32,10 @@ def controller(settings: ControllerSettings) -> Iterator[tuple[str, str]]:
         yield "controller.server_name", f"is for TLS, which needs {', '.join(TLS)}"
     if settings.address:
         yield from _address(settings.address, tls=bool(given))
+        place = where(settings.address)
+        if settings.directives and place is not None and place.port and not given:
+            needs = f"needs {', '.join(TLS)} or a unix socket: over plain TCP nobody proves who it is"
+            yield "controller.directives", needs
 
 
 def _address(address: str, *, tls: bool) -> Iterator[tuple[str, str]]:

@@ -97,7 +97,12 @@ class GrpcSettings(Struct, frozen=True, forbid_unknown_fields=True):
         float, Meta(ge=1.0, le=600.0, description="a watcher hears at least this often, changed or not")
     ] = 10.0
     max_watchers: Annotated[
-        int, Meta(ge=1, le=4096, description="WatchCapacity and WatchEvents streams at a time")
+        int,
+        Meta(
+            ge=1,
+            le=4096,
+            description="WatchCapacity and WatchEvents streams at a time; 3/4 of them for one client",
+        ),
     ] = 64
     max_message_bytes: Annotated[
         int, Meta(ge=4096, le=1 << 28, description="largest message sent or taken")

@@ -103,7 +103,10 @@ def _listen_tcp(where: Tcp, add_port: Listen) -> str:
     try:
         return f"{host}:{add_port(f'{host}:{where.port}')}"
     except RuntimeError:
-        raise Failed(f"rpc: cannot listen on {host}:{where.port}", "is the port in use? (ss -ltnp)") from None
+        raise Failed(
+            f"rpc: cannot listen on {host}:{where.port}",
+            "is the port in use (ss -ltnp), and the address one of this host?",
+        ) from None
 
 
 def _listen_unix(path: str, add_port: Listen, mode: int) -> str:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any, NoReturn
 
 import grpc
 from google.protobuf.message import DecodeError, Message
 
+from nodeagent.rpc.caller import CALLER
 from nodeagent.rpc.posted import Posted
 from nodeagent.rpc.ring import Ring
 
@@ -22,7 +24,7 @@ Calls = dict[str, grpc.RpcMethodHandler]  # of a service, by method; requests an
 
 
 class Board:
-    """`watchers` is the number of streams now, of all kinds together."""
+    """`watchers` is the number of streams now, of all kinds; one peer may have 3/4 of what may be."""
 
     def __init__(self, max_watchers: int) -> None:
         self.latest: Posted | None = None
@@ -31,6 +33,7 @@ class Board:
         self.stopping = False
         self.news = asyncio.Event()
         self._max_watchers = max_watchers
+        self._peers: Counter[str] = Counter()
 
     def wake(self) -> None:
         """Let every watcher look at the board."""
@@ -55,11 +58,19 @@ class Board:
         if self.watchers >= self._max_watchers:
             told = f"{self.watchers} clients are watching already"
             await abort(context, grpc.StatusCode.RESOURCE_EXHAUSTED, told)
+        caller = CALLER.get(None)
+        peer = caller.peer if caller is not None else ""
+        most = self._max_watchers - self._max_watchers // 4
+        if self._peers[peer] >= most:
+            told = f"{peer} has {most} of {self._max_watchers} watches; the others are for others"
+            await abort(context, grpc.StatusCode.RESOURCE_EXHAUSTED, told)
         self.watchers += 1
+        self._peers[peer] += 1
         try:
             yield
         finally:
             self.watchers -= 1
+            self._peers -= Counter({peer: 1})
         await abort(context, grpc.StatusCode.UNAVAILABLE, "nodeagent is stopping")
 
 

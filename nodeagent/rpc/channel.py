@@ -75,7 +75,10 @@ def checked(address: str) -> str:
 
 def plain(address: str) -> str:
     """A unix socket or an address on loopback, as gRPC takes it; Misconfigured for anything else."""
-    where = parse(address)
+    try:
+        where = parse(address)
+    except Misconfigured as error:
+        raise Misconfigured(str(error), hint=HINT) from None
     if isinstance(where, Unix):
         return f"unix:{where.path}"
     return f"[{where.host}]:{where.port}" if ":" in where.host else f"{where.host}:{where.port}"

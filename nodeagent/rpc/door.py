@@ -3,9 +3,11 @@
     client -- public socket [accept, SO_PEERCRED] == splice == private socket -- gRPC
 
 gRPC tells its handlers only the name of who connected to it. So each connection to its private socket is made
-from an abstract name of its own, under which `connections` has what is known of the client.
+from an abstract name of its own, under which `connections` has what is known of the client. Names are random:
+everybody sees them in /proc/net/unix, and could be first to take one that is foreseen.
 
-Invariant: only this process can reach the private socket: it has no path (a descriptor of it is kept).
+Invariant: only this process can reach the private socket: it has no path (a descriptor of it is kept). No
+user may hold more connections than are left for all others.
 """
 
 from __future__ import annotations
@@ -34,8 +36,6 @@ class Door:
         self._path = where
         self._room = room
         self._names: dict[Connection, str] = {}
-        self._prefix = f"nodeagent-{secrets.token_hex(8)}-"
-        self._serial = 0
         self._private = -1
         self._public = socket.socket(socket.AF_UNIX)
         self._bound: tuple[int, int] | None = None
@@ -79,12 +79,13 @@ class Door:
 
     def admit(self, transport: asyncio.Transport) -> None:
         """Somebody has connected."""
-        inner = self._connect() if len(self.connections) < self._room else None
+        origin, name = _origin(transport.get_extra_info("socket")), f"nodeagent-{secrets.token_hex(16)}"
+        inner = self._connect(name) if self._has_room(origin) else None
         if inner is None:
             transport.abort()
             return
-        connection = Connection(_origin(transport.get_extra_info("socket")), self._leave)
-        name = f"unix-abstract:{self._prefix}{self._serial}"
+        connection = Connection(origin, self._leave)
+        name = f"unix-abstract:{name}"
         self.connections[name] = connection
         self._names[connection] = name
         transport.set_protocol(connection.ends.client)
@@ -102,12 +103,18 @@ class Door:
         self._public.setblocking(False)
         return 1
 
-    def _connect(self) -> socket.socket | None:
-        """A connection to gRPC from a name of its own; None when that cannot be."""
-        self._serial += 1
-        inner = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    def _has_room(self, origin: Origin) -> bool:
+        theirs = sum(each.origin.uid == origin.uid for each in self.connections.values())
+        return theirs < self._room - len(self.connections)
+
+    def _connect(self, name: str) -> socket.socket | None:
+        """A connection to gRPC from this name; None when that cannot be."""
         try:
-            inner.bind(f"\0{self._prefix}{self._serial}")
+            inner = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        except OSError:  # no descriptors are left
+            return None
+        try:
+            inner.bind(f"\0{name}")
             inner.connect(f"/proc/self/fd/{self._private}")
         except OSError:
             inner.close()

@@ -50,11 +50,11 @@ async def _watch(board: Board, reader: Reader, context: Context, max_bytes: int,
 
 async def _after(board: Board, asked: pb.WatchEventsRequest, context: Context) -> int:
     """The number after which it begins."""
+    if len(asked.topics) > MAX_TOPICS:
+        await invalid(context, "topics", f"{len(asked.topics)} of them; there are not so many")
     for topic in asked.topics:
         if topic not in event_pb2.EventTopic.values() or topic == event_pb2.EVENT_TOPIC_UNSPECIFIED:
             await invalid(context, "topics", f"{topic} is no topic")
-    if len(asked.topics) > MAX_TOPICS:
-        await invalid(context, "topics", f"{len(asked.topics)} of them; there are not so many")
     if asked.least_level not in event_pb2.EventLevel.values():
         await invalid(context, "least_level", f"{asked.least_level} is no level")
     if len(asked.run_id) > MAX_RUN_ID:

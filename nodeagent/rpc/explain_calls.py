@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import heapq
 import time
+from itertools import takewhile
 
 import grpc
 from msgspec.structs import replace
@@ -17,6 +19,7 @@ from nodeagent.v1 import nodeagent_pb2 as pb
 
 MAX_NAME = 4096  # longest uid: a cgroup's path
 NEAR = 3
+COMPARED = 16  # names for which a whole comparison is worth its time
 LISTED = 5
 
 
@@ -119,7 +122,8 @@ async def _uid(posted: Posted, wanted: str, context: Context) -> str:
 
 
 def _no_such(names: list[str], wanted: str) -> str:
-    near = difflib.get_close_matches(wanted, names, NEAR) or [n for n in names if wanted in n][:NEAR]
+    begin = heapq.nlargest(COMPARED, names, key=lambda name: _alike(name, wanted))
+    near = difflib.get_close_matches(wanted, begin, NEAR) or [n for n in names if wanted in n][:NEAR]
     told = f"pod: there is no pod {wanted[:100]!r}"
     if near:
         return f"{told}; did you mean {' or '.join(map(text, near))}?"
@@ -127,6 +131,11 @@ def _no_such(names: list[str], wanted: str) -> str:
         return f"{told}; the agent sees none at all"
     more = f", and {len(names) - LISTED} more" if len(names) > LISTED else ""
     return f"{told}; there are {', '.join(map(text, sorted(names)[:LISTED]))}{more}"
+
+
+def _alike(name: str, wanted: str) -> int:
+    """How many characters they begin with alike."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(name, wanted, strict=False)))
 
 
 async def _unexplained(context: Context) -> Explanation:

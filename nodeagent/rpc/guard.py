@@ -1,7 +1,7 @@
 """Before every call, of every service: who is it, does it call too often, may it?
 
 Invariant: refusing costs less than answering. A request is read only from who may call, and who goes on
-calling while it is refused is not read from for a while.
+calling while it is refused is not read from for a while. Who has no role takes nothing from those who have.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ HOLD_S = 0.25  # times the connections by which the same client is held already,
 LATE_S = 0.5  # so long a refusal waits where reading cannot be held
 MAX_HOLD_S = 5.0  # well below the keepalive timeout
 UNREAD_S = 1.0  # a refusal is an open call until its client takes it
+STRANGER_CALLS = 8  # at a time, of one peer without a role: it can watch health
 ROLES = "grpc.readers, grpc.directors, grpc.reader_uids"
 REFUSALS = RATE, CROWD, ROLE = "rate", "concurrency", "role"
 
@@ -57,6 +58,7 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc ships no 
         self._connections = {} if connections is None else connections
         self._limits = limits
         self._buckets = Buckets(limits.per_s, limits.per_peer_s, time.monotonic())
+        self._strangers = Buckets(limits.per_s, limits.per_peer_s, time.monotonic())  # who have no role
         self._calls: Counter[str] = Counter()
         self._late: Counter[str] = Counter()
         self._guarded: dict[str, grpc.RpcMethodHandler] = {}
@@ -105,14 +107,15 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc ships no 
         connection = self._connections.get(context.peer())
         caller = self._caller(context, connection)
         self._count(caller.peer)
-        above = self._buckets.take(caller.peer, time.monotonic())
+        most = self._limits.calls_per_peer if caller.role else STRANGER_CALLS
+        above = (self._buckets if caller.role else self._strangers).take(caller.peer, time.monotonic())
         if above:
-            await self._slow_down(connection, caller.peer)
+            await self._slow_down(connection, caller.peer, most)
             hint = "wait a second; Watch calls tell of changes by themselves"
             await self._refuse(context, RATE, grpc.StatusCode.RESOURCE_EXHAUSTED, f"{above}; hint: {hint}")
-        if self._calls[caller.peer] - self._late[caller.peer] > self._limits.calls_per_peer:
-            await self._slow_down(connection, caller.peer)
-            many = f"{caller.peer} has {self._limits.calls_per_peer} calls open; hint: end some"
+        if self._calls[caller.peer] - self._late[caller.peer] > most:
+            await self._slow_down(connection, caller.peer, most)
+            many = f"{caller.peer} has {most} calls open; hint: end some"
             await self._refuse(context, CROWD, grpc.StatusCode.RESOURCE_EXHAUSTED, many)
         if caller.role < needed:
             text = f"{caller.peer} has no role here; hint: see {self._roles}"
@@ -126,10 +129,10 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc ships no 
             connection.caller = caller
         return caller
 
-    async def _slow_down(self, connection: Connection | None, peer: str) -> None:
-        """Read less from it; on TCP, where that cannot be had, answer later."""
+    async def _slow_down(self, connection: Connection | None, peer: str, most: int) -> None:
+        """Read less from it; on TCP, where that cannot be had, answer later, `most` calls at a time."""
         if connection is None:
-            if self._late[peer] < self._limits.calls_per_peer:
+            if self._late[peer] < most:
                 self._late[peer] += 1
                 try:
                     await asyncio.sleep(LATE_S)

@@ -1,6 +1,6 @@
 """One finished tick on the board: bytes made on first demand; an offer that is too old reads as withdrawn.
 
-Invariant: whatever the number of clients, a tick costs at most one report, two capacities and one message of
+Invariant: whatever the number of clients, a tick costs at most two reports, two capacities and one message of
 each pod to serialise, and for explanations it is thought once more.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import cached_property
+from math import inf
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -47,7 +48,7 @@ class Posted:
         self.serialised = 0
         self._offer: Offer | None = None
         self._withdrawn: Offer | None = None
-        self._report: bytes | None = None
+        self._reports: dict[bool, bytes] = {}  # of the stale tick another one
         self._make_account = account
         self.statuses: dict[str, bytes] = {}  # by uid, as far as they were asked for
 
@@ -103,13 +104,15 @@ class Posted:
         self._offer = self._offer or self._made(self.tick.decision.capacity)
         return self._offer
 
-    def report(self, hostname: str, version: str) -> bytes:
-        """The GetNodeReportResponse."""
-        if self._report is None:
+    def report(self, hostname: str, version: str, now: float = -inf) -> bytes:
+        """The GetNodeReportResponse, with the capacity of `offer`."""
+        stale = now >= self.expires_at
+        if stale not in self._reports:
             message = pb.GetNodeReportResponse(report=report_message(self.tick, hostname, version))
-            self._report = message.SerializeToString()
+            message.report.capacity.CopyFrom(capacity_message(self.capacity(now)))
+            self._reports[stale] = message.SerializeToString()
             self.serialised += 1
-        return self._report
+        return self._reports[stale]
 
     def _made(self, capacity: Capacity) -> Offer:
         self.serialised += 1

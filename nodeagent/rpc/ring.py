@@ -68,15 +68,19 @@ class Lane:
     def __init__(self) -> None:
         self.count = 0
         self._kept: deque[Kept] = deque(maxlen=SIZE)
+        self._gone_to = 0  # the number of the last one that is no longer kept
 
     def add(self, kept: Kept) -> None:
         """The newest one."""
+        if len(self._kept) == SIZE:
+            self._gone_to = self._kept[0].number
         self.count += 1
         self._kept.append(kept)
 
-    def lose(self, number: int) -> None:
-        """So many that were never seen here."""
-        self.count += number
+    def lose(self, many: int, last: int) -> None:
+        """So many that were never seen here, up to event `last`."""
+        self.count += many
+        self._gone_to = last
         self._kept.clear()
 
     def after(self, place: int) -> tuple[Iterable[Kept], int]:
@@ -85,10 +89,14 @@ class Lane:
         return islice(self._kept, max(0, place - gone), None), max(0, gone - place)
 
     def place(self, number: int) -> int:
-        """How many of them came up to event `number`; of those that are gone as few as can be."""
+        """How many of them came up to event `number`; of those that are gone as few as can be.
+
+        So what a reader misses may be told as more than it is where events of both lanes are gone, never as
+        less.
+        """
         gone = self.count - len(self._kept)
-        up_to = sum(kept.number <= number for kept in self._kept)
-        return gone + up_to if up_to else min(gone, number)
+        later = min(gone, max(0, self._gone_to - number))
+        return gone - later + sum(kept.number <= number for kept in self._kept)
 
 
 class Ring:
@@ -112,7 +120,7 @@ class Ring:
         while self._inbox:
             first, seq, unix, events = self._inbox.popleft()
             if first > self.last + 1:
-                self.loud.lose(first - self.last - 1)
+                self.loud.lose(first - self.last - 1, first - 1)
             for event in events:
                 first, self.last = first + 1, first
                 kept = Kept(self.last, seq, unix, event)
@@ -152,4 +160,4 @@ class Reader:
 def _told(value: Value) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
-    return (value if isinstance(value, str) else f"{value:.12g}")[:LONGEST]
+    return (f"{value:.12g}" if isinstance(value, float) else str(value))[:LONGEST]

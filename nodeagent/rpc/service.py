@@ -83,7 +83,7 @@ class Service:
     async def _get_node_report(self, request: bytes, context: Context) -> bytes:
         await read(pb.GetNodeReportRequest, request, context)
         posted = await self.board.posted(context)
-        data = posted.report(self._hostname, self._version)
+        data = posted.report(self._hostname, self._version, time.monotonic())
         if len(data) > self._max_message_bytes:
             await abort(
                 context,

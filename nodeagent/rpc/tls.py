@@ -1,7 +1,8 @@
 """Certificate, key and CAs from files, for servers and clients; read again when the files change.
 
-Invariant: only a key that fits its certificate, and CAs that parse, come into use; until then the ones before
-stay, which is told once. Private keys never reach a log.
+Invariant: only a key that fits its certificate, and CAs that parse, come into use, and a certificate that
+is not valid only when the one before is not either; until then these stay, which is told once. Private keys
+never reach a log.
 """
 
 from __future__ import annotations
@@ -44,6 +45,10 @@ class Material(NamedTuple):
     cas: frozenset[bytes]
     not_before_unix: float
     not_after_unix: float
+
+    def valid(self, now_unix: float) -> bool:
+        """Whether the certificate is, at this time."""
+        return self.not_before_unix <= now_unix <= self.not_after_unix
 
 
 class Identity:
@@ -102,6 +107,7 @@ class Identity:
             return False
         try:
             found = load(self.files)
+            self._refuse_for_worse(found)
         except AgentError as error:
             if str(error) != self.complaint:
                 self.complaint = str(error)
@@ -117,6 +123,20 @@ class Identity:
         self.material, self._warned = found, len(WARN_RATIOS)
         self._tell("tls.reloaded", "info", days_left=self._days(), cas=len(found.cas), cas_removed=lost)
         return True
+
+    def _refuse_for_worse(self, found: Material) -> None:
+        """While the certificate in use is valid, only another valid one takes its place."""
+        now = self._now()
+        if found.valid(now) or not self.material.valid(now):
+            return
+        since, until = (
+            time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(unix))
+            for unix in (found.not_before_unix, found.not_after_unix)
+        )
+        raise Failed(
+            f"{self.files.certificate}: is valid from {since} to {until} UTC, which is not now",
+            hint="the one before is kept as long as it is valid; is the clock right?",
+        )
 
     def _warn(self) -> None:
         """Tell when the certificate comes one step closer to its end."""
@@ -139,8 +159,9 @@ def load(files: TlsFiles) -> Material:
     certificate, key, ca = (_read(path) for path in files)
     _check_pair(files, certificate, key)
     try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(cadata=ca.decode("ascii"))
-        cas = frozenset(certificates(ca))
+        found = certificates(ca)
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(cadata=b"".join(found))
+        cas = frozenset(found)
     except (ssl.SSLError, ValueError, AgentError):
         raise Failed(f"{files.ca}: holds no CA certificates in PEM", hint="concatenate them there") from None
     try:
@@ -154,18 +175,21 @@ def load(files: TlsFiles) -> Material:
 
 def _check_pair(files: TlsFiles, certificate: bytes, key: bytes) -> None:
     """OpenSSL's own opinion of the bytes that were read: the files may be others by now."""
-    fd = os.memfd_create("nodeagent-tls", os.MFD_CLOEXEC)
     try:
-        with open(fd, "wb", closefd=False) as file:
+        with open(os.memfd_create("nodeagent-tls", os.MFD_CLOEXEC), "wb") as file:
             file.write(key + b"\n" + certificate)
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(f"/proc/self/fd/{fd}", password=_no_password)
+            file.flush()
+            path = f"/proc/self/fd/{file.fileno()}"
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(path, password=_no_password)
     except (ssl.SSLError, ValueError):
         raise Failed(
             f"{files.key} is not the key of {files.certificate}, or one of them is not PEM",
             hint="a certificate and its key, without a password; if they are being replaced, this passes",
         ) from None
-    finally:
-        os.close(fd)
+    except OSError as error:
+        raise Failed(
+            f"{files.certificate} cannot be checked: {error.strerror}", hint="has the agent descriptors left?"
+        ) from None
 
 
 def _no_password() -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import select
 import socket
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from typing import NoReturn
 
 import grpc
@@ -51,6 +52,33 @@ def pass_on(uid: int, gid: int, listener: socket.socket, path: str) -> NoReturn:
                 other[ready].sendall(data)
     finally:
         os._exit(1)
+
+
+@contextmanager
+def crowd(uid: int, path: str, many: int) -> Iterator[None]:
+    """As long as it lasts, a process of that user has tried to open so many connections, and keeps them."""
+    (ready, tell), (wait, end) = os.pipe(), os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.close(end)
+            os.setuid(uid)
+            held = [socket.socket(socket.AF_UNIX) for _ in range(many)]
+            for each in held:
+                each.connect(path)
+            os.write(tell, b".")
+            os.read(wait, 1)
+        finally:
+            os._exit(0)
+    os.close(tell)
+    os.close(wait)
+    try:
+        assert os.read(ready, 1) == b"."
+        yield
+    finally:
+        os.close(ready)
+        os.close(end)
+        os.waitpid(child, 0)
 
 
 class Greedy:

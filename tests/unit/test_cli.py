@@ -45,6 +45,7 @@ def nodeagent(*words: str, cwd: Path | None = None) -> subprocess.CompletedProce
         (["collect", "veiw"], 2, "did you mean 'view'?"),
         (["xyzzy"], 2, "there are: check, collect, defragment, direct, doctor, events, exec, explain,"),
         (["direct", "collect"], 2, "there are: end, enforce, hold, lend, list, observe, recall"),
+        (["explain", "--address", "10.0.0.1:99"], 78, "or node-7.example:9466 with --tls-cert"),
         (["run", "--bogus"], 2, "--bogus"),
         (["once", "-o", "yaml"], 2, "'yaml' is not one of 'text', 'json'"),
         (["exec", "--", "true"], 2, "--qos"),

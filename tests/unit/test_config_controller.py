@@ -54,6 +54,13 @@ def test_only_this_host_is_reached_without_tls() -> None:
     assert config.settings.controller.address == "a:1"
 
 
+def test_nobody_directs_without_proving_who_it_is() -> None:
+    assert "nobody proves who it is" in complaint(address="127.0.0.1:9470", directives="true")
+    for rest in ({"address": "unix:/c.sock"}, {"address": "127.0.0.1:9470", **TLS}, {}):
+        values = {f"controller.{k}": v for k, v in {"directives": "true", **rest}.items()}
+        assert load(None, env={}, overrides=values).settings.controller.directives
+
+
 def test_what_goes_together() -> None:
     assert complaint(tls_cert="/cert").endswith("controller.tls_cert needs controller.tls_ca too")
     assert complaint(tls_ca="/ca", tls_cert="/cert").endswith("needs controller.tls_key too")

@@ -98,8 +98,8 @@ def test_a_controller_that_comes_back_hears_all_again(tmp_path: Path) -> None:
         link.publish(offering(1, 3.0))
         assert eventually(lambda: link.seen().losses >= 3)  # nobody is there yet
         for cores in (2.0, 1.0):
+            link.publish(offering(2, cores))
             with collecting(at) as (collector, _):
-                link.publish(offering(2, cores))
                 assert eventually(lambda here=collector: here.streams and here.streams[0].requests)  # type: ignore[misc]
                 assert collector.streams[0].requests[0].full.capacity.cpu.available_cores == cores
                 assert eventually(lambda: link.seen().connected)

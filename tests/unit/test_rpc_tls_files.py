@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import resource
+import shutil
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -71,3 +76,53 @@ def test_files_that_cannot_be_used_stop_the_start_with_a_hint(node: TlsFiles, ch
         Identity(change(node))
     assert caught.value.hint
     assert "PRIVATE" not in str(caught.value)
+
+
+@pytest.mark.parametrize("left", [0, 1, 2])
+def test_without_descriptors_the_files_from_before_serve_on(authority: Authority, left: int) -> None:
+    files = authority.issue("DNS:node-7")
+    identity = Identity(files)
+    before = identity.material
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with ExitStack() as stack:
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+        full: list[int] = []
+        with contextlib.suppress(OSError):
+            while True:
+                full.append(os.dup(0))
+                stack.callback(os.close, full[-1])
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256 + left, hard))
+        os.utime(files.certificate)
+        assert not identity.refresh()
+        assert identity.material is before
+    identity.refresh()
+    assert not identity.complaint
+
+
+def test_a_bundle_of_cas_may_have_comments_in_any_language(node: TlsFiles, tmp_path: Path) -> None:
+    bundle = tmp_path / "ca.crt"
+    bundle.write_bytes("# Főtanúsítvány\n".encode() + Path(node.ca).read_bytes())
+    assert len(Identity(node._replace(ca=str(bundle))).material.cas) == 1
+
+
+def test_a_certificate_that_is_over_takes_no_valid_one_s_place(authority: Authority, tmp_path: Path) -> None:
+    files = TlsFiles(*(str(tmp_path / name) for name in ("tls.crt", "tls.key", "ca.crt")))
+    clock = [time.time()]
+
+    def put(found: TlsFiles) -> TlsFiles:
+        for path, source in zip(files, found, strict=True):
+            shutil.copy(source, path)
+        return files
+
+    identity = Identity(put(authority.issue("DNS:node-7", days=30)), lambda: clock[0])
+    before = identity.material
+    put(authority.issue("DNS:node-7", days=-1))
+    assert [identity.refresh() for _ in range(3)] == [False] * 3
+    assert identity.material is before
+    assert [(news.name, "which is not now" in str(news.keys["why"])) for news in identity.news] == [
+        ("tls.refused", True)
+    ]
+    clock[0] += 31 * 86_400.0
+    assert identity.refresh()  # no worse than the one before, by now
+    assert identity.complaint == ""
