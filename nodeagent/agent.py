@@ -5,7 +5,6 @@ Order matters: lock, ledger, host, servers; and on the way out values first, the
 
 from __future__ import annotations
 
-import gc
 import os
 import time
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from nodeagent import __version__, checkpoint
 from nodeagent.config import Config, fixed
 from nodeagent.core.histogram import CPU, MEMORY
 from nodeagent.directives import Directives
+from nodeagent.garbage import Garbage, few_arenas
 from nodeagent.hands import Acting, Directed, Hands, Idle, actuator_of
 from nodeagent.host import Host
 from nodeagent.keep import Keeper
@@ -36,7 +36,6 @@ from nodeagent.signals import Signals
 from nodeagent.telling import Show, Telling
 
 LATEST_S = 60.0  # after a suspended machine wakes, ticks that were missed are not counted one by one
-GC_THRESHOLDS = (50_000, 50, 100)  # ticks make little garbage; a full collection would make a tick late
 log = structlog.get_logger()
 
 
@@ -55,6 +54,7 @@ class Agent:
     def run(self) -> None:
         """Run until SIGTERM or SIGINT. AgentError when it cannot start; a bug crashes it."""
         settings = self._config.settings
+        few_arenas()
         with ExitStack() as stack:
             stack.callback(self._supervisor.close)
             stack.enter_context(Lock(settings.agent.state_dir))
@@ -130,11 +130,10 @@ class Agent:
             give_back_values(host, self._originals, self._keeper)
         if Actuator.NIC not in self._acting:
             tell_of_nics(*old_nics(host.hierarchies.walk_root, locked=self._writes))
-        gc.freeze()
-        gc.set_threshold(*GC_THRESHOLDS)
 
     def _turn(self, signals: Signals) -> None:
         due = saved_at = time.monotonic()
+        garbage = Garbage(due)
         reason = "timer"
         while not signals.stop:
             if signals.take_hangup():
@@ -147,6 +146,7 @@ class Agent:
             if now - saved_at >= self._config.settings.agent.checkpoint_s:
                 saved_at = now
                 self._save()
+            garbage.after_tick(now)
             reason = self._wait(due, signals)
             if reason == "signal":
                 signals.drain()

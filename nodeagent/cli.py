@@ -19,7 +19,7 @@ from nodeagent.model.errors import AgentError
 from nodeagent.model.units import parse_bytes
 from nodeagent.target import target, target_options
 from nodeagent.words import (
-    Group,
+    Tree,
     config_options,
     cores_in,
     fail,
@@ -32,7 +32,7 @@ from nodeagent.words import (
 from nodeagent.words import configured as _config
 
 
-@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(cls=Tree, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="nodeagent")
 def cli() -> None:
     """Let batch work use what latency-sensitive work leaves idle, and take it back before anyone notices.

@@ -267,7 +267,7 @@ class Directives:
         if found.boot_id == self._boot_id:
             return found.entries
         later_s = now.boot_s - found.boot_s  # no time that this clock knows of has passed in between
-        return tuple(_Entry(entry.status, entry.ends_boot_s + later_s) for entry in found.entries)
+        return tuple(_Entry(e.status, max(0.0, e.ends_boot_s + later_s)) for e in found.entries)
 
 
 def _bounded(entries: list[_Entry], most: int) -> tuple[_Entry, ...]:

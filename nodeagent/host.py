@@ -34,7 +34,7 @@ from nodeagent.model.settings import Actuator, AgentSettings
 from nodeagent.model.snapshot import Pod, Snapshot
 from nodeagent.pods.claims import read_claims
 from nodeagent.pods.kubernetes import KubernetesPods, kubernetes_pods
-from nodeagent.pods.recognise import recognise, tiers
+from nodeagent.pods.recognise import recognised
 from nodeagent.pods.told import NOTHING
 from nodeagent.units.bus import reachable
 from nodeagent.units.names import is_unit
@@ -187,11 +187,10 @@ class Host:
         root = self.hierarchies.walk_root
         dirs = walk(root)
         told = NOTHING if self.kubernetes is None else self.kubernetes.told(at)
-        members = recognise(dirs, self.rules, read_claims(self._settings.run_dir), told)
+        members, self._tiers = recognised(dirs, self.rules, read_claims(self._settings.run_dir), told)
         if self.kubernetes is not None:
             self.kubernetes.learn(members)
         moved = self._watch.sync(root, _watched(dirs, members))
-        self._tiers = tiers(dirs, self.rules, told)
         self._members = members
         homes = tuple(d.path for d in dirs if d.path in CLASS_DIRECTORIES)
         self._targets = (

@@ -23,8 +23,9 @@ def status_patcher(node: str, *, timeout_s: float) -> Callable[[Mapping[str, obj
     try:
         config = KubeConfig.from_env()
         client = Client(config=config, timeout=httpx.Timeout(timeout_s), trust_env=False)
-    except (ConfigError, OSError, ValueError) as error:
-        raise Failed(f"no way to an API server: {error}", "run in a pod, or set KUBECONFIG") from error
+    except Exception as error:  # for a garbled kubeconfig lightkube raises whatever comes
+        why = error if isinstance(error, ConfigError | OSError) else f"not a kubeconfig: {error!r}"
+        raise Failed(f"no way to an API server: {why}", "run in a pod, or set KUBECONFIG") from error
 
     def send(body: Mapping[str, object]) -> None:
         try:
@@ -33,7 +34,7 @@ def status_patcher(node: str, *, timeout_s: float) -> Callable[[Mapping[str, obj
             code = error.status.code
             hint = DENIED if code == 403 else ""
             raise Failed(f"the API server refused node {node}: {code} {error.status.reason}", hint) from error
-        except (httpx.HTTPError, OSError, ValueError) as error:
+        except Exception as error:  # and for an answer that is none of an API server's
             raise Failed(f"no answer of the API server: {type(error).__name__}: {error}") from error
 
     return send

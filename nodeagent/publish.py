@@ -1,7 +1,8 @@
 """Tells the offer to the Kubernetes API server, on a thread of its own: the loop only ever sets a reference.
 
 Invariant: at most one request is under way and the newest offer wins; an offer that has run out is told as 0
-while this thread lives; whatever the API server does, it is asked again after a pause that grows.
+while this thread lives; whatever the API server does, it is asked again after a pause that grows,
+or at once when the offer is withdrawn.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ from typing import Protocol
 
 import structlog
 
-from nodeagent.core.publish import Patch, Told, amounts, due, patch, removal
+from nodeagent.core.publish import Patch, Told, amounts, due, patch, removal, withdrawn
 from nodeagent.model.decision import Tick
-from nodeagent.model.errors import AgentError, Failed
+from nodeagent.model.errors import AgentError, Misconfigured
 from nodeagent.model.publish import PublishSettings
 
 LOOK_S = 1.0  # how often it is asked whether something is due, without a tick
@@ -77,14 +78,26 @@ class Publisher:
             if self._tell():
                 pause_s = FIRST_PAUSE_S
             else:
-                self._halt.wait(pause_s * random.uniform(0.5, 1.0))
+                self._rest(pause_s * random.uniform(0.5, 1.0))
                 pause_s = min(LONGEST_PAUSE_S, 2 * pause_s)
         self._attempt(removal(self._settings))  # also what a killed run has left
 
+    def _rest(self, pause_s: float) -> None:
+        """Until the pause is over, or the offer is withdrawn meanwhile: that does not wait."""
+        end, before = time.monotonic() + pause_s, self._now()
+        while not self._halt.is_set() and (left_s := end - time.monotonic()) > 0.0:
+            if withdrawn(before, self._now()):
+                return
+            self._wake.wait(min(left_s, LOOK_S))
+            self._wake.clear()
+
+    def _now(self) -> Told:
+        tick = self._latest
+        return amounts(tick.decision.capacity if tick else None, time.time(), time.monotonic())
+
     def _tell(self) -> bool:
         """False when it was to be told and was not taken."""
-        tick = self._latest
-        now = amounts(tick.decision.capacity if tick else None, time.time(), time.monotonic())
+        now = self._now()
         if not due(self._told, now, self._settings):
             return True
         if not self._attempt(patch(now, time.time(), self._settings)):
@@ -111,7 +124,7 @@ class Publisher:
 
 
 def publishing(settings: PublishSettings, stack: ExitStack, count: Count) -> list[Callable[..., None]]:
-    """What takes each tick, until `stack` is left: nothing unless it is enabled. Failed without lightkube."""
+    """What takes each tick, until `stack` is left: nothing if not enabled; may be Misconfigured."""
     if not settings.enabled:
         return []
     publisher = Publisher(settings, api_server(settings), count)
@@ -126,9 +139,10 @@ def node_name(settings: PublishSettings) -> str:
 
 
 def api_server(settings: PublishSettings, timeout_s: float = LEAVE_S) -> Callable[[], Send]:
-    """What connects to the API server of this pod, or else of $KUBECONFIG; Failed without lightkube."""
+    """What connects to the API server of this pod, or of $KUBECONFIG; Misconfigured without lightkube."""
     if importlib.util.find_spec("lightkube") is None:
-        raise Failed("publish.enabled needs the package lightkube", "pip install 'nodeagent[kubernetes]'")
+        hint = "pip install 'nodeagent[kubernetes]'"
+        raise Misconfigured("publish.enabled needs the package lightkube", hint)
 
     def connect() -> Send:
         from nodeagent.kube import status_patcher  # here: it takes 10 MiB

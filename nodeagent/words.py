@@ -25,18 +25,7 @@ T = TypeVar("T")
 
 
 class Group(click.Group):
-    """A group that answers an unknown command with the nearest one; at the top some are imported late."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """As click's, with those elsewhere."""
-        return sorted([*super().list_commands(ctx), *([] if ctx.parent else ELSEWHERE)])
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """As click's, with those elsewhere."""
-        if cmd_name in ELSEWHERE and ctx.parent is None:
-            found: click.Command = getattr(importlib.import_module(ELSEWHERE[cmd_name]), cmd_name)
-            return found
-        return super().get_command(ctx, cmd_name)
+    """A group that answers an unknown command with the nearest known one."""
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -49,6 +38,21 @@ class Group(click.Group):
             )
             raise click.UsageError(f"no such command {args[0]!r}; {known}", ctx)
         return super().resolve_command(ctx, args)
+
+
+class Tree(Group):
+    """The group of all commands, some of which are imported late."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """As click's, with those elsewhere."""
+        return sorted([*super().list_commands(ctx), *ELSEWHERE])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """As click's, with those elsewhere."""
+        if cmd_name in ELSEWHERE:
+            found: click.Command = getattr(importlib.import_module(ELSEWHERE[cmd_name]), cmd_name)
+            return found
+        return super().get_command(ctx, cmd_name)
 
 
 def output_option(command: Command) -> Command:

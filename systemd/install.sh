@@ -13,7 +13,12 @@
 set -eu
 cd "$(dirname "$0")/.."
 DESTDIR=${DESTDIR-} PREFIX=${PREFIX:-/usr/local} PYTHON=${PYTHON:-python3} WHEELS=${WHEELS-}
-case $PREFIX in /*) ;; *) echo "install: PREFIX takes an absolute path, found '$PREFIX'" >&2; exit 2 ;; esac
+case $PREFIX in
+[!/]* | *[!A-Za-z0-9._/+-]*)
+    echo "install: PREFIX takes an absolute path of letters, digits and ._+-, found '$PREFIX'" >&2
+    exit 2
+    ;;
+esac
 home=$PREFIX/lib/nodeagent
 share=$DESTDIR$PREFIX/share/nodeagent
 units=$DESTDIR$PREFIX/lib/systemd/system
@@ -29,13 +34,15 @@ program() {
         ;;
     esac
     venv=$DESTDIR$home
-    what=.
-    [ -z "$WHEELS" ] || what=nodeagent
     "$PYTHON" -m venv --clear "$venv"
     # Versions are those of requirements.lock; names of what only tests need are constraints that bind nobody.
     sed -n 's/^\([A-Za-z0-9._-]*==[^ ;\\]*\).*/\1/p' requirements.lock >"$venv/versions.txt"
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --root-user-action ignore \
-        --constraint "$venv/versions.txt" ${WHEELS:+--no-index --find-links "$WHEELS"} "$what[systemd]"
+    if [ -n "$WHEELS" ]; then # versions are those of the wheels
+        set -- --no-index --find-links "$WHEELS" 'nodeagent[systemd]'
+    else
+        set -- --constraint "$venv/versions.txt" '.[systemd]'
+    fi
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --root-user-action ignore "$@"
     "$venv/bin/python" -m pip uninstall --quiet --disable-pip-version-check --root-user-action ignore -y pip setuptools
     find "$venv/bin" -type f ! -name nodeagent -delete
     # Not with DESTDIR, and whatever is in the environment of who calls it.
@@ -63,7 +70,9 @@ service() {
     systemd-sysusers "$PREFIX/lib/sysusers.d/nodeagent.conf"
     systemd-tmpfiles --create "$PREFIX/lib/tmpfiles.d/nodeagent.conf"
     systemctl daemon-reload
-    echo "installed; now: systemctl enable --now nodeagent"
+    now='enable --now'
+    ! systemctl --quiet is-active nodeagent.service || now=restart
+    echo "installed; now: systemctl $now nodeagent"
 }
 
 install_text() {

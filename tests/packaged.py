@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 LIMIT_S = 120.0
+IMPATIENT = ("--retries=1", "--timeout=30")  # for pip, where no index may answer
 KUBERNETES = ("1.30", "1.37")  # the first is kubeVersion of the chart
 
 
@@ -89,12 +90,25 @@ class NotToBeHad(Exception):
     """There is no pip, no package index, or not this package."""
 
 
+_refused: dict[Path, str] = {}  # asked for once by a process: without a network each answer takes its time
+
+
 def unpacked(wheel: Wheel) -> Path:
     """The directory with what is in `wheel`; NotToBeHad with the reason."""
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "nodeagent-tests")
     place = home / f"{wheel.name}-{wheel.version}"
     if place.exists():
         return place
+    if place in _refused:
+        raise NotToBeHad(_refused[place])
+    try:
+        return _made(wheel, home, place)
+    except NotToBeHad as error:
+        _refused[place] = str(error)
+        raise
+
+
+def _made(wheel: Wheel, home: Path, place: Path) -> Path:
     home.mkdir(parents=True, exist_ok=True)
     with (home / "lock").open("w") as lock, tempfile.TemporaryDirectory(dir=home) as made:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -111,12 +125,19 @@ def tool(name: str) -> Path:
     return unpacked(TOOLS) / name
 
 
+def unreachable(said: str) -> str:
+    """The line by which pip says that it found no index that has the package, "" without one."""
+    signs = ("No matching distribution", "ConnectionError", "Max retries", "ReadTimeout")
+    return next((line.strip() for line in said.splitlines() if any(sign in line for sign in signs)), "")
+
+
 def _downloaded(wheel: Wheel, into: Path) -> Path:
     wanted = f"{wheel.name}=={wheel.version}"
     words = [
         *_pip(),
         "download",
         "--quiet",
+        *IMPATIENT,
         "--no-deps",
         "--only-binary",
         ":all:",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nodeagent.model.errors import Misconfigured
-from nodeagent.words import output_option
+from nodeagent.words import Group, output_option
 
 if TYPE_CHECKING:
     from nodeagent.rpc.tls import TlsFiles
@@ -35,7 +35,7 @@ def words(_ctx: click.Context, _option: click.Parameter, values: tuple[str, ...]
     return tuple(word.strip() for value in values for word in value.split(",") if word.strip())
 
 
-@click.group(invoke_without_command=True)
+@click.group(cls=Group, invoke_without_command=True)
 @click.option(
     "--listen",
     metavar="ADDRESS",

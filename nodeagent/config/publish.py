@@ -10,8 +10,12 @@ from collections.abc import Iterator
 
 from nodeagent.model.publish import PublishSettings
 
-# A qualified name of Kubernetes: a DNS subdomain, and a name of at most 63 characters.
-RESOURCE = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/[A-Za-z0-9]([\w.-]{0,61}[A-Za-z0-9])?", re.ASCII)
+# A qualified name of Kubernetes: a DNS subdomain ("requests." is for quotas), and at most 63 characters.
+_LABEL = r"[a-z0-9]([a-z0-9-]*[a-z0-9])?"
+RESOURCE = re.compile(
+    rf"(?!requests\.)(?=[^/]{{1,253}}/){_LABEL}(\.{_LABEL})*/[A-Za-z0-9]([\w.-]{{0,61}}[A-Za-z0-9])?",
+    re.ASCII,
+)
 
 
 def published(publish: PublishSettings) -> Iterator[tuple[str, str]]:

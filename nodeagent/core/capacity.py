@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from msgspec import Struct
 
 from nodeagent.core import directives, zones
+from nodeagent.core.directives import NO_ORDERS, Orders
 from nodeagent.core.formula import Inputs, offline_available, online_peak
 from nodeagent.core.histogram import CPU, MEMORY, Scale, observe
 from nodeagent.core.rates import View
@@ -39,13 +40,13 @@ def assess(
     memory: Memory,
     batch: BatchLimit,
     reach: Reach | None = None,
+    orders: Orders = NO_ORDERS,
 ) -> Assessed:
     """Capacity of the node and of each NUMA node in this tick; with `reach` on the CPUs that Batch may have.
 
-    While Batch is held to less for the sake of LS work (`batch`), no more than that is offered.
+    While Batch is held to less for the sake of LS work (`batch`), no more than that is offered. `policy` is
+    the one that `orders` leave.
     """
-    orders = directives.orders(view.snapshot)
-    policy = directives.lending(orders, policy)
     history = _learn(view, usage, policy, memory.online)
     withdrawn = _withdrawn(usage, policy) or orders.withdrawn
     inputs = Inputs(view, usage, policy, directives.remembered(orders, history), reach)

@@ -48,8 +48,8 @@ _OF_OTHERS = frozenset({Kind.CPU_WEIGHT, Kind.NET_CLASS})
 class Thought(Struct, frozen=True, gc=False):
     """What a tick comes to before it is planned; an explanation is made of the same.
 
-    `ceiling_cores` is what online work leaves, `roof` what directives do,
-    `formula` the policy that the offer follows, `last` the Batch limit in force until now, `scene` without
+    `ceiling_cores` is what online work leaves, `orders` what directives ask, `roof` and `formula` (the policy
+    that the offer follows) what they do, `last` the Batch limit in force until now, `scene` without
     places and traffic.
     """
 
@@ -62,6 +62,7 @@ class Thought(Struct, frozen=True, gc=False):
     within: reach.Reach | None
     window: tuple[tuple[float, float], ...]
     ceiling_cores: float | None
+    orders: directives.Orders
     roof: directives.Roof
     formula: CapacityPolicy
     last: BatchLimit
@@ -78,11 +79,20 @@ def think(snapshot: Snapshot, policy: Policy, memory: Memory) -> Thought:
     signals, spells = _signals(sight, policy, memory)
     busy, known, use = usage.used(view, memory)
     within = reach.reach(view, known, memory)
-    window, ceiling, roof, last, batch, why = _limit(view, use, signals, policy, memory, within)
-    offered = capacity.assess(view, use, policy.capacity, memory, batch, within)
-    formula = directives.lending(directives.orders(snapshot), policy.capacity)
+    orders = directives.orders(snapshot)
+    formula = directives.lending(orders, policy.capacity)
+    window = _slide(view, use.told_cores, memory.online_cores, policy.cpu.window_s)
+    most = max((cores for _, cores in window), default=None)
+    ceiling = capacity.cpu_ceiling(view, use, formula, most, within)
+    last = _last(memory, snapshot)
+    floor = min(policy.cpu.floor_cores, float(snapshot.topology.cores))
+    roof = directives.roof(orders, last, snapshot, memory.previous, floor)
+    capped = directives.capped(ceiling, roof)
+    batch, why = limit.next_limit(view, signals, policy.cpu, last, capped, use.cpu_sure)
+    batch, why = directives.limited(batch, why, roof, ceiling)
+    offered = capacity.assess(view, use, formula, memory, batch, within, orders)
     scene = burst.bursting(_scene(view, signals, policy, batch, why), use, policy, memory.bursts)
-    bounds = (window, ceiling, roof, formula, last)
+    bounds = (window, ceiling, orders, roof, formula, last)
     return Thought(sight, signals, spells, busy, known, use, within, *bounds, batch, why, offered, scene)
 
 
@@ -103,7 +113,7 @@ def decide(snapshot: Snapshot, policy: Policy, memory: Memory) -> tuple[Decision
         placement=scene.placement,
         moves=scene.moves,
         shaping=scene.shaping,
-        mode=directives.mode(snapshot),
+        mode=directives.mode(t.orders, snapshot.mode),
     )
     return decision, replace(
         memory,
@@ -126,27 +136,6 @@ def _signals(sight: Sight, policy: Policy, memory: Memory) -> tuple[tuple[Signal
     return dwell.settle(
         sight.view.snapshot.at, found, memory.spells, policy.pressure.rise_s, policy.pressure.fall_s
     )
-
-
-def _limit(
-    view: View,
-    use: Usage,
-    signals: tuple[Signal, ...],
-    policy: Policy,
-    memory: Memory,
-    within: reach.Reach | None,
-) -> tuple[tuple[tuple[float, float], ...], float | None, directives.Roof, BatchLimit, BatchLimit, str]:
-    """What online work used in the window that counts; what that and directives leave to Batch, and why."""
-    orders = directives.orders(view.snapshot)
-    window = _slide(view, use.told_cores, memory.online_cores, policy.cpu.window_s)
-    most = max((cores for _, cores in window), default=None)
-    ceiling = capacity.cpu_ceiling(view, use, directives.lending(orders, policy.capacity), most, within)
-    last, total = _last(memory, view.snapshot), float(view.snapshot.topology.cores)
-    floor = min(policy.cpu.floor_cores, total)
-    roof = directives.roof(orders, last, view.snapshot, memory.previous, floor)
-    capped = directives.capped(ceiling, roof)
-    batch, why = limit.next_limit(view, signals, policy.cpu, last, capped, use.cpu_sure)
-    return window, ceiling, roof, last, *directives.limited(batch, why, roof, ceiling)
 
 
 def _slide(

@@ -37,6 +37,9 @@ class Orders(Struct, frozen=True, gc=False):
         return "" if self.recall is None else f"recalled by {named(self.recall)}"
 
 
+NO_ORDERS = Orders()
+
+
 class Roof(Struct, frozen=True, gc=False):
     """Batch's limit is at most `cores` (inf without a directive), and why."""
 
@@ -59,10 +62,9 @@ def named(status: DirectiveStatus) -> str:
     return f"directive {status.directive.id} of {status.issuer}"
 
 
-def mode(snapshot: Snapshot) -> Mode | None:
+def mode(now: Orders, configured: Mode | None) -> Mode | None:
     """What this tick's writes obey: a directive makes an enforcing agent observe, never the other way."""
-    asked, configured = orders(snapshot).mode, snapshot.mode
-    order = asked.directive.order if asked is not None else None
+    order = now.mode.directive.order if now.mode is not None else None
     observing = isinstance(order, SetMode) and order.mode is Mode.OBSERVE
     return Mode.OBSERVE if configured is Mode.ENFORCE and observing else configured
 
@@ -107,7 +109,9 @@ def capped(ceiling_cores: float | None, above: Roof) -> float | None:
 
 def limited(batch: BatchLimit, why: str, above: Roof, ceiling_cores: float | None) -> tuple[BatchLimit, str]:
     """The limit within the roof, and why; `ceiling_cores` is what it would be without."""
-    if batch.cores is None or batch.cores < above.cores:
+    if batch.cores is None:  # not limited yet, as what online work leaves is not known
+        return (batch, why) if math.isinf(above.cores) else (replace(batch, cores=above.cores), above.why)
+    if batch.cores < above.cores:
         return batch, why
     if batch.cores == above.cores and ceiling_cores is not None and ceiling_cores <= above.cores:
         return batch, why

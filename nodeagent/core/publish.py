@@ -43,12 +43,17 @@ def due(last: Told | None, now: Told, settings: PublishSettings) -> bool:
     waited_s = now.at - last.at
     if waited_s >= settings.every_s:
         return True
-    pairs = ((last.milli_cores, now.milli_cores), (last.bytes, now.bytes))
-    if any(new == 0 < old for old, new in pairs):
+    if withdrawn(last, now):
         return True
+    pairs = ((last.milli_cores, now.milli_cores), (last.bytes, now.bytes))
     if any(old - new > settings.change_ratio * old for old, new in pairs):
         return True
     return waited_s >= LEAST_GAP_S and any(new - old > settings.change_ratio * old for old, new in pairs)
+
+
+def withdrawn(before: Told, now: Told) -> bool:
+    """True when nothing is left of what there was of one of them."""
+    return now.milli_cores == 0 < before.milli_cores or now.bytes == 0 < before.bytes
 
 
 def patch(told: Told, unix: float, settings: PublishSettings) -> Patch:

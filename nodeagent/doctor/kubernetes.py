@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from nodeagent.doctor.finding import Check, Finding, Host, Status
 from nodeagent.kernel.mounts import under
 from nodeagent.kernel.tree import walk
-from nodeagent.model.kubernetes import KubernetesSettings
+from nodeagent.model.kubernetes import KubernetesSettings, ListState
 from nodeagent.pods.kubelet import unverified
 from nodeagent.pods.kubernetes import asked
 from nodeagent.pods.lister import CRI, Listing, PodLister
+from nodeagent.report.pod_list_events import HOLDS
 
 NAME, RUNTIME, TOKEN = "kubelet pods", "container runtime", "kubelet token"
 _ROOT = re.compile(r"(.*/)?(kubepods|([^/]+-)?kubepods\.slice)")
@@ -32,7 +33,7 @@ def pod_list(host: Host) -> Iterator[Finding]:
         return
     if url:
         yield from _transport(url, settings)
-        yield _answer(NAME, url, PodLister(settings, url, "").ask())
+        yield _answer(NAME, url, PodLister(settings, url, "").ask(), awaited=settings.awaited)
     if socket:
         yield _answer(RUNTIME, socket, PodLister(settings, "", socket).ask())
     else:
@@ -62,9 +63,9 @@ def _token(path: str) -> Finding:
     )
 
 
-def _answer(name: str, where: str, listing: Listing) -> Finding:
+def _answer(name: str, where: str, listing: Listing, *, awaited: bool = False) -> Finding:
     if listing.at is None:
-        fix = "until it answers, the paths of cgroups tell alone: no names, requests or labels"
+        fix = HOLDS[ListState.WAITING if awaited else ListState.NEVER]
         return Finding(name, Status.INFO if name == RUNTIME else Status.WARN, listing.error, fix)
     count = len(listing.pods)
     found = f"{where} lists {count} pod{'s'[: count != 1]}"

@@ -83,6 +83,10 @@ def packages(host: Host) -> Iterator[Finding]:
     absent = [name for name in names if _version(name) is None]
     found = f"{len(names) - len(absent)} of {len(names)} installed"
     yield judged("packages", not absent, found, f"pip install {' '.join(absent)}", Status.FAIL)
+    if host.config.settings.publish.enabled:
+        there = _version("lightkube") is not None
+        found = f"publish.enabled, and lightkube is {'' if there else 'not '}installed"
+        yield judged("publish", there, found, "pip install 'nodeagent[kubernetes]'", Status.FAIL)
 
 
 def _version(name: str) -> str | None:

@@ -132,12 +132,14 @@ def wrong(directive: Directive, max_lease_s: float, now_unix: float) -> str:
         return f"reason: takes at most {MAX_REASON} printable characters"
     order = directive.order
     if isinstance(order, End):
-        return "" if ID.fullmatch(order.id) else f"end_directive.id: is no id, found {order.id[:40]!a}"
+        if not ID.fullmatch(order.id):
+            return f"end_directive.id: is no id, found {order.id[:40]!a}"
+        return "" if directive.lease_s == 0.0 else "lease: is not for an end"
     if not 0.0 < directive.lease_s <= max_lease_s:
         return f"lease: takes more than 0 and at most {max_lease_s:g} s here, found {directive.lease_s:g} s"
     if isinstance(order, Hold):
         return _wrong_hold(order)
-    if isinstance(order, Recall) and not order.deadline_unix <= now_unix + directive.lease_s:
+    if isinstance(order, Recall) and not -math.inf < order.deadline_unix <= now_unix + directive.lease_s:
         return "recall_node.deadline: is after the end of the lease"
     return ""
 

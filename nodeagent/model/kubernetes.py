@@ -82,6 +82,11 @@ class KubernetesSettings(Struct, frozen=True, forbid_unknown_fields=True):
         ),
     ] = "auto"
 
+    @property
+    def awaited(self) -> bool:
+        """Whether the kubelet is to answer: until it has, nothing of Kubernetes is taken for Batch."""
+        return self.enabled is Enabled.ON or bool(self.kubelet_url)
+
 
 class ContainerTold(Struct, frozen=True, array_like=True, gc=False):
     """A container of a pod: the runtime's id, its name, and its main process where the runtime tells it."""
@@ -122,7 +127,7 @@ class PodTold(Struct, frozen=True, kw_only=True):
 
 
 class ListState(enum.StrEnum):
-    """WAITING: nobody has answered or failed yet. NEVER: nobody ever answered. EXPIRED: of no more use."""
+    """WAITING: nobody has answered yet. NEVER: nor will anybody, it seems. EXPIRED: of no more use."""
 
     WAITING = "waiting"
     FRESH = "fresh"

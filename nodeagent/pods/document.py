@@ -13,7 +13,7 @@ from nodeagent.model.errors import Garbled
 MAX_PODS = 4096
 MAX_CONTAINERS = 512  # in one pod
 
-Amounts = dict[str, str | int | float]
+Amounts = dict[str, str | int | float | None]
 
 
 class Resources(Struct, frozen=True):
@@ -71,8 +71,8 @@ class PodDocument(Struct, frozen=True):
     """v1.Pod."""
 
     metadata: Metadata
-    spec: PodSpecDocument = PodSpecDocument()
-    status: Status = Status()
+    spec: PodSpecDocument | None = None
+    status: Status | None = None
 
 
 class _List(Struct, frozen=True):
@@ -100,7 +100,7 @@ def _document(raw: Raw) -> PodDocument | None:
         pod = msgspec.json.decode(raw, type=PodDocument)
     except (ValueError, RecursionError):
         return None
-    meta, spec = pod.metadata, pod.spec
+    meta, spec = pod.metadata, pod.spec or PodSpecDocument()
     named = all(is_name(text) for text in (meta.uid, meta.name, meta.namespace))
     fits = len(spec.containers or ()) <= MAX_CONTAINERS and len(spec.init_containers or ()) <= MAX_CONTAINERS
     return pod if named and fits else None

@@ -82,16 +82,17 @@ class KubeletClient:
         if self._secure:
             headers["Authorization"] = f"Bearer {self._token()}"
         connection = http.client.HTTPConnection(self._host, self._port, timeout=self._settings.timeout_s)
+        connection.sock = timed = self._connected(deadline)
         try:
-            connection.sock = self._connected(deadline)
             connection.request("GET", PATH, headers=headers)
             answer = connection.getresponse()
             if answer.status != http.HTTPStatus.OK:
                 hint = _HINTS.get(answer.status, "")
-                raise Refused(f"{self.url}{PATH}: {answer.status} {answer.reason[:80]}", hint=hint)
+                reason = answer.reason[:80] if answer.reason.isprintable() else ""
+                raise Refused(f"{self.url}{PATH}: {answer.status} {reason}".rstrip(), hint=hint)
             return self._body(answer)
         finally:
-            connection.close()
+            timed.hang_up()
 
     def _connected(self, deadline: float) -> _Timed:
         plain = socket.create_connection((self._host, self._port), self._settings.timeout_s)
@@ -167,6 +168,9 @@ class _Timed:
         return io.BufferedReader(_TimedReader(self._inner, self._deadline))
 
     def close(self) -> None:
+        """Where the server will hang up, http.client does so before it has read the answer: not yet."""
+
+    def hang_up(self) -> None:
         self._inner.close()
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from nodeagent.model.kubernetes import ContainerTold, KubernetesSettings, PodTold
 from nodeagent.model.pod import Qos
-from nodeagent.pods.document import ContainerStatus, PodDocument, Status, read_documents
+from nodeagent.pods.document import ContainerStatus, PodDocument, PodSpecDocument, Status, read_documents
 from nodeagent.pods.labels import CONFIG_MIRROR, NUMA, Priced, wishes
 from nodeagent.pods.requests import first_requested, requested
 
@@ -21,7 +21,7 @@ def read_pods(raw: bytes, settings: KubernetesSettings) -> tuple[tuple[PodTold, 
 
 def pod_told(pod: PodDocument, settings: KubernetesSettings) -> PodTold:
     """One pod. Requests in cores and bytes; of Batch pods from the batch resources, where they have any."""
-    meta, spec = pod.metadata, pod.spec
+    meta, spec = pod.metadata, pod.spec or PodSpecDocument()
     labels, annotations = meta.labels or {}, meta.annotations or {}
     priced = Priced(spec.priority_class_name or "", spec.priority)
     wish = wishes(meta.namespace, labels, annotations, priced, settings)
@@ -48,7 +48,7 @@ def pod_told(pod: PodDocument, settings: KubernetesSettings) -> PodTold:
         near=wish.near if bind else "",
         hands_off=wish.hands_off,
         critical=wish.critical,
-        containers=tuple(_containers(pod.status)),
+        containers=tuple(_containers(pod.status or Status())),
         aliases=_aliases(annotations),
         wrong=wrong,
     )

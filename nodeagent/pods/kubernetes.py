@@ -1,6 +1,7 @@
 """Kubernetes' pods over time: how old the list is, what of it holds, and which cgroups it was said of.
 
-    WAITING -> FRESH <-> STALE -> EXPIRED        nobody ever answers: NEVER, and the paths alone tell
+    WAITING -> FRESH <-> STALE -> EXPIRED
+    NEVER    nobody has answered, and the configuration does not say that somebody will: the paths alone tell
 
 Invariant: a list that gets old or ends loosens nothing; see `Told`.
 """
@@ -88,7 +89,7 @@ class KubernetesPods:
 
     def _state(self, listing: Listing, at: float) -> ListState:
         if listing.at is None:
-            return ListState.NEVER if listing.asked else ListState.WAITING
+            return ListState.NEVER if listing.asked and not self._settings.awaited else ListState.WAITING
         age_s = at - listing.at
         if age_s > self._settings.stale_after_s:
             return ListState.EXPIRED

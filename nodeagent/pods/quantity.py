@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 _FORM = re.compile(
-    r"\+?(?P<digits>\d{1,24}(?:\.\d{0,24})?|\.\d{1,24})(?P<unit>[numkMGTPE]|[KMGTPE]i|[eE][+-]?\d{1,3})?"
+    r"\+?(?P<digits>\d{1,24}(?:\.\d{0,24})?|\.\d{1,24})(?P<unit>[numkMGTPE]|[KMGTPE]i|[eE][+-]?\d{1,3})?",
+    re.ASCII,
 )
 _DECIMAL = {"n": 1e-9, "u": 1e-6, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18}
 _BINARY = {f"{letter}i": float(1 << 10 * power) for power, letter in enumerate("KMGTPE", 1)}

@@ -23,6 +23,16 @@ _WITH_CONTAINERS = frozenset({"kubelet", "cri", "rule"})
 _SPLITS_SERVICES = frozenset({"yarn", "rule"})
 
 
+class Recognised(NamedTuple):
+    """The pods, ordered by path, and the Batch tiers that exist, also empty ones.
+
+    A tier is a cgroup whose quota bounds Batch pods and nothing else.
+    """
+
+    members: tuple[Member, ...]
+    tiers: tuple[str, ...]
+
+
 def recognise(
     dirs: tuple[CgroupDir, ...],
     rules: tuple[PodRule, ...],
@@ -33,16 +43,22 @@ def recognise(
 
     ValueError for a rule whose glob is too long; the configuration refuses it before.
     """
+    return recognised(dirs, rules, claims, told).members
+
+
+def recognised(
+    dirs: tuple[CgroupDir, ...],
+    rules: tuple[PodRule, ...],
+    claims: Mapping[str, Claim],
+    told: Told = NOTHING,
+) -> Recognised:
+    """As `recognise`, and the tiers that were found on the way."""
+    places, tiers = _places(dirs, rules, told)
     members: dict[str, Member] = {}
-    for place in _places(dirs, rules, told)[0]:
+    for place in places:
         member = _member(place, claims.get(place.top.path), members.keys(), told)
         members[member.spec.uid] = member
-    return tuple(members.values())
-
-
-def tiers(dirs: tuple[CgroupDir, ...], rules: tuple[PodRule, ...], told: Told = NOTHING) -> tuple[str, ...]:
-    """Batch tiers that exist, also empty ones: the cgroups whose quota bounds Batch pods and nothing else."""
-    return _places(dirs, rules, told)[1]
+    return Recognised(tuple(members.values()), tiers)
 
 
 class _Candidate(NamedTuple):

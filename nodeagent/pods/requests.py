@@ -20,7 +20,7 @@ def requested(spec: PodSpecDocument, resource: str) -> float | None:
     whole = _amount(spec.resources, resource)
     if whole is None:
         whole = _containers(spec, resource)
-    overhead = quantity((spec.overhead or {}).get(resource, 0)) or 0.0
+    overhead = quantity((spec.overhead or {}).get(resource) or 0) or 0.0
     total = (whole or 0.0) + overhead
     return total if 0.0 < total < LARGEST else None
 

@@ -22,7 +22,7 @@ class Told:
     """
 
     def __init__(self, pods: Iterable[PodTold] = (), known: Known | None = None, *, cautious: bool = False):
-        listed = tuple(pods)
+        listed = sorted(pods, key=_online)  # of two that claim to be the same, the one that is not Batch is
         self._known = known or {}
         self._cautious = cautious
         self._uids = {pod.uid: pod for pod in listed}
@@ -64,6 +64,10 @@ class Told:
         """The name and main process of the container whose cgroup is called so; ("", None): not told."""
         _, called, pid = self._containers.get(container_id(name), (None, "", None))
         return called, pid
+
+
+def _online(pod: PodTold) -> bool:
+    return pod.qos is not Qos.BATCH
 
 
 def classed(pod: PodTold, by_path: Qos) -> Qos:

@@ -17,17 +17,21 @@ HOLDS = {
 
 
 def pod_list_events(before: Tick | None, now: Tick) -> Iterator[Event]:
-    """The list came, is stale, has ended; labels and annotations that are wrong. Once per change."""
+    """The list came, does not come, is stale, has ended; labels that are wrong. Once per change."""
     old = before.snapshot.pod_list if before else None
     new = now.snapshot.pod_list
     if new is None:
         return
-    if old is None or (old.source, old.state) != (new.source, new.state):
+    if old is None or _kind(old) != _kind(new):
         yield _changed(new, now.snapshot.at)
     told = set(old.wrong) if old else set()
     for pod, why in new.wrong:
         if (pod, why) not in told:
             yield Event("warning", "pod.label", {"pod": pod, "why": why})
+
+
+def _kind(of: PodList) -> tuple[str, ListState, bool]:
+    return of.source, of.state, of.state is ListState.WAITING and bool(of.error)
 
 
 def _changed(new: PodList, at: float) -> Event:
@@ -38,5 +42,5 @@ def _changed(new: PodList, at: float) -> Event:
         keys["why"] = new.error
     if new.state is ListState.FRESH:
         return Event("warning" if new.error else "info", "pods.listed", {**keys, "pods": new.pods})
-    level = "debug" if new.state is ListState.WAITING else "warning"
+    level = "debug" if new.state is ListState.WAITING and not new.error else "warning"
     return Event(level, f"pods.{new.state.value}", {**keys, "so": HOLDS[new.state]})

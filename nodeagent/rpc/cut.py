@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import os
 import socket
-import stat
 
 from nodeagent.rpc.tls import Identity
 
@@ -39,13 +38,19 @@ def cut(port: int) -> int:
 
 def _shut_down(fd: int, port: int) -> bool:
     with contextlib.ExitStack() as stack, contextlib.suppress(OSError):  # gone meanwhile, or not connected
-        copy = os.dup(fd)
-        if not stat.S_ISSOCK(os.fstat(copy).st_mode):
-            os.close(copy)
-            return False
-        one = stack.enter_context(socket.socket(fileno=copy))
+        one = stack.enter_context(_copied(fd))
         if one.family in (socket.AF_INET, socket.AF_INET6) and one.getsockname()[1] == port:
             one.getpeername()
             one.shutdown(socket.SHUT_RDWR)
             return True
     return False
+
+
+def _copied(fd: int) -> socket.socket:
+    """OSError, and no descriptor left behind, for what is no socket or only the place of one (O_PATH)."""
+    copy = os.dup(fd)
+    try:
+        return socket.socket(fileno=copy)
+    except OSError:
+        os.close(copy)
+        raise

@@ -1,4 +1,7 @@
-"""`python -m tests.bench [NAME ...]`: every bench_*.py here, or those named; 1 if a target was missed."""
+"""`python -m tests.bench [NAME ...]`: every bench_*.py here, or those named; 1 if a target was missed.
+
+`nic`, `collect` and `soak` take long, and words of their own: `python -m tests.bench soak --minutes 10`.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,14 @@ import importlib
 import sys
 from pathlib import Path
 
+APART = ("collect", "nic", "soak")
+
 
 def main(wanted: list[str]) -> int:
-    """Run the benchmarks that are called so ("read"), or all of them."""
+    """Run the benchmarks that are called so ("read"), or all of them but those that stand apart."""
+    if wanted and wanted[0] in APART:
+        held_apart: int = importlib.import_module(f"tests.bench.{wanted[0]}").main(wanted[1:])
+        return held_apart
     names = sorted(path.stem.removeprefix("bench_") for path in Path(__file__).parent.glob("bench_*.py"))
     if unknown := set(wanted) - set(names):
         print(f"bench: no {', '.join(sorted(unknown))}; there are: {', '.join(names)}", file=sys.stderr)

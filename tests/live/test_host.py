@@ -10,9 +10,9 @@ import pytest
 
 import nodeagent.host
 from nodeagent.host import Host
-from nodeagent.model.pod import CgroupDir, Claim, Member, PodRule, Qos
+from nodeagent.model.pod import CgroupDir, Claim, PodRule, Qos
 from nodeagent.model.settings import AgentSettings
-from nodeagent.pods.recognise import recognise
+from nodeagent.pods.recognise import Recognised, recognised
 from nodeagent.pods.told import Told
 
 pytestmark = pytest.mark.live
@@ -39,10 +39,10 @@ def test_a_pod_made_between_the_walk_and_the_watches_is_seen_in_that_tick(
 
     def late(
         dirs: tuple[CgroupDir, ...], rules: tuple[PodRule, ...], claims: dict[str, Claim], told: Told
-    ) -> tuple[Member, ...]:
+    ) -> Recognised:
         """The walk is done; its directories are not watched yet."""
         (top / "late").mkdir(exist_ok=True)
-        return recognise(dirs, rules, claims, told)
+        return recognised(dirs, rules, claims, told)
 
-    monkeypatch.setattr(nodeagent.host, "recognise", late)
+    monkeypatch.setattr(nodeagent.host, "recognised", late)
     assert f"{TOP}/late" in [pod.spec.cgroup for pod in host.read(1, {}, "cgroup").pods]

@@ -96,9 +96,9 @@ def agent(*options: str) -> Document:
     return found
 
 
-def environment(container: Document) -> dict[str, str]:
+def environment(container: Document, node_ip: str = "10.0.0.1") -> dict[str, str]:
     """Its variables, with what the kubelet would put in for references."""
-    given = {"spec.nodeName": "node-1", "status.hostIP": "10.0.0.1"}
+    given = {"spec.nodeName": "node-1", "status.hostIP": node_ip}
     found: dict[str, str] = {}
     for each in container.get("env", ()):
         ref = each.get("valueFrom")

@@ -230,6 +230,24 @@ def test_publishing_names_the_node_by_the_downward_api(tmp_path: Path) -> None:
     assert publish.node_name == "node-1"
 
 
+@pytest.mark.parametrize("network", ["false", "true"])
+def test_on_ipv6_nodes_addresses_are_in_brackets(network: str, tmp_path: Path) -> None:
+    options = (
+        "--set",
+        f"hostNetwork={network}",
+        "--set",
+        "http.family=IPv6",
+        "--set",
+        "kubelet.enabled=true",
+    )
+    for document in charts.documents(charts.rendered(*options)):
+        assert charts.complaints(document, KUBERNETES[0]) == []
+    variables = charts.environment(charts.agent(*options), node_ip="fd00::1")
+    settings = load(None, env=variables).settings
+    assert settings.http.address == ("[fd00::1]:9464" if network == "true" else "[::]:9464")
+    assert settings.kubernetes.kubelet_url == "https://[fd00::1]:10250"
+
+
 @pytest.mark.parametrize(
     ("options", "why"),
     [
@@ -237,9 +255,33 @@ def test_publishing_names_the_node_by_the_downward_api(tmp_path: Path) -> None:
         ((*ENFORCE, "--set", "stateDir="), "stateDir"),
         ((*ENFORCE, "--set", "config.agent.enforce={cpu,nic}"), "hostNetwork"),
         (charts.values_json("config.agent", {"a b": 1}), "no TOML key"),
+        (charts.values_json("config", {"a]\nb": {"c": 1}}), "no TOML key"),
+        (charts.values_json("config", {"a b": [{"c": 1}]}), "no TOML key"),
+        (charts.values_json("config", {"pods": [{"c": 1}, "d"]}), "among tables"),
+        (("--set", "config=null"), "writable"),
+        (("--set", "publish.enable=true"), "enable"),
+        (("--set-string", "publish.enabled=false"), "publish"),
+        (("--set", "http.family=IPv7"), "family"),
+        (("--set", "kubelet.resource=*"), "resource"),
+        (("--set", "image.digest=sha256:12"), "digest"),
         (charts.values_json("config.agent.tick_s", {"a": 1}), "no value"),
     ],
-    ids=["read-only", "no state", "no network", "bad key", "bad value"],
+    ids=[
+        "read-only",
+        "no state",
+        "no network",
+        "bad key",
+        "bad section",
+        "bad list",
+        "bad entry",
+        "no config",
+        "unknown word",
+        "text for a switch",
+        "no family",
+        "all resources",
+        "no digest",
+        "bad value",
+    ],
 )
 def test_values_that_cannot_work_are_refused_with_the_reason(options: tuple[str, ...], why: str) -> None:
     done = charts.helm("template", "nodeagent", str(CHART), *options)
@@ -265,6 +307,22 @@ def test_any_value_becomes_the_same_value_in_toml() -> None:
     found.pop("grpc", None)
     assert found == given
     assert not isinstance(found["agent"]["whole"], float)
+
+
+def test_any_text_becomes_the_same_text_in_toml() -> None:
+    seen = [*range(1, 0x180), 0x2028, 0x2029, 0xFEFF, 0xFFFC, 0xFFFD, 0xFFFE, 0xFFFF, 0x1F600, 0x10FFFF]
+    texts = [f"a{chr(code)}b" for code in seen]
+    texts += ["\\", '\\\\"', "\\u0041", "\\\x7f\\", "{{ .Values }}", "'''", '"""', "  two lines\n\n", "---"]
+    options = charts.values_json("config", {"scope": texts, "nics": [{"match": text} for text in texts]})
+    found = tomllib.loads(charts.only("ConfigMap", *options)["data"]["nodeagent.toml"])
+    assert found["scope"] == texts
+    assert [entry["match"] for entry in found["nics"]] == texts
+
+
+def test_an_image_may_be_pinned_by_its_digest() -> None:
+    digest = f"sha256:{'0f' * 32}"
+    image = charts.agent("--set", f"image.digest={digest}", "--set", "image.repository=r.example/na")["image"]
+    assert image == f"r.example/na:{__version__}@{digest}"
 
 
 def test_a_new_configuration_is_a_new_pod() -> None:

@@ -302,7 +302,9 @@ GOOD = Directive(id="a.B_9:/-", lease_s=60.0, order=Hold(cpu_cores=1.0))
         ({"order": Hold(memory_bytes=-1)}, "hold_capacity.memory_bytes: "),
         ({"order": Recall(BEGIN + 61)}, "recall_node.deadline: "),
         ({"order": Recall(math.nan)}, "recall_node.deadline: "),
+        ({"order": Recall(-math.inf)}, "recall_node.deadline: "),
         ({"order": End("")}, "end_directive.id: "),
+        ({"order": End("x"), "lease_s": math.inf}, "lease: "),
     ],
 )
 def test_what_is_wrong_is_told_with_its_field(changed: dict[str, object], said: str) -> None:
@@ -393,3 +395,27 @@ def test_the_screen_has_a_line_for_each_in_force(capsys: pytest.CaptureFixture[s
     shown = capsys.readouterr().out
     assert "directive the-hold of [red]uid:0: hold, 1h 30m left" in shown
     assert "directive the-lend" not in shown
+
+
+class Blind(Directed):
+    """The node's CPU times cannot be read, so that what online work leaves is never known."""
+
+    def snapshot(self, load: Load) -> Snapshot:
+        seen = super().snapshot(load)
+        return replace(seen, node=replace(seen.node, cpus=None))
+
+
+@given(st.tuples(holds, recalls) | st.tuples(holds) | st.tuples(recalls), st.integers(1, 6))
+def test_batch_is_bounded_by_what_is_asked_though_what_online_work_leaves_is_not_known(
+    orders: tuple[Order, ...], ticks: int
+) -> None:
+    world = Blind()
+    world.order(*orders)
+    decisions = world.run(*[Load()] * ticks)
+    limits = [d.batch_limit_cores for d in decisions]
+    for order in orders:
+        if isinstance(order, Hold) and order.cpu_cores is not None:
+            assert all(limit is not None and limit <= max(FLOOR, order.cpu_cores) for limit in limits)
+        if isinstance(order, Recall) and order.deadline_unix <= decisions[-1].capacity.observed_unix:
+            assert limits[-1] == FLOOR
+    assert all(b is not None and b <= a for a, b in pairwise(limits) if a is not None), "it never rises"

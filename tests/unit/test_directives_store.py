@@ -16,7 +16,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -266,6 +266,51 @@ def test_in_another_boot_with_a_clock_set_back_no_more_than_the_rest_of_the_leas
         assert in_force(again) == {"a"}
         clock.pass_s(0.1)
         assert in_force(again) == set()
+
+
+@law
+@given(
+    st.lists(
+        st.sampled_from(["take", "end", "restart", "reboot"])
+        | st.floats(0.1, 200.0)
+        | st.sampled_from([-1e6, -50.0, 50.0, 1e6]).map(str),
+        max_size=40,
+    )
+)
+@example(["take", 100.0, "reboot", "take", "restart"])
+def test_in_any_course_nothing_is_lost_outlives_its_lease_or_comes_back(
+    tmp_path: Path, course: list[str | float]
+) -> None:
+    """Time that passes is a number, a jump of the wall clock one in text; what runs is saved at the end."""
+    clock, boots, ids, age = Clock(), 1, 0, dict[str, float]()
+    over: set[str] = set()
+    (tmp_path / "directives").unlink(missing_ok=True)
+    orders = (Hold(cpu_cores=1.0), Lend(), SetMode(Mode.OBSERVE))
+    directives = Directives(str(tmp_path), "boot-1", DirectiveSettings(), enforcing=True, clock=clock)
+    for step in course:
+        if step == "take":
+            ids += 1
+            age[f"id-{ids}"] = 0.0
+            assert isinstance(directives.take(directive(f"id-{ids}", orders[ids % 3]), "uid:0"), Taken)
+        elif step == "end":
+            directives.take(directive(f"end-{ids}", End(f"id-{ids}")), "uid:0")
+        elif step in ("restart", "reboot"):
+            directives.save()
+            directives.close()
+            boots += step == "reboot"
+            clock.now = clock.now if step == "restart" else Now(clock.now.unix, 3.0)
+            before, boot = states(directives), f"boot-{boots}"
+            directives = Directives(str(tmp_path), boot, DirectiveSettings(), enforcing=True, clock=clock)
+            assert (directives.warning, states(directives)) == ("", before)
+        elif isinstance(step, float):
+            clock.pass_s(step)
+            age = {each: passed_s + step for each, passed_s in age.items()}
+        else:
+            clock.now = Now(max(0.0, clock.now.unix + float(step)), clock.now.boot_s)
+        running = in_force(directives)
+        assert all(age[each] < 60.0 for each in running) and not running & over
+        over |= {each for each, state in states(directives).items() if state is not State.IN_FORCE}
+    directives.close()
 
 
 def test_what_is_over_is_saved_once_and_stays_over_whatever_the_clocks_say(tmp_path: Path) -> None:

@@ -14,7 +14,10 @@ import pytest
 
 from nodeagent.config import Config, load
 from nodeagent.doctor import CHECKS, Finding, Status, as_json, as_text, examine, failed
+from nodeagent.doctor.finding import Host
+from nodeagent.doctor.foreign import FOREIGN
 from nodeagent.doctor.nics import NICS
+from nodeagent.doctor.process import packages
 from nodeagent.kernel import probe
 from nodeagent.model.errors import Unsupported
 
@@ -100,18 +103,18 @@ def test_a_controller_that_is_not_there_is_a_failure(tmp_path: Path) -> None:
 
 def test_the_kubelets_static_cpu_manager_is_told_with_its_cpus(tmp_path: Path) -> None:
     host = v2_host(tmp_path)
-    assert "kubelet CPU manager" not in by_name(examine(configured(tmp_path, host)))
+    assert "kubelet CPU manager" not in by_name(examine(configured(tmp_path, host), FOREIGN))
     state = Path(host) / "var/lib/kubelet/cpu_manager_state"
     state.parent.mkdir(parents=True)
     state.write_text('{"policyName":"none","defaultCpuSet":"","checksum":1}')
-    assert by_name(examine(configured(tmp_path, host)))["kubelet CPU manager"].found == "policy none"
+    assert by_name(examine(configured(tmp_path, host), FOREIGN))["kubelet CPU manager"].found == "policy none"
     state.write_text('{"policyName":"static","defaultCpuSet":"0-1","entries":{"a":{"c":"2"},"b":{"c":"3"}}}')
-    found = by_name(examine(configured(tmp_path, host)))["kubelet CPU manager"]
+    found = by_name(examine(configured(tmp_path, host), FOREIGN))["kubelet CPU manager"]
     assert found.found == "policy static: 2 pods with CPUs 2-3; for the others 0-1"
     assert found.status is Status.INFO
     for garbage in ("", "{", "[]", "[" * 100_000):
         state.write_text(garbage)
-        found = by_name(examine(configured(tmp_path, host)))["kubelet CPU manager"]
+        found = by_name(examine(configured(tmp_path, host), FOREIGN))["kubelet CPU manager"]
         assert found.status is Status.WARN and "no pod is placed" in found.fix
 
 
@@ -131,10 +134,25 @@ def test_partitions_and_pods_that_are_to_be_left_alone_are_told(tmp_path: Path) 
     rules = tmp_path / "rules.toml"
     rules.write_text('[[pods]]\nmatch = "pod"\nqos = "ls"\nhands_off = true\n')
     config = load(str(rules), env={}, overrides={"agent.host_root": host, "agent.state_dir": f"{tmp_path}/s"})
-    findings = examine(config)
+    findings = examine(config, FOREIGN)
     told = [f"{f.status} {f.found}" for f in findings if f.name == "cpuset partition"]
     assert told == ["warn bad: root invalid (x), CPUs (none)", "info good: root, CPUs 6-7"]
     assert by_name(findings)["hands off"].found.startswith("pod: to be left alone")
+
+
+def test_publishing_takes_a_package_that_is_not_always_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def found() -> dict[str, Finding]:
+        return by_name(tuple(packages(Host("/", configured(tmp_path, publish__enabled="true"), None))))
+
+    assert found()["publish"].status is Status.OK
+
+    (tmp_path / "nodeagent-0.dist-info").mkdir()
+    (tmp_path / "nodeagent-0.dist-info" / "METADATA").write_text("Name: nodeagent\nVersion: 0\n")
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    assert found()["publish"].status is Status.FAIL
+    assert "nodeagent[kubernetes]" in found()["publish"].fix
 
 
 def test_another_actor_is_found_by_the_name_of_its_process(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 from nodeagent.check import example
 from nodeagent.config import DEFAULT_PATH, load
 from nodeagent.config.schema import leaves, list_of
+from tests.packaged import unreachable
 
 ROOT = Path(__file__).resolve().parents[2]
 SYSTEMD = ROOT / "systemd"
@@ -70,6 +71,14 @@ def test_files_are_where_systemd_looks_and_name_the_program_where_it_is(tmp_path
     assert sum("/opt/agent/bin/nodeagent" in text for text in texts) == 3
 
 
+@pytest.mark.parametrize("prefix", ["opt", "/opt/a b", "/opt/a|b", "/opt/a&b", "/opt/a%b"])
+def test_a_prefix_that_a_unit_cannot_name_is_refused(tmp_path: Path, prefix: str) -> None:
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        install(tmp_path, prefix=prefix)
+    assert f"found '{prefix}'" in refused.value.stderr.decode()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_configuration_that_is_there_stays_and_uninstalling_leaves_it(tmp_path: Path) -> None:
     mine = tmp_path / DEFAULT_PATH.lstrip("/")
     mine.parent.mkdir(parents=True)
@@ -116,7 +125,13 @@ def test_the_program_runs_from_where_it_was_installed(tmp_path: Path) -> None:
     if subprocess.run([python, "-c", look], capture_output=True, check=False).returncode:
         pytest.skip(f"{python} is too old, or cannot make a virtualenv")
     prefix = f"{tmp_path}/prefix"
-    install(Path("/"), "program", prefix, PYTHON=python)
+    impatient = {"PIP_RETRIES": "1", "PIP_DEFAULT_TIMEOUT": "30"}
+    try:
+        install(Path("/"), "program", prefix, PYTHON=python, **impatient)
+    except subprocess.CalledProcessError as error:
+        if why := unreachable(error.stderr.decode()):
+            pytest.skip(f"no package index: {why}")
+        raise
     env = {"PYTHONPATH": "/nonexistent", "PYTHONHOME": "/nonexistent"}
     words = [f"{prefix}/bin/nodeagent", "check", "-o", "json"]
     done = subprocess.run(words, env=env, capture_output=True, text=True, check=False)

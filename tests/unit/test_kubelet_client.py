@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+import socket
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -144,6 +147,44 @@ def test_any_answer_but_200_is_a_refusal(plain: Kubelet, tmp_path: Path, status:
     assert isinstance(refused, Refused)
     assert str(status) in str(refused)
     assert ("nodes/proxy" in refused.hint) is (status == 403)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "HTTP/1.0 200 OK\r\n\r\n",
+        "HTTP/1.0 200 OK\r\nContent-Length: {length}\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n{length:x}\r\n",
+    ],
+)
+def test_a_server_that_hangs_up_after_its_answer_is_read_to_the_end(tmp_path: Path, head: str) -> None:
+    end = b"\r\n0\r\n\r\n" if "chunked" in head else b""
+    with answering(head.format(length=len(V1_34)).encode() + V1_34 + end) as url:
+        assert KubeletClient(url, settings(tmp_path)).fetch() == V1_34
+
+
+def test_what_a_refusal_says_is_shown_only_where_it_is_fit_for_a_terminal(tmp_path: Path) -> None:
+    with answering(b"HTTP/1.1 500 \x1b[2Jcleared\r\nContent-Length: 0\r\n\r\n") as url:
+        assert str(failure(KubeletClient(url, settings(tmp_path)))) == f"{url}/pods: 500"
+
+
+@contextlib.contextmanager
+def answering(answer: bytes) -> Iterator[str]:
+    """The URL of a server that answers one request so, and hangs up."""
+
+    def serve() -> None:
+        connection, _ = server.accept()
+        with connection:
+            connection.recv(65536)
+            connection.sendall(answer)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+        thread.join()
 
 
 def test_an_answer_that_ends_early_is_no_answer(plain: Kubelet, tmp_path: Path) -> None:

@@ -94,6 +94,8 @@ def test_binding_without_a_cpu_request_is_refused_and_told() -> None:
     [
         {},
         {"spec": {}, "status": {}},
+        {"spec": None, "status": None},
+        {"spec": {"overhead": {"cpu": None}, "containers": [{"resources": {"requests": {"cpu": None}}}]}},
         {"spec": {"containers": None, "initContainers": None, "overhead": None, "resources": None}},
         {"spec": {"containers": [{}], "priority": None}, "status": {"containerStatuses": None}},
         {"spec": {"containers": [{"name": "a", "resources": {"requests": None, "limits": {"cpu": "1"}}}]}},

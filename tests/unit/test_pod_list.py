@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from nodeagent.model.errors import Failed
 from nodeagent.model.kubernetes import ContainerTold, Enabled, KubernetesSettings, ListState, PodTold
@@ -168,6 +169,20 @@ def test_where_nobody_ever_answered_paths_tell_and_the_reason_is_told() -> None:
         seen = node.pods.seen(now)
         assert (seen.source, seen.state, seen.at) == ("paths", ListState.NEVER, None)
         assert "127.0.0.1:1" in seen.error and "kubelet_url" in seen.error
+    finally:
+        node.pods.close()
+
+
+@pytest.mark.parametrize("said", [{"enabled": Enabled.ON}, {"kubelet_url": "http://127.0.0.1:1"}])
+def test_while_a_kubelet_that_is_configured_has_not_answered_nobody_is_batch(said: dict[str, object]) -> None:
+    """As after a restart of the agent beside a kubelet that is down: labels may say otherwise."""
+    node = Node("http://127.0.0.1:1", replace(SETTINGS, **said))
+    try:
+        node.pods.first()
+        now = time.monotonic()
+        assert node.classes(now) == {WEB: Qos.LS, SPARK: Qos.MID}
+        seen = node.pods.seen(now)
+        assert seen.state is ListState.WAITING and "127.0.0.1:1" in seen.error
     finally:
         node.pods.close()
 

@@ -44,6 +44,8 @@ def test_each_change_of_the_list_is_told_once_with_what_it_means() -> None:
     assert told(STALE, FRESH) == [("info", "pods.listed")]
     assert told(FRESH, replace(FRESH, source="cri", error="no kubelet")) == [("warning", "pods.listed")]
     assert told(None, PodList("paths", ListState.NEVER, error="x")) == [("warning", "pods.never")]
+    waiting = PodList("paths", ListState.WAITING)
+    assert told(waiting, replace(waiting, error="refused")) == [("warning", "pods.waiting")]
     assert told(None, None) == []
     (stale,) = (e for e in events(tick(FRESH), tick(STALE)) if e.name == "pods.stale")
     assert stale.keys == {
@@ -108,7 +110,7 @@ def test_doctor_says_who_was_asked_and_what_of_the_labels_is_wrong(tmp_path: Pat
         assert fix.startswith("shop/cache-0: nodeagent.io/qos")
         server.status = 403
         ((status, what, fix),) = found(configured(tmp_path, kubelet_url=server.url))
-        assert status is Status.WARN and "nodes/proxy" in what and "paths of cgroups" in fix
+        assert status is Status.WARN and "nodes/proxy" in what and "no pod of Kubernetes is Batch" in fix
 
 
 def test_doctor_warns_of_what_is_not_verified(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nodeagent.pods.document import ContainerSpec, PodSpecDocument, Resources
+from nodeagent.pods.document import Amounts, ContainerSpec, PodSpecDocument, Resources
 from nodeagent.pods.quantity import quantity
 from nodeagent.pods.requests import first_requested, requested
 
@@ -27,7 +27,8 @@ def test_quantities_are_read_as_kubernetes_writes_them(text: str | float, value:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "-1", "1 Gi", "1gi", "Gi", "1mm", "0x10", "nan", "inf", "9Ei", "1e99", "1" * 70]
+    "text",
+    ["", "-1", "1 Gi", "1gi", "Gi", "1mm", "0x10", "nan", "inf", "9Ei", "1e99", "1" * 70, "1e3m", "\u0661"],
 )
 def test_what_is_no_quantity_or_too_much_is_not_told(text: str) -> None:
     assert quantity(text) is None
@@ -40,9 +41,9 @@ def test_any_text_is_a_bounded_number_or_nothing(text: str) -> None:
 
 
 def container(cpu: str = "", *, limit: str = "", sidecar: bool = False, **more: str) -> ContainerSpec:
-    requests: dict[str, str | int | float] = {"cpu": cpu} if cpu else {}
+    requests: Amounts = {"cpu": cpu} if cpu else {}
     requests |= {name.replace("_", "/", 1).replace("_", "-"): value for name, value in more.items()}
-    limits: dict[str, str | int | float] = {"cpu": limit} if limit else {}
+    limits: Amounts = {"cpu": limit} if limit else {}
     return ContainerSpec("c", Resources(requests, limits), "Always" if sidecar else None)
 
 
@@ -82,7 +83,7 @@ def test_what_the_pod_as_a_whole_asks_comes_before_the_sum_and_overhead_on_top()
 def test_the_first_batch_resource_that_is_asked_for_counts() -> None:
     spec = PodSpecDocument([container(kubernetes_io="7"), container()])
     assert first_requested(spec, ("nodeagent.io/batch-cpu",)) is None
-    both: dict[str, str | int | float] = {"kubernetes.io/batch-cpu": "4000", "nodeagent.io/batch-cpu": 2500}
+    both: Amounts = {"kubernetes.io/batch-cpu": "4000", "nodeagent.io/batch-cpu": 2500}
     spec = PodSpecDocument([ContainerSpec("c", Resources(both))])
     assert first_requested(spec, ("nodeagent.io/batch-cpu", "kubernetes.io/batch-cpu")) == 2500.0
     assert first_requested(spec, ("kubernetes.io/batch-cpu",)) == 4000.0

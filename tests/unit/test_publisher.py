@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import socket
+import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,14 +15,23 @@ from msgspec.structs import replace
 
 from nodeagent.core.publish import VALID_UNTIL
 from nodeagent.model.decision import Tick
+from nodeagent.model.errors import Failed, Misconfigured
 from nodeagent.model.publish import PublishSettings
 from nodeagent.publish import Publisher, node_name
 from nodeagent.publish import api_server as connecting
-from tests.live.running import until
+from tests.live.running import SLOWNESS, until
 from tests.unit import samples
 from tests.unit.api_server import NODE, ApiServer, api_server
 
 SETTINGS = PublishSettings(enabled=True, node_name=NODE)
+
+
+def test_without_its_package_it_is_a_wrong_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "lightkube", None)
+    with pytest.raises(Misconfigured, match="lightkube") as refused:
+        connecting(SETTINGS)
+    assert refused.value.exit_code == 78, "systemd shall not start it again"
+    assert "nodeagent[kubernetes]" in refused.value.hint
 
 
 @pytest.fixture
@@ -128,6 +140,57 @@ def test_what_fails_is_said_once_tried_again_and_said_to_be_over(api: ApiServer,
     assert [log["event"] for log in said] == ["publish.failed", "publish.resumed"]
     assert "403" in said[0]["why"] and NODE in said[0]["why"]
     assert "nodes/status" in said[0]["hint"]
+
+
+def test_a_withdrawal_waits_for_no_pause_after_failures(api: ApiServer, published: Published) -> None:
+    published.publish(offering(3.0, 4))
+    until(lambda: api.offered[0] == "3000", "the first patch")
+    api.refusing = 503
+    published.publish(offering(1.0, 4))
+    until(lambda: published.went.count(False) == 3, "pauses of 1 s, 2 s, then of 2 s to 4 s")
+    api.refusing = 0
+    began = time.monotonic()
+    published.publish(offering(1.0, 4, withdrawn="recalled"))
+    until(lambda: api.offered == ("0", "0"), "the withdrawal")
+    assert api.patches[-1][0] - began < 1.5 * SLOWNESS
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n",  # of a load balancer, that names no type
+        b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 4\r\n\r\nnull",
+        b"SSH-2.0-OpenSSH_9.2\r\n\r\n",
+    ],
+)
+def test_whatever_answers_instead_of_an_api_server_is_one_failure(
+    api: ApiServer, monkeypatch: pytest.MonkeyPatch, answer: bytes
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        api.url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        monkeypatch.setenv("KUBECONFIG", str(api.kubeconfig()))
+        threading.Thread(target=_answer, args=(server, answer), daemon=True).start()
+        send = connecting(SETTINGS, 5.0)()
+        with pytest.raises(Failed, match="API server"):
+            send({})
+
+
+def _answer(server: socket.socket, answer: bytes) -> None:
+    connection, _ = server.accept()
+    with connection:
+        connection.recv(65536)
+        connection.sendall(answer)
+
+
+@pytest.mark.parametrize("text", ["[]", "null", "{", '{"clusters": 5}', "\0"])
+def test_a_garbled_kubeconfig_is_one_failure(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str
+) -> None:
+    (tmp_path / "kubeconfig").write_text(text)
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
+    with pytest.raises(Failed, match="no way to an API server"):
+        connecting(SETTINGS, 1.0)()
 
 
 def test_without_an_api_server_the_agent_stops_all_the_same(api: ApiServer, tmp_path: Path) -> None:

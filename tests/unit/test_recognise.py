@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from nodeagent.model.pod import CgroupDir, Claim, Member, NumaWish, PodRule, Priority, Qos
-from nodeagent.pods.recognise import recognise, tiers
+from nodeagent.pods.recognise import recognise, recognised
 
 UID = "5c6e2f6a-6a0b-4d3c-9d2e-0123456789ab"
 UID_ = UID.replace("-", "_")
@@ -58,7 +58,7 @@ def test_kubelet_pods_have_their_class_tier_and_kubernetes_uid(path: str, qos: Q
     spec = found[path].spec
     assert (spec.uid, spec.qos, spec.tier, spec.source) == (UID, qos, tier, "kubelet")
     assert spec.name == "pod-5c6e2f6a"
-    assert tiers(tree(path), ()) == ((tier,) if tier else ())
+    assert recognised(tree(path), (), {}).tiers == ((tier,) if tier else ())
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_yarn_containers_are_batch_wherever_the_node_manager_puts_them(parent: s
 def test_a_yarn_tree_inside_a_pod_belongs_to_the_pod() -> None:
     pod = f"kubepods/besteffort/pod{UID}"
     assert list(pods(f"{pod}/{HEX}/hadoop-yarn/{CONTAINER}")) == [pod]
-    assert tiers(tree(f"{pod}/{HEX}/hadoop-yarn/{CONTAINER}"), ()) == ("kubepods/besteffort",)
+    assert recognised(tree(f"{pod}/{HEX}/hadoop-yarn/{CONTAINER}"), (), {}).tiers == ("kubepods/besteffort",)
 
 
 def test_systemd_units_are_pods_and_slices_only_when_nothing_is_in_them() -> None:
@@ -214,7 +214,7 @@ def test_a_rule_reaches_into_a_service_but_not_into_another_pod() -> None:
 def test_a_tier_that_holds_an_online_pod_is_no_tier() -> None:
     rules = (PodRule(match=f"kubepods/besteffort/pod{UID}", qos=Qos.LS),)
     dirs = tree(f"kubepods/besteffort/pod{UID}", "kubepods/besteffort/podother", "nodeagent/batch")
-    assert tiers(dirs, rules) == ("nodeagent/batch",)
+    assert recognised(dirs, rules, {}).tiers == ("nodeagent/batch",)
     assert [member.spec.tier for member in recognise(dirs, rules, {})] == [None, None]
 
 
@@ -222,7 +222,7 @@ def test_empty_tiers_are_found() -> None:
     dirs = tree(
         "nodeagent/batch", "kubepods/besteffort", "kubepods.slice/kubepods-besteffort.slice", "hadoop-yarn"
     )
-    assert set(tiers(dirs, ())) == {
+    assert set(recognised(dirs, (), {}).tiers) == {
         "nodeagent/batch",
         "kubepods/besteffort",
         "kubepods.slice/kubepods-besteffort.slice",
@@ -281,7 +281,7 @@ def test_no_cgroup_is_in_two_pods_and_all_lie_below_their_own(
 @given(PATHS, RULES)
 def test_tiers_do_not_nest_and_hold_batch_pods_only(paths: list[str], rules: tuple[PodRule, ...]) -> None:
     dirs = tree(*paths)
-    members, found = recognise(dirs, rules, {}), tiers(dirs, rules)
+    members, found = recognised(dirs, rules, {})
     assert not any(one.startswith(other + "/") for one in found for other in found)
     for member in members:
         inside = [tier for tier in found if member.spec.cgroup.startswith(tier + "/")]
@@ -295,9 +295,9 @@ def test_the_order_of_the_directories_does_not_matter(
     paths: list[str], rules: tuple[PodRule, ...], chance: random.Random
 ) -> None:
     dirs = list(tree(*paths))
-    expected = recognise(tuple(dirs), rules, {}), tiers(tuple(dirs), rules)
+    expected = recognised(tuple(dirs), rules, {})
     chance.shuffle(dirs)
-    assert (recognise(tuple(dirs), rules, {}), tiers(tuple(dirs), rules)) == expected
+    assert recognised(tuple(dirs), rules, {}) == expected
 
 
 def test_five_thousand_cgroups_are_sorted_out_in_linear_time() -> None:

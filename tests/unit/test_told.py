@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from nodeagent.model.kubernetes import ContainerTold, PodTold
 from nodeagent.model.pod import CgroupDir, Member, NumaWish, PodRule, Priority, Qos
-from nodeagent.pods.recognise import recognise, tiers
+from nodeagent.pods.recognise import recognise, recognised
 from nodeagent.pods.told import NOTHING, Told
 from tests.unit.kubelet_samples import (
     MIRROR_HASH,
@@ -59,7 +59,7 @@ def test_pods_of_an_old_kubelet_have_their_names_classes_and_requests(path: Path
     assert (web.numa_bind, web.near) == (True, "eth1")
     assert (report.priority, report.tier) == (Priority.LOW, None), "its cgroup is no Batch tier"
     assert found["bigdata/spark-exec-17"].spec.tier is None, "kube-proxy is in the tier, and is not Batch"
-    assert tiers(dirs, (), Told(listed.values())) == ()
+    assert recognised(dirs, (), {}, Told(listed.values())).tiers == ()
 
 
 @DRIVERS
@@ -180,3 +180,11 @@ def test_losing_the_list_loosens_nothing(
         if was.spec.online and not now.spec.online:
             said = after.get(now.spec.uid, Qos.LS)
             assert said is Qos.BATCH or (said is None and "besteffort" in now.spec.cgroup)
+
+
+@given(st.permutations([Qos.BATCH, Qos.LS, Qos.BATCH]))
+def test_of_two_pods_with_one_uid_it_is_the_one_that_is_not_batch(classes: list[Qos]) -> None:
+    listed = Told([pod("u", qos=qos, containers=(ContainerTold(HEX, "c"),)) for qos in classes])
+    for dirs in (tree(cgroupfs("u", "besteffort")), tree(f"k8s.io/{HEX}")):
+        (member,) = recognise(dirs, (), {}, listed)
+        assert member.spec.qos is Qos.LS

@@ -18,17 +18,26 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 
 {{- define "nodeagent.image" -}}
-{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}{{ with .Values.image.digest }}@{{ . }}{{ end }}
 {{- end -}}
 
 {{- define "nodeagent.token" -}}
 {{- if or .Values.publish.enabled .Values.kubelet.enabled }}true{{ else }}false{{ end -}}
 {{- end -}}
 
+{{- /* A text in TOML: as in JSON, and escaped what JSON leaves and TOML or YAML do not take. */ -}}
+{{- define "nodeagent.toml.text" -}}
+{{- $text := toJson . }}
+{{- range concat (untilStep 127 160 1) (list 65279 65534 65535) }}
+{{- $text = replace (printf "%c" .) (printf "\\u%04x" .) $text }}
+{{- end -}}
+{{ $text }}
+{{- end -}}
+
 {{- /* One TOML value. Helm hands whole numbers as floats: they are written without a point. */ -}}
 {{- define "nodeagent.toml.value" -}}
 {{- if kindIs "string" . -}}
-{{ toJson . }}
+{{ include "nodeagent.toml.text" . }}
 {{- else if kindIs "float64" . -}}
 {{- if eq (floor .) . }}{{ printf "%.0f" . }}{{ else }}{{ printf "%v" . }}{{ end -}}
 {{- else if kindIs "slice" . -}}
@@ -40,10 +49,14 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 {{- end -}}
 
+{{- define "nodeagent.toml.key" -}}
+{{- if not (regexMatch "^[A-Za-z0-9_-]+$" .) }}{{ fail (printf "config: %q is no TOML key" .) }}{{ end -}}
+{{ . }}
+{{- end -}}
+
 {{- define "nodeagent.toml.keys" -}}
 {{- range $key, $value := . }}
-{{- if not (regexMatch "^[A-Za-z0-9_-]+$" $key) }}{{ fail (printf "config: %q is no TOML key" $key) }}{{ end }}
-{{ $key }} = {{ include "nodeagent.toml.value" $value }}
+{{ include "nodeagent.toml.key" $key }} = {{ include "nodeagent.toml.value" $value }}
 {{- end -}}
 {{- end -}}
 
@@ -57,12 +70,13 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 {{- include "nodeagent.toml.keys" $keys }}
 {{- range $name, $values := $sections }}
-[{{ $name }}]
+[{{ include "nodeagent.toml.key" $name }}]
 {{- include "nodeagent.toml.keys" $values }}
 {{- end }}
 {{- range $name, $entries := $lists }}
 {{- range $entries }}
-[[{{ $name }}]]
+{{- if not (kindIs "map" .) }}{{ fail (printf "config.%s: %s among tables" $name (toJson .)) }}{{ end }}
+[[{{ include "nodeagent.toml.key" $name }}]]
 {{- include "nodeagent.toml.keys" . }}
 {{- end }}
 {{- end }}
@@ -91,7 +105,7 @@ seLinuxOptions: {{ toJson . }}
 
 {{- /* Profiles that cannot work are refused here, not on the node. */ -}}
 {{- define "nodeagent.checked" -}}
-{{- $agent := .Values.config.agent -}}
+{{- $agent := dig "agent" dict (.Values.config | default dict) -}}
 {{- $enforces := eq ($agent.mode | default "enforce") "enforce" -}}
 {{- if and $enforces (has "nic" ($agent.enforce | default list)) (not .Values.hostNetwork) }}
 {{- fail "config.agent.enforce has \"nic\": the NICs are the node's, so set hostNetwork: true (values-enforce-nic.yaml)" }}

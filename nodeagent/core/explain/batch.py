@@ -72,16 +72,16 @@ def _limit(ground: Ground) -> Reason:
 
 def _roof(ground: Ground) -> Iterator[Reason]:
     """What directives leave: a hold, or the way down of a recall."""
-    t, orders = ground.thought, directives.orders(ground.tick.snapshot)
+    t = ground.thought
     if math.isinf(t.roof.cores):
         return
     floor = _cores("floor", _least(ground), "policy: cpu.floor_cores")
-    held = orders.hold
+    held = t.orders.hold
     if held is not None and isinstance(held.directive.order, Hold) and t.roof.why.startswith("hold "):
         asked = _cores("hold", held.directive.order.cpu_cores or 0.0, directives.named(held))
         rule, given = "max(floor, hold)", [floor, asked]
     else:
-        rule, given = _recall(ground, orders.recall, floor)
+        rule, given = _recall(ground, t.orders.recall, floor)
     yield reason("batch.roof", rule, given, t.roof.cores, Unit.CORES, by="directive", why=t.roof.why)
 
 

@@ -33,8 +33,7 @@ class Resource(NamedTuple):
 def reasons(ground: Ground) -> Iterator[Reason]:
     """CPU, memory, each NUMA node, confidence."""
     found, policy, before = ground.tick.decision.capacity, ground.thought.formula, ground.before.offer
-    orders = directives.orders(ground.tick.snapshot)
-    history = directives.remembered(orders, ground.thought.offered.history)
+    history = directives.remembered(ground.thought.orders, ground.thought.offered.history)
     past = past_peak(history.cpu, policy.cpu_peak_percentile, CPU, policy)
     yield from _resource(ground, Resource("cpu", Unit.CORES, "steal", found.cpu, before.cpu_cores, past))
     past = past_peak(history.memory, policy.memory_peak_percentile, MEMORY, policy)
