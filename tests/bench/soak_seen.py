@@ -13,11 +13,10 @@ from typing import NamedTuple
 
 
 class Sample(NamedTuple):
-    """`at` is monotonic; `anonymous_kib` is the part of `rss_kib` that no file backs."""
+    """`at` is monotonic."""
 
     at: float
     rss_kib: float
-    anonymous_kib: float
     descriptors: int
     threads: int
 
@@ -27,7 +26,7 @@ def sample(pid: int) -> Sample:
     with open(f"/proc/{pid}/smaps_rollup") as file:
         kib = {line.split(":")[0]: float(line.split()[1]) for line in file.readlines()[1:]}
     descriptors, threads = (len(os.listdir(f"/proc/{pid}/{name}")) for name in ("fd", "task"))
-    return Sample(time.monotonic(), kib["Rss"], kib["Anonymous"], descriptors, threads)
+    return Sample(time.monotonic(), kib["Rss"], descriptors, threads)
 
 
 def descriptors(pid: int) -> Counter[str]:
