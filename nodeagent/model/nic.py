@@ -81,13 +81,17 @@ class Link(Struct, frozen=True, gc=False, kw_only=True):
 
 
 class NicSupport(Struct, frozen=True, gc=False, kw_only=True):
-    """What this kernel does, proven by packets in a throw-away namespace: "" = works, else why not."""
+    """What this kernel does, proven by packets in a throw-away namespace: "" = works, else why not.
+
+    `unanswered` is why nothing could be found out; then nothing is known to work.
+    """
 
     schedulers: dict[Scheduler, str] = {}
     classifiers: dict[Classifier, str] = {}
     ingress: str = ""
     bridge: str = ""  # classifying traffic that is bridged, not routed
     fq_codel: bool = False
+    unanswered: str = ""
 
 
 class PodNet(Struct, frozen=True, gc=False, kw_only=True):

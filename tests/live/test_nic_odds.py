@@ -17,8 +17,10 @@ import pytest
 from nodeagent.core.nic import readings
 from nodeagent.core.nic.tree import tree
 from nodeagent.kernel.mounts import find_hierarchies
+from nodeagent.kernel.nic import network as network_of_node
 from nodeagent.kernel.nic.network import Network, remove_all
 from nodeagent.kernel.node_lock import NodeLock
+from nodeagent.model.errors import Failed
 from nodeagent.model.nic import Classifier, Marks, NicPlan, Role, Scheduler, Shaping
 from nodeagent.model.nic_policy import NicRule
 from nodeagent.model.plan import Kind, numeric
@@ -105,6 +107,17 @@ def test_nics_that_swap_their_names_are_as_they_were_left() -> None:
         ip("link set nic0 up", "link set nic1 up")
         until(lambda: _seen(network)[0]["nic0"] == 9e8, "the names are swapped")
         assert _seen(network) == ({"nic0": 9e8, "nic1": 1e8}, [], ())
+
+
+def test_a_probe_without_an_answer_lets_what_is_shaped_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    with _network("nic0") as network:
+        monkeypatch.setattr(network_of_node, "PROBE_LIMIT_S", 0.01)
+        with closing(Network(find_hierarchies("/"), "/")) as blind:
+            assert "more than 0.01 s" in blind.support.unanswered, "nothing is shaped: it goes on"
+        network.set(_shaping(1e8, "nic0"))
+        with pytest.raises(Failed, match="stay as they are"):
+            Network(find_hierarchies("/"), "/")
+        assert _seen(network) == ({"nic0": 1e8}, [], ())
 
 
 def test_what_somebody_else_writes_between_two_beats_is_seen_by_the_tick() -> None:

@@ -3,82 +3,53 @@
 from __future__ import annotations
 
 import os
-import select
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from typing import NoReturn
+from contextlib import AbstractContextManager, closing, contextmanager
+from pathlib import Path
 
 import grpc
 
 from tests.unit.rpc_clients import WAIT_S
 
+PROGRAM = Path(__file__).with_name("rpc_stranger.py")
+
 
 def as_user(uid: int, gid: int, address: str, method: str) -> str:
     """What a client of that user gets: its process copies bytes, since it may not run our Python."""
-    relay = f"{address.removeprefix('unix:')}-{uid}-{gid}"
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(relay)
-        listener.listen()
-        child = os.fork()
-        if child == 0:
-            pass_on(uid, gid, listener, address.removeprefix("unix:"))
+    path = address.removeprefix("unix:")
+    relay = f"{path}-{uid}-{gid}"
     try:
-        with closing(grpc.insecure_channel(f"unix:{relay}")) as channel:
+        with (
+            stranger("pass", uid, gid, relay, path),
+            closing(grpc.insecure_channel(f"unix:{relay}")) as channel,
+        ):
             answer: bytes = channel.unary_unary(method)(b"", timeout=WAIT_S)
             return answer.decode("latin1")
     except grpc.RpcError as error:
         return f"{error.code().name} {error.details()}"
     finally:
-        os.waitpid(child, 0)
         os.unlink(relay)
 
 
-def pass_on(uid: int, gid: int, listener: socket.socket, path: str) -> NoReturn:
-    """In a child: become that user, connect, and copy bytes until one side hangs up."""
-    try:
-        near = listener.accept()[0]
-        os.setgroups([])
-        os.setgid(gid)
-        os.setuid(uid)
-        far = socket.socket(socket.AF_UNIX)
-        far.connect(path)
-        other = {near: far, far: near}
-        while True:
-            for ready in select.select([near, far], [], [], 30.0)[0]:
-                data = ready.recv(65536)
-                if not data:
-                    os._exit(0)
-                other[ready].sendall(data)
-    finally:
-        os._exit(1)
-
-
 @contextmanager
-def crowd(uid: int, path: str, many: int) -> Iterator[None]:
-    """As long as it lasts, a process of that user has tried to open so many connections, and keeps them."""
-    (ready, tell), (wait, end) = os.pipe(), os.pipe()
-    child = os.fork()
-    if child == 0:
+def stranger(*words: object) -> Iterator[None]:
+    """The program beside this, ready; no fork of this process, which has gRPC's threads."""
+    command = [sys.executable, "-I", "-S", str(PROGRAM), *map(str, words)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         try:
-            os.close(end)
-            os.setuid(uid)
-            held = [socket.socket(socket.AF_UNIX) for _ in range(many)]
-            for each in held:
-                each.connect(path)
-            os.write(tell, b".")
-            os.read(wait, 1)
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"ready\n"
+            yield
         finally:
-            os._exit(0)
-    os.close(tell)
-    os.close(wait)
-    try:
-        assert os.read(ready, 1) == b"."
-        yield
-    finally:
-        os.close(ready)
-        os.close(end)
-        os.waitpid(child, 0)
+            process.terminate()
+
+
+def crowd(uid: int, path: str, many: int) -> AbstractContextManager[None]:
+    """As long as it lasts, a process of that user holds so many connections, or has tried to."""
+    return stranger("hold", uid, 0, path, many)
 
 
 class Greedy:

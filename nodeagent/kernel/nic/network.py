@@ -36,7 +36,7 @@ from nodeagent.model.plan import Change, Kind, Knob, Outcome, Value
 from nodeagent.model.pod import Member, Qos
 
 MAX_PENDING = 640  # samples since the last tick: the slowest tick has 600 of the fastest beat
-PROBE_LIMIT_S = 10.0
+PROBE_LIMIT_S = 30.0  # it takes 1 s; on a node that is short of CPU more
 
 
 class Left(NamedTuple):
@@ -99,7 +99,8 @@ class Network:
     """The NICs of the network namespace of this process, and whose traffic is whose; `close` it.
 
     `failed` tells, one line each, what could not be read or done since the last look. Raises AgentError or
-    OSError where rtnetlink cannot be talked to.
+    OSError where rtnetlink cannot be talked to, and Failed when the probe gave no answer while NICs are still
+    shaped by an earlier run: they are let be.
     """
 
     def __init__(self, places: Hierarchies, host_root: str) -> None:
@@ -107,9 +108,14 @@ class Network:
         self.failed: dict[str, str] = {}
         self.support = probe(PROBE_LIMIT_S, host_root)
         self._links = Links(host_root)
-        self._pod_nets = PodNets(places, host_root)
         self._now = {link.name: link for link in self._links.read(time.monotonic())}
         self._schedulers = Schedulers(self._now.values())
+        if self.support.unanswered and self._schedulers.left():
+            self._links.close()
+            self._schedulers.close()
+            why = f"{self.support.unanswered}; NICs that are shaped stay as they are"
+            raise Failed(why, hint="start the agent anew when the node has CPU left, or: nodeagent restore")
+        self._pod_nets = PodNets(places, host_root)
         self._marking = Marking()
         self._pending: list[NicSample] = []
         self._nets: tuple[PodNet, ...] = ()

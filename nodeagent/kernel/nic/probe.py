@@ -18,6 +18,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 import msgspec
+from msgspec.structs import replace
 
 from nodeagent.kernel.mounts import find_hierarchies
 from nodeagent.kernel.nic.probe_cgroup import prepare, sweep
@@ -36,9 +37,9 @@ def probe(timeout_s: float = 5.0, host_root: str = "/") -> NicSupport:
     try:
         done = subprocess.run(command, capture_output=True, timeout=timeout_s, check=False)
     except subprocess.TimeoutExpired:
-        return _nothing(f"the probe took more than {timeout_s:g} s")
+        return _unanswered(f"the probe took more than {timeout_s:g} s")
     except OSError as error:
-        return _nothing(f"the probe cannot be started: {error}")
+        return _unanswered(f"the probe cannot be started: {error}")
     finally:
         with suppress(AgentError):
             sweep(find_hierarchies(host_root))
@@ -46,7 +47,7 @@ def probe(timeout_s: float = 5.0, host_root: str = "/") -> NicSupport:
         return msgspec.json.decode(done.stdout, type=NicSupport)
     except msgspec.DecodeError:
         said = done.stderr.decode(errors="replace").strip().splitlines() or [f"status {done.returncode}"]
-        return _nothing(f"the probe ended without an answer: {said[-1]}")
+        return _unanswered(f"the probe ended without an answer: {said[-1]}")
 
 
 def main(timeout_s: str, host_root: str) -> None:
@@ -129,6 +130,10 @@ def _line(error: Exception) -> str:
     if not isinstance(error, AgentError):
         text = f"{type(error).__name__}: {text}"
     return " ".join(text.split())[:_LINE_CHARACTERS] or type(error).__name__
+
+
+def _unanswered(why: str) -> NicSupport:
+    return replace(_nothing(why), unanswered=why)
 
 
 def _nothing(why: str) -> NicSupport:
