@@ -81,7 +81,8 @@ def test_ls_waits_for_no_queue_of_batch(tmp_path: Path, way: str, family: int) -
             before = sink.tell()
             shaped = _asked(asking)
             batch_mbit_per_s = mbit_per_s(before, sink.tell())
-        assert shaped["p50_ms"] < unshaped["p50_ms"] / 3, (shaped, unshaped)
+        better = 5 if SLOWNESS == 1 else 3  # in emulation much of the waiting is for the CPU
+        assert shaped["p50_ms"] < unshaped["p50_ms"] / better, (shaped, unshaped)
         assert shaped["lost"] == 0
         assert batch_mbit_per_s > 700 / SLOWNESS
 
