@@ -6,6 +6,7 @@ from msgspec import Struct
 
 from nodeagent.model.capacity import Capacity, Lent
 from nodeagent.model.foreign import Foreign
+from nodeagent.model.interference import Interference
 from nodeagent.model.nic import KnownNic, Shaping
 from nodeagent.model.pages import PageMove
 from nodeagent.model.placement import Placement
@@ -191,6 +192,7 @@ class Decision(Struct, frozen=True, gc=False, kw_only=True):
     moves: tuple[PageMove, ...] = ()
     shaping: Shaping | None = None
     mode: Mode | None = None
+    interference: Interference = Interference()
 
 
 class Tick(Struct, frozen=True, gc=False):

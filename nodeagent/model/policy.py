@@ -1,7 +1,7 @@
 """The operator's wishes, already checked. Each field carries its bounds and the words that `check` prints.
 
 TOML sections have the names of the fields of `Policy`: [capacity], [cpu], [burst], [weight], [pressure],
-[numa], [drift], [nic]; `nics` are the [[nics]] entries.
+[numa], [interference], [drift], [nic]; `nics` are the [[nics]] entries.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from nodeagent.model.interference_policy import InterferencePolicy
 from nodeagent.model.nic_policy import NicPolicy, NicRule
 
 
@@ -213,6 +214,7 @@ class Policy(Struct, frozen=True, forbid_unknown_fields=True):
     weight: WeightPolicy = WeightPolicy()
     pressure: PressurePolicy = PressurePolicy()
     numa: NumaPolicy = NumaPolicy()
+    interference: InterferencePolicy = InterferencePolicy()
     drift: DriftPolicy = DriftPolicy()
     nic: NicPolicy = NicPolicy()
     nics: tuple[NicRule, ...] = ()

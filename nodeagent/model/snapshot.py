@@ -16,6 +16,7 @@ from nodeagent.model.pages import PagesMoving
 from nodeagent.model.plan import KnobReading
 from nodeagent.model.pod import PodSpec
 from nodeagent.model.settings import Mode
+from nodeagent.model.symptom import AppReading, Disk, Symptoms
 from nodeagent.model.topology import Topology
 
 
@@ -76,12 +77,15 @@ class Container(Struct, frozen=True, array_like=True, gc=False):
 
 class Pod(Struct, frozen=True, gc=False):
     """`unsupported` names readings this pod can never give here: "cpu_stall", "memory_stall", "io_stall",
-    "memory" (it is in no memory hierarchy)."""
+    "memory" (it is in no memory hierarchy), and signs ("cpi"). `app` is what its application tells, None where
+    nobody asks it."""
 
     spec: PodSpec
     reading: Reading
     containers: tuple[Container, ...] = ()
     unsupported: tuple[str, ...] = ()
+    symptoms: Symptoms | None = None
+    app: AppReading | None = None
 
 
 class CpuTimes(Struct, frozen=True, array_like=True, gc=False):
@@ -134,6 +138,7 @@ class Node(Struct, frozen=True, gc=False):
     memory_stall: Stall | None = None
     io_stall: Stall | None = None
     load: Load | None = None
+    disks: tuple[Disk, ...] | None = None
 
 
 class Snapshot(Struct, frozen=True, gc=False, kw_only=True):
