@@ -16,8 +16,8 @@ _ALARMED = (State.SUSPECT, State.CONFIRMED)
 
 
 def attended(now: Interference, pods: Iterable[Pod]) -> frozenset[str]:
-    """uids of victims, suspects and restrained pods; and of all Batch where its use of something else than CPU
-    will be compared (that of CPU is read in each tick anyway)."""
+    """uids of victims, suspects and restrained pods; and of all Batch where its use of something else than
+    CPU will be compared (that of CPU is read in each tick anyway)."""
     if not now.episodes and not any(v.state in _ALARMED for v in now.verdicts):
         return frozenset()
     found: dict[str, None] = {}  # in order of importance, each once

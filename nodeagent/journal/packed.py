@@ -82,10 +82,10 @@ class _Rest(Struct, frozen=True, array_like=True, gc=False):
 
     snapshot: Snapshot
     readings: tuple[tuple[Reading, ...], ...]
-    told: tuple[tuple[int, _Told], ...]
     decision: Decision
     changes: tuple[Change, ...]
     outcomes: tuple[Outcome, ...]
+    told: tuple[tuple[int, _Told], ...] = ()
 
 
 _decode_sections = msgspec.msgpack.Decoder(tuple[Raw, Raw, Raw, Raw, Raw, Raw]).decode
@@ -112,7 +112,7 @@ class Packer:
 
     def __init__(self) -> None:
         self._last = [b""] * _SECTIONS
-        self._told: list[_Told] = []
+        self._pods: tuple[Pod, ...] = ()
 
     def pack(self, tick: Tick) -> bytes:
         """ValueError or OverflowError when a value has no msgpack form (a lone surrogate, 2**64)."""
@@ -121,10 +121,10 @@ class Packer:
         rest = _Rest(
             replace(seen, topology=_NOWHERE, pods=(), knobs=(), nics=counted),
             tuple((pod.reading, *(inner.reading for inner in pod.containers)) for pod in seen.pods),
-            self._news_of(seen.pods),
             replace(decided, plan=(), shaping=bounded),
             tick.changes,
             tick.outcomes,
+            self._news_of(seen.pods),
         )
         who = [
             _Who(pod.spec, tuple((c.name, c.cgroup, c.inode) for c in pod.containers), pod.unsupported)
@@ -136,12 +136,15 @@ class Packer:
         return _encode(news)
 
     def _news_of(self, pods: tuple[Pod, ...]) -> tuple[tuple[int, _Told], ...]:
-        before, now = self._told, [_Told(pod.symptoms, pod.app) for pod in pods]
-        self._told = now
-        known = len(before)
-        nothing = _Told(None, None)
+        before, self._pods = self._pods, pods
+        blank = len(pods) - len(before)
+        olds = (*((pod.symptoms, pod.app) for pod in before), *[(None, None)] * blank)
         return tuple(
-            [(n, told) for n, told in enumerate(now) if told != (before[n] if n < known else nothing)]
+            [
+                (place, _Told(pod.symptoms, pod.app))
+                for place, (pod, old) in enumerate(zip(pods, olds, strict=False))
+                if pod.symptoms is not old[0] or pod.app is not old[1]
+            ]
         )
 
 

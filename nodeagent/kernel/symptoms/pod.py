@@ -1,8 +1,8 @@
 """One pod's Symptoms, put together from its threads, memory.stat, devices and network namespace.
 
-A pod none of whose tasks ran since the last reading faulted no page, waited for no device and sent nothing: its
-symptoms are carried over as they are, for REST_S at most. What the kernel does in its name meanwhile (writing
-back, refusing connections) shows then.
+A pod none of whose tasks ran since the last reading faulted no page, waited for no device and sent nothing:
+its symptoms are carried over as they are, for REST_S at most. What the kernel does in its name meanwhile
+(writing back, refusing connections) shows then.
 Invariant: what cannot be read is None in its own place and spoils nothing else.
 """
 
@@ -66,7 +66,7 @@ class SymptomReader:
     def read(
         self, at: float, cpu_us: int | None, reclaim: Reclaim, delay: RunDelay | None, *, full: bool = False
     ) -> Symptoms:
-        """All at `at`; `delay` is None for a pod that is not online, of which only its use of things counts."""
+        """All at `at`; `delay` is None for a pod that is not online, of which only what it uses counts."""
         if self._last is not None and not full and self.rests(at, cpu_us):
             self._last = replace(self._last, at=at)
             return self._last

@@ -1,12 +1,12 @@
 """Time that a pod's threads spent waiting on a run queue and running, at a bounded cost.
 
-/proc/PID/schedstat is of the first thread alone, so every thread is asked. Of more than SAMPLE threads so many
-are looked at in one reading: those that moved most of late, and the others in turn, so that one that begins to
-move is found. What counts is what a thread did between two readings that both looked at it.
+/proc/PID/schedstat is of the first thread alone, so every thread is asked. Of more than SAMPLE threads so
+many are looked at in one reading: those that moved most of late, and the others in turn, so that one that
+begins to move is found. What counts is what a thread did between two readings that both looked at it.
 
 Time in which a pod's own quota stopped a thread counts as waiting, as before: on Linux 6.18, which throttles
-task by task, a thread with a quota of 0.1 cores of v1 waited 2.25 s in 2.5 s, of which it was throttled 2.19 s.
-Invariant: the sums never fall, for they are made of each thread's growth; a thread that ends only stops adding.
+task by task, a thread with a quota of 0.1 cores (v1) waited 2.25 s in 2.5 s, of which 2.19 s were throttled.
+Invariant: the sums never fall, for they are made of each thread's growth; one that ends only stops adding.
 """
 
 from __future__ import annotations
