@@ -13,8 +13,7 @@ from nodeagent.kernel.gate import Gate, Gates
 from nodeagent.kernel.mounts import Hierarchies
 from nodeagent.kernel.own_psi import psi_path
 from nodeagent.kernel.reading import PSI_KINDS, CgroupReader, PsiFiles
-from nodeagent.kernel.symptoms.net import namespace_of
-from nodeagent.kernel.symptoms.pod import SymptomReader
+from nodeagent.kernel.symptoms.pod import Ground, SymptomReader
 from nodeagent.kernel.symptoms.run_delay import RunDelay
 from nodeagent.model.errors import AgentError, Gone, Unsupported
 from nodeagent.model.pod import CgroupDir, Member, Qos
@@ -46,7 +45,7 @@ class Host:
         self.shelf = shelf
         self.psi_kinds = psi_kinds
         self.symptoms = symptoms
-        self.netns = namespace_of(proc, 1)
+        self.ground = Ground(places, proc, shelf)
         self.attended: frozenset[str] = frozenset()
         self.gates = Gates(proc, shelf)
         self.vanished: list[str] = []
@@ -156,8 +155,7 @@ class PodReader:
         if not host.symptoms:
             return None
         if self._symptoms is None:
-            lists = self._inside("cgroup.procs")
-            self._symptoms = SymptomReader(host.places, host.proc, host.shelf, spec.cgroup, lists, host.netns)
+            self._symptoms = SymptomReader(host.ground, spec.cgroup, self._inside("cgroup.procs"))
         delay = self._run_delay() if spec.online else None
         return self._symptoms.read(at, reading.cpu_us, self._cgroup.reclaim, delay, full=full)
 
