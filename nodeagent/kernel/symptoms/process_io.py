@@ -1,7 +1,7 @@
 """Bytes that a pod's processes read from and wrote to storage, where its cgroup does not count them.
 
-Recent kernels count nothing in blkio of cgroup v1 until somebody has set a limit on the device: on 6.18, 64 MiB
-of direct I/O, and still "Total 0". /proc/PID/io (Linux Documentation/filesystems/proc.rst) counts always,
+Recent kernels count nothing in blkio of cgroup v1 until somebody has set a limit on the device: on 6.18, 64
+MiB of direct I/O, and still "Total 0". /proc/PID/io (Linux Documentation/filesystems/proc.rst) counts always,
 though not by device; dirtied pages count as written.
 Invariant: what is told never falls. What a process did is its parent's once it is reaped, so that their sum
 stays; what goes with processes that nobody reaps is remembered.
