@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 BLKIO_BYTES = (
-    "254:0 Read 4096\n254:0 Write 8192\n254:0 Sync 12288\n254:0 Async 0\n254:0 Discard 77\n254:0 Total 12365\n"
+    "254:0 Read 4096\n254:0 Write 8192\n254:0 Sync 12288\n254:0 Async 0\n254:0 Discard 77\n"
+    "254:0 Total 12365\n"
     "7:1 Read 512\n7:1 Write 0\n7:1 Sync 512\n7:1 Async 0\n7:1 Discard 0\n7:1 Total 512\nTotal 12877\n"
 )
 BLKIO_OPERATIONS = (
@@ -15,7 +16,7 @@ IO_STAT = (
     "8:16 \n7:1 rbytes=512 wbytes=0 rios=1 wios=0 dbytes=0 dios=0\n"
     "8:0 rbytes=10 wbytes=20 rios=3 wios=4 dbytes=0 dios=0 cost.usage=5\n"
 )
-# Before Linux 5.19 a device without counts could leave its name in front of the next.
+# In some older kernels a device without counts could leave its name in front of the next.
 IO_STAT_JOINED = "8:16 8:0 rbytes=10 wbytes=20 rios=3 wios=4 dbytes=0 dios=0\n"
 PROCESS_IO = (
     "rchar: 31373\nwchar: 67108878\nsyscr: 23\nsyscw: 72\nread_bytes: 4096\nwrite_bytes: 8192\n"
@@ -23,8 +24,8 @@ PROCESS_IO = (
 )
 SNMP = (
     "Ip: Forwarding DefaultTTL InReceives\nIp: 2 64 3599657\n"
-    "Tcp: RtoAlgorithm RtoMin RtoMax MaxConn ActiveOpens PassiveOpens AttemptFails EstabResets CurrEstab InSegs "
-    "OutSegs RetransSegs InErrs OutRsts InCsumErrors\n"
+    "Tcp: RtoAlgorithm RtoMin RtoMax MaxConn ActiveOpens PassiveOpens AttemptFails EstabResets CurrEstab "
+    "InSegs OutSegs RetransSegs InErrs OutRsts InCsumErrors\n"
     "Tcp: 1 200 120000 -1 62518 58454 3150 12373 13 3135829 3033209 476 0 16834 0\n"
     "Udp: InDatagrams NoPorts\nUdp: 446920 4538\n"
 )
@@ -36,8 +37,8 @@ NET_DEV = (
     "Inter-|   Receive                                                |  Transmit\n"
     " face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls "
     "carrier compressed\n"
-    "    lo: 2228760678 3341398    0    0    0     0          0         0 2228760678 3341398    0    0    0     0"
-    "       0          0\n"
+    "    lo: 2228760678 3341398    0    0    0     0          0         0 2228760678 3341398    0    0    0"
+    "     0       0          0\n"
     "  eth0:1000 10    0    0    0     0          0         0 200 2    0    0    0     0       0          0\n"
     "  eth1:      30       1    0    0    0     0          0         0        4       1    0    0    0     0"
     "       0          0\n"
