@@ -77,8 +77,9 @@ class Door:
             for connection in tuple(self.connections.values()):
                 connection.abort()
 
-    def admit(self, transport: asyncio.Transport) -> None:
+    def admit(self, transport: asyncio.BaseTransport) -> None:
         """Somebody has connected, and nothing was read of it yet."""
+        assert isinstance(transport, asyncio.Transport)
         if transport.is_closing():
             return
         origin, name = _origin(transport.get_extra_info("socket")), f"nodeagent-{secrets.token_hex(16)}"
