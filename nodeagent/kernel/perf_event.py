@@ -122,4 +122,3 @@ def scaled(counts: Sequence[Counts], most_ratio: float = 4.0) -> tuple[int, ...]
         values = [value * ratio for value in part.values]
         sums = [a + b for a, b in zip(sums, values, strict=True)] if sums else values
     return tuple(round(each) for each in sums) if sums else None
-

@@ -93,7 +93,9 @@ def _removed(path: Path) -> None:
 
 
 @pytest.mark.live
-def test_each_cgroup_is_counted_by_itself_in_its_turn(cgroups: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_cgroup_is_counted_by_itself_in_its_turn(
+    cgroups: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(pmu, "WINDOW_S", 0.5)
     turns = PmuTurns(SOFTWARE)
     directories = {(path.name, path.stat().st_ino): str(path) for path in cgroups}
