@@ -42,7 +42,7 @@ CACHE_MISSES = Event(0, 3)  # of the last level
 
 
 class Counts(NamedTuple):
-    """Raw counts since the group was opened; on a CPU without room for all they ran for a part of the time."""
+    """Raw counts since the group was opened; where events take turns it ran for a part of the time only."""
 
     enabled_ns: int
     running_ns: int
@@ -63,8 +63,8 @@ class PerfEvents:
     def group(self, cgroup_fd: int, cpu: int, events: Sequence[Event]) -> list[int]:
         """Descriptors that count these events of a cgroup on one CPU from now on, the leader first.
 
-        `cgroup_fd` is of its directory in the hierarchy that perf_event has. AgentError: Unsupported where the
-        CPU has no such counter, Refused where we may not, or there are no more descriptors.
+        `cgroup_fd` is of its directory in the hierarchy that perf_event has. AgentError: Unsupported where
+        the CPU has no such counter, Refused where we may not, or there are no more descriptors.
         """
         opened: list[int] = []
         try:

@@ -4,8 +4,8 @@
     <root>/CLASS/mon_groups/NAME/...            the same inside a class of service
 
 Container runtimes make such a group for each container that is to be monitored, by its id (OCI runtime
-specification, linux.intelRdt.enableMonitoring). The agent reads these and makes none: a monitoring id is a scarce
-thing, and a task can be moved only inside its class.
+specification, linux.intelRdt.enableMonitoring). The agent reads these and makes none: monitoring ids are
+scarce, and a task can be moved only inside its class.
 Invariant: a domain that answers with words ("Unavailable", "Error") makes the sum unknown, never smaller.
 """
 
