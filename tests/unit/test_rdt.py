@@ -1,4 +1,4 @@
-"""resctrl's monitoring groups, from trees of files as the kernel lays them out: no CPU here has the hardware."""
+"""resctrl's monitoring groups, from trees of files laid out as the kernel does: no CPU here has them."""
 
 from __future__ import annotations
 
