@@ -32,18 +32,28 @@ class Seen(Struct, frozen=True, gc=False):
 
 
 class NodeReader:
-    """Keeps the files of a node and its pods open from tick to tick. Unsupported without any cgroup mount."""
+    """Keeps the files of a node and its pods open from tick to tick. Unsupported without any cgroup mount.
+
+    `symptoms`: also read what tells of trouble in each pod; it may be changed between two readings.
+    """
 
     def __init__(
-        self, host_root: str = "/", *, slow_tick_s: float = 5.0, max_kept_fds: int | None = None
+        self,
+        host_root: str = "/",
+        *,
+        slow_tick_s: float = 5.0,
+        max_kept_fds: int | None = None,
+        symptoms: bool = True,
     ) -> None:
         self._shelf = Shelf(Descriptors(max_kept_fds), Misses())
         self._slow_tick_s = max(slow_tick_s, _SHORTEST_S)
         proc, system = under(host_root, "/proc"), under(host_root, "/sys/devices/system")
         self.hierarchies: Hierarchies = find_hierarchies(host_root)
         self._topology = TopologyFiles(proc, system, self._shelf)
-        self._node = NodeFiles(proc, self._topology.sys_node, self._slow_tick_s, self._shelf)
-        self._host = Host(self.hierarchies, proc, self._shelf, self._node.psi_kinds())
+        block = under(host_root, "/sys/block")
+        self._node = NodeFiles(proc, self._topology.sys_node, block, self._slow_tick_s, self._shelf)
+        kinds = self._node.psi_kinds()
+        self._host = Host(self.hierarchies, proc, self._shelf, kinds, symptoms=symptoms)
         self._pods: dict[tuple[str, int], PodReader] = {}
         self._members: tuple[Member, ...] = ()
         self._born = 0
@@ -65,6 +75,18 @@ class NodeReader:
         vanished = tuple(self._host.vanished)
         self._host.vanished.clear()
         return Seen(topology, node, pods, vanished, self._shelf.misses.taken())
+
+    @property
+    def symptoms(self) -> bool:
+        return self._host.symptoms
+
+    @symptoms.setter
+    def symptoms(self, wanted: bool) -> None:
+        self._host.symptoms = wanted
+
+    def attend(self, uids: frozenset[str]) -> None:
+        """From now on these pods alone are read wholly in each tick, as far as something moves in them."""
+        self._host.attended = uids
 
     def close(self) -> None:
         """Close every kept file."""
