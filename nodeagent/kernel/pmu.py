@@ -12,8 +12,9 @@ from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 
+from nodeagent.kernel.errno import translated
 from nodeagent.kernel.perf_event import CACHE_MISSES, CYCLES, INSTRUCTIONS, Event, PerfEvents, scaled
-from nodeagent.model.errors import AgentError, Gone
+from nodeagent.model.errors import AgentError, Gone, Unsupported
 from nodeagent.model.symptom import Pmu
 
 WINDOW_S = 10.0
@@ -44,6 +45,23 @@ class PmuTurns:
         self._perf: PerfEvents | None = None
         try:
             self._perf = PerfEvents()
+        except AgentError as error:
+            self._stop(error)
+
+    def probe(self, directory: str | None, cpu: int) -> None:
+        """Try to count on one CPU whatever runs in this cgroup; afterwards `why` tells what is in the way."""
+        if self._perf is None:
+            return
+        try:
+            if directory is None:
+                raise Unsupported("perf_event is in no cgroup hierarchy")
+            cgroup = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                _close(self._perf.group(cgroup, cpu, self._events))
+            finally:
+                os.close(cgroup)
+        except OSError as error:
+            self._stop(translated(error, directory or ""))
         except AgentError as error:
             self._stop(error)
 

@@ -12,7 +12,7 @@ Invariant: a domain that answers with words ("Unavailable", "Error") makes the s
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 
 from nodeagent.kernel.files import KeptFile, Shelf
 from nodeagent.kernel.parse import number
@@ -36,31 +36,25 @@ class RdtGroups:
         self._open: dict[str, _Domains] = {}
         self.mounted = os.path.isdir(f"{root}/mon_data")
 
-    def read(self, at: float, containers: Mapping[str, Iterable[str]]) -> dict[str, Rdt]:
-        """By pod the sums over those of its containers (names, as runtimes call them) that are monitored.
+    def look(self, at: float) -> None:
+        """See which groups there are, now and then."""
+        if not self.mounted or (self._looked_at is not None and at - self._looked_at < LOOK_S):
+            return
+        self._looked_at = at
+        self._paths = dict(_groups(self._root))
+        for name in self._open.keys() - self._paths.keys():
+            self._shut(name)
 
-        A pod of which any container is monitored and cannot be read now has None in that respect.
-        """
-        if not self.mounted:
-            return {}
-        if self._looked_at is None or at - self._looked_at >= LOOK_S:
-            self._look(at)
-        found = {}
-        for pod, names in containers.items():
-            groups = [domains for name in names if (domains := self._domains(name)) is not None]
-            if groups:
-                found[pod] = Rdt(*(_sum([each[n] for each in groups]) for n in range(len(FILES))))
-        return found
+    def read(self, containers: Iterable[str]) -> Rdt | None:
+        """The sums over those of a pod's containers (ids) that are monitored; None where none is."""
+        groups = [domains for name in containers if (domains := self._domains(name)) is not None]
+        if not groups:
+            return None
+        return Rdt(*(_sum([each[n] for each in groups]) for n in range(len(FILES))))
 
     def close(self) -> None:
         """Close every descriptor."""
         for name in [*self._open]:
-            self._shut(name)
-
-    def _look(self, at: float) -> None:
-        self._looked_at = at
-        self._paths = dict(_groups(self._root))
-        for name in self._open.keys() - self._paths.keys():
             self._shut(name)
 
     def _domains(self, name: str) -> _Domains | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from nodeagent.kernel.files import Descriptors, Misses, Shelf
@@ -30,28 +31,39 @@ def resctrl(root: Path) -> Path:
     return root
 
 
+def looked(root: Path, at: float = 0.0) -> RdtGroups:
+    groups = RdtGroups(str(root), shelf())
+    groups.look(at)
+    return groups
+
+
 def test_a_pod_has_the_sum_over_its_containers_and_domains(tmp_path: Path) -> None:
-    groups = RdtGroups(str(resctrl(tmp_path)), shelf())
-    seen = groups.read(0.0, {"web": ("aaa", "bbb"), "gold": ("bbb",), "none": ("ccc",)})
-    assert seen == {"web": Rdt(121, 1202, 703), "gold": Rdt(1, 2, 3)}
+    groups = looked(resctrl(tmp_path))
+    assert groups.read(("aaa", "bbb")) == Rdt(121, 1202, 703)
+    assert groups.read(("bbb", "ccc")) == Rdt(1, 2, 3)
+    assert groups.read(("ccc",)) is None
 
 
 def test_a_domain_that_answers_with_words_makes_the_sum_unknown(tmp_path: Path) -> None:
     root = resctrl(tmp_path)
     (root / "mon_groups/aaa/mon_data/mon_L3_01/mbm_total_bytes").write_text("Unavailable\n")
-    assert RdtGroups(str(root), shelf()).read(0.0, {"web": ("aaa",)}) == {"web": Rdt(120, None, 700)}
+    assert looked(root).read(("aaa",)) == Rdt(120, None, 700)
 
 
 def test_groups_that_come_and_go_are_seen_at_the_next_look(tmp_path: Path) -> None:
     root = resctrl(tmp_path)
-    groups = RdtGroups(str(root), shelf())
-    assert groups.read(0.0, {"new": ("ccc",)}) == {}
+    groups = looked(root)
     group(root, "mon_groups/ccc", ("5", "6", "7"))
-    assert groups.read(LOOK_S / 2, {"new": ("ccc",)}) == {}
-    assert groups.read(LOOK_S, {"new": ("ccc",)}) == {"new": Rdt(5, 6, 7)}
+    groups.look(LOOK_S / 2)
+    assert groups.read(("ccc",)) is None
+    groups.look(LOOK_S)
+    assert groups.read(("ccc",)) == Rdt(5, 6, 7)
+    shutil.rmtree(root / "mon_groups/ccc")
+    groups.look(2 * LOOK_S)
+    assert groups.read(("ccc",)) is None
 
 
 def test_where_resctrl_is_not_mounted_nothing_is_looked_for(tmp_path: Path) -> None:
-    groups = RdtGroups(str(tmp_path / "nowhere"), shelf())
+    groups = looked(tmp_path / "nowhere")
     assert not groups.mounted
-    assert groups.read(0.0, {"web": ("aaa",)}) == {}
+    assert groups.read(("aaa",)) is None

@@ -18,19 +18,26 @@ from nodeagent.kernel.read_v1 import Reclaim
 from nodeagent.kernel.symptoms.block import BlockFiles
 from nodeagent.kernel.symptoms.net import NetUse, PodNet
 from nodeagent.kernel.symptoms.run_delay import RunDelay
-from nodeagent.model.symptom import Sign, Symptoms
+from nodeagent.model.symptom import Pmu, Rdt, Sign, Symptoms
 
 REST_S = 30.0
 
-# What needs counters of the hardware, which nothing here reads.
-HARDWARE = (Sign.CPI, Sign.MPKI, Sign.LLC_OCCUPANCY, Sign.MEMORY_BANDWIDTH)
+
+def hardware_lacking(*, pmu: bool, rdt: bool) -> tuple[str, ...]:
+    """Signs that need hardware which is not here."""
+    return (() if pmu else (Sign.CPI.value, Sign.MPKI.value)) + (
+        () if rdt else (Sign.LLC_OCCUPANCY.value, Sign.MEMORY_BANDWIDTH.value)
+    )
 
 
 class SymptomReader:
-    """`lists` are the cgroup.procs of the pod and what is in it, `host_netns` as for PodNet."""
+    """`lists` are the cgroup.procs of the pod and what is in it, `host_netns` as for PodNet.
+
+    `lacking` are signs that this node does not have at all.
+    """
 
     __slots__ = (
-        "_block", "_cpu_us", "_key", "_last", "_net", "_online", "_read_at", "_unsupported",
+        "_block", "_cpu_us", "_key", "_lacking", "_last", "_net", "_online", "_read_at", "_unsupported",
     )  # fmt: skip
 
     def __init__(
@@ -41,6 +48,7 @@ class SymptomReader:
         cgroup: str,
         lists: tuple[str, ...],
         host_netns: int | None,
+        lacking: tuple[str, ...],
     ) -> None:
         self._block = BlockFiles(places, cgroup, shelf)
         self._net = PodNet(proc, lists, host_netns, shelf.misses)
@@ -48,7 +56,7 @@ class SymptomReader:
         self._cpu_us: int | None = None
         self._read_at = -math.inf
         self._key: tuple[bool, ...] = ()
-        self._unsupported: tuple[str, ...] = HARDWARE
+        self._lacking = self._unsupported = lacking
 
     @property
     def unsupported(self) -> tuple[str, ...]:
@@ -64,7 +72,15 @@ class SymptomReader:
         return cpu_us is not None and cpu_us == self._cpu_us and at < self._read_at + REST_S
 
     def read(
-        self, at: float, cpu_us: int | None, reclaim: Reclaim, delay: RunDelay | None, *, full: bool = False
+        self,
+        at: float,
+        cpu_us: int | None,
+        reclaim: Reclaim,
+        delay: RunDelay | None,
+        pmu: Pmu | None = None,
+        rdt: Rdt | None = None,
+        *,
+        full: bool = False,
     ) -> Symptoms:
         """All at `at`; `delay` is None for a pod that is not online, of which only what it uses counts."""
         if self._last is not None and not full and self.rests(at, cpu_us):
@@ -87,6 +103,8 @@ class SymptomReader:
             net.retransmitted,
             net.listen_drops,
             net.bytes,
+            pmu,
+            rdt,
         )
         self._cpu_us, self._read_at = cpu_us, at
         self._note(refaults is None, scanned is None)
@@ -109,4 +127,4 @@ class SymptomReader:
             missing = (
                 sign.value for lacking, group in zip(key, signs, strict=True) if lacking for sign in group
             )
-            self._unsupported = (*missing, *HARDWARE)
+            self._unsupported = (*missing, *self._lacking)
