@@ -60,7 +60,9 @@ class Host:
         self.hierarchies = find_hierarchies(settings.host_root)
         self.boot_id = boot_id(settings.host_root)
         self._settings = settings
-        self._reader = NodeReader(settings.host_root, slow_tick_s=settings.slow_tick_s)
+        self._reader = NodeReader(
+            settings.host_root, slow_tick_s=settings.slow_tick_s, symptoms=policy.interference.detect
+        )
         self.knobs = Knobs(self.hierarchies)
         if reachable(settings.host_root):
             self.knobs.gives = is_unit
@@ -89,6 +91,7 @@ class Host:
             self._scanned_at = None
         if self._scanned_at is None or at - self._scanned_at >= self._settings.scan_s:
             self._scan(at)
+        self._reader.symptoms = self.policy.interference.detect
         seen = self._reader.read(self._members, at, full=full)
         if seen.vanished:
             self._scanned_at = None
@@ -114,6 +117,10 @@ class Host:
             if self.policy.numa.placement
             else Foreign(None, None, None),
         )
+
+    def attend(self, uids: frozenset[str]) -> None:
+        """Read these pods wholly in each tick from now on, until the next call: somebody is in trouble."""
+        self._reader.attend(uids)
 
     def apply(self, changes: Iterable[Change]) -> tuple[Outcome, ...]:
         """Write in order, read back; never raises for a knob that is refused or gone."""

@@ -15,6 +15,7 @@ from typing import Protocol
 from msgspec.structs import replace
 
 from nodeagent.core import nic, tidied
+from nodeagent.core.attention import attended
 from nodeagent.core.decide import decide
 from nodeagent.core.diff import diff, left_alone
 from nodeagent.hands import Hands
@@ -113,6 +114,7 @@ class Loop:
         wishes = self._wishes()
         snapshot = self._told(snapshot, any(not wish.dry_run for wish in wishes))
         decision, self.memory = decide(snapshot, self.policy, before)
+        self._host.attend(attended(decision.interference, snapshot.pods))
         plan = {s.knob: s for s in decision.plan}
         changes = diff(plan, snapshot.knobs, decision.yielded)
         tick = Tick(snapshot, decision, changes, self._hands.write(changes, decision))
