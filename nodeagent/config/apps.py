@@ -40,12 +40,18 @@ def _entry(rule: AppRule) -> Iterator[tuple[str, str]]:
         if text and (wrong := _refused(parse, text)):
             yield key, wrong
     if rule.metrics and not (rule.latency_histogram or rule.requests_counter):
-        yield "metrics", "needs latency_histogram, requests_counter or both: what of it tells latency and requests"
+        yield (
+            "metrics",
+            "needs latency_histogram, requests_counter or both: what of it tells latency and requests",
+        )
     for key in ("latency_histogram", "requests_counter"):
         if "{" in getattr(rule, key) and not rule.metrics and rule.statsd:
             yield key, "has labels, which StatsD has not"
     if rule.statsd and not _PREFIX.fullmatch(rule.statsd):
-        yield "statsd", f'takes words of letters, digits, "_" and "-" with dots between, found "{rule.statsd}"'
+        yield (
+            "statsd",
+            f'takes words of letters, digits, "_" and "-" with dots between, found "{rule.statsd}"',
+        )
 
 
 def _refused(parse: Callable[[str], object], text: str) -> str:

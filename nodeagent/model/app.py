@@ -87,7 +87,8 @@ class AppSettings(Struct, frozen=True, forbid_unknown_fields=True):
         bool, Meta(description="scrape what annotations of Kubernetes pods name (nodeagent.io/metrics)")
     ] = True
     push: Annotated[
-        bool, Meta(description="take what applications push over gRPC (AppSignals); each tells of its own pod")
+        bool,
+        Meta(description="take what applications push over gRPC (AppSignals); each tells of its own pod"),
     ] = True
     timeout_s: Annotated[float, Meta(ge=0.05, le=10.0, description="longest that one scrape may take")] = 1.0
     max_bytes: Annotated[
@@ -113,6 +114,21 @@ class AppWish(Struct, frozen=True):
     slo: Slo | None = None
     addresses: tuple[str, ...] = ()
     host_network: bool = False
+
+
+class Push(Struct, frozen=True):
+    """What an application tells by itself of the `requests` that it answered in the last `window_s`.
+
+    Either `latency_s`, (quantile, seconds), or a histogram: `counts` of the buckets up to `bounds_s`, of which
+    the last one is inf; or neither.
+    """
+
+    window_s: float
+    requests: int
+    latency_s: tuple[tuple[float, float], ...] = ()
+    bounds_s: tuple[float, ...] = ()
+    counts: tuple[float, ...] = ()
+    slo: Slo | None = None
 
 
 def requests_needed(quantile: float) -> int:
