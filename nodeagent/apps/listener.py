@@ -32,6 +32,7 @@ MODE = 0o622  # whoever may come near it may write
 SENDER_S = 2.0  # so long a process is believed to be where it was
 MAX_SENDERS = 1024
 _CREDENTIALS = struct.Struct("iII")  # struct ucred: pid, uid, gid
+_ANCILLARY = socket.CMSG_SPACE(_CREDENTIALS.size)
 
 
 class Sockets:
@@ -87,13 +88,10 @@ class Listener:
     def want(self, targets: Iterable[Target], directory: Directory) -> None:
         """Hear these, and forget the others."""
         self._targets = {target.key: target for target in targets if target.statsd}
-        known = self._heard
-        self._heard = {
-            key: known[key]
-            if key in known and known[key].target == target
-            else Heard(target, time.monotonic())
-            for key, target in self._targets.items()
-        }
+        known, self._heard = self._heard, {}
+        for key, target in self._targets.items():
+            same = key in known and known[key].target == target
+            self._heard[key] = known[key] if same else Heard(target, time.monotonic())
         self._prefixes = {}
         for target in self._targets.values():
             self._prefixes.setdefault(target.statsd, []).append(target)
@@ -108,9 +106,7 @@ class Listener:
     def _receive(self, source: socket.socket) -> None:
         for _ in range(AT_ONCE):
             try:
-                data, ancillary, flags, _ = source.recvmsg(
-                    DATAGRAM_BYTES, socket.CMSG_SPACE(_CREDENTIALS.size)
-                )
+                data, ancillary, flags, _ = source.recvmsg(DATAGRAM_BYTES, _ANCILLARY)
             except (BlockingIOError, InterruptedError):
                 return
             lines = data.split(b"\n")

@@ -1,9 +1,10 @@
 """StatsD lines, and per pod what they come to: a histogram of logarithmic buckets, never the values.
 
-    search.latency:12.3|ms      search.requests:1|c|@0.1      (https://github.com/statsd/statsd, metric_types.md)
+    search.latency:12.3|ms      search.requests:1|c|@0.1      (docs/metric_types.md of statsd/statsd)
 
 Timers are in milliseconds; tags (|#...) are let be. With `latency_histogram` and `requests_counter` only the
-names PREFIX.NAME count, else each timer and each counter under the prefix; without counters a timer is a request.
+names PREFIX.NAME count, else each timer and each counter under the prefix; without counters each timer is a
+request.
 
 Invariant: a pod's memory does not grow with its lines; no line has an effect on another pod's.
 """

@@ -1,4 +1,4 @@
-"""Latencies of the last requests as a histogram, over as long a time as it takes to have enough of them. Pure.
+"""Latencies of the last requests as a histogram, over as long a time as it takes to have enough. Pure.
 
 Invariant: a quantile lies within the bounds of its bucket, and grows with q; nothing is ever negative.
 """
@@ -35,7 +35,7 @@ class Slice(Struct, frozen=True):
 
 
 class Window:
-    """The slices of the last 30 s, newest last. Of slices with other bounds than the newest one none is kept."""
+    """The slices of the last 30 s, newest last; none with other bounds than the newest one."""
 
     def __init__(self) -> None:
         self._slices: deque[Slice] = deque()
@@ -88,7 +88,7 @@ def quantile_s(bounds: Sequence[float], counts: Sequence[float], q: float) -> fl
 
 
 def counts_of(cumulative: Iterable[float]) -> tuple[float, ...]:
-    """Of each bucket by itself; a scrape is no snapshot, so that a count may be a little below the one before."""
+    """Of each bucket by itself; a scrape is no snapshot, so a count may be a little below the one before."""
     risen, most = [0.0], 0.0
     for count in cumulative:
         most = max(most, count)

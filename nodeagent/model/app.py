@@ -119,7 +119,7 @@ class AppWish(Struct, frozen=True):
 class Push(Struct, frozen=True):
     """What an application tells by itself of the `requests` that it answered in the last `window_s`.
 
-    Either `latency_s`, (quantile, seconds), or a histogram: `counts` of the buckets up to `bounds_s`, of which
+    Either `latency_s`, (quantile, seconds), or a histogram, `counts` of buckets up to `bounds_s`, of which
     the last one is inf; or neither.
     """
 

@@ -14,7 +14,7 @@ from nodeagent.rpc.server import Beside, RpcServer
 from nodeagent.rpc.tls import Identity, TlsFiles
 
 
-def served_as(  # what the configuration does not tell
+def served_as(  # noqa: PLR0913  # what the configuration does not tell
     settings: Settings,
     *,
     hostname: str,
