@@ -15,6 +15,7 @@ from pathlib import Path
 import structlog
 
 from nodeagent import __version__, checkpoint
+from nodeagent.apps.applications import Applications
 from nodeagent.config import Config, fixed
 from nodeagent.core.histogram import CPU, MEMORY
 from nodeagent.directives import Directives
@@ -23,6 +24,7 @@ from nodeagent.hands import Acting, Directed, Hands, Idle, actuator_of
 from nodeagent.host import Host
 from nodeagent.keep import Keeper
 from nodeagent.kernel.node_lock import NodeLock
+from nodeagent.kernel.peer import cgroup_of
 from nodeagent.leaving import give_back_values, leave_nics, tell_of_nics
 from nodeagent.lock import Lock
 from nodeagent.loop import Loop
@@ -64,12 +66,21 @@ class Agent:
             if self._writes:
                 stack.enter_context(NodeLock(host.hierarchies.walk_root))
             originals = stack.enter_context(closing(Originals(settings.agent.state_dir, host.boot_id)))
+            self._hear(stack, host)
             self._assemble(stack, host, originals)
             self._started(host)
             try:
                 self._turn(signals)
             finally:
                 self._stop(host, originals)
+
+    def _hear(self, stack: ExitStack, host: Host) -> None:
+        """What applications tell."""
+        self._cgroup_of = partial(cgroup_of, at=host.hierarchies.walk)
+        settings, rules = self._config.settings.app_signals, self._config.apps
+        host.applications = Applications(settings, rules, self._cgroup_of)
+        self._applications = host.applications
+        stack.callback(host.applications.close)
 
     def _assemble(self, stack: ExitStack, host: Host, originals: Originals) -> None:
         settings = self._config.settings
@@ -94,6 +105,8 @@ class Agent:
             supervisor=self._supervisor,
             acting=self._acting,
             show=self._show,
+            applications=self._applications,
+            cgroup_of=self._cgroup_of,
         )
         self._loop = Loop(
             host,
@@ -202,6 +215,7 @@ class Agent:
         restart = fixed(config) != fixed(self._config)
         self._telling.metrics.reloaded(ok=True)
         self._config = config
+        self._applications.rules = config.apps
         self._loop.take(config.policy, config.rules)
         self._supervisor.reloaded()
         log.info("config.reloaded", path=config.path or "", restart_needed_for_the_rest=restart)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from nodeagent.apps.applications import Applications
 from nodeagent.core.nic import classifier, readings, rule_of
 from nodeagent.kernel.foreign import ForeignFiles
 from nodeagent.kernel.knobs import Knobs
@@ -71,6 +72,7 @@ class Host:
         self._mover = PageMover(under(settings.host_root, "/proc"), cpuset.root)
         self._foreign = ForeignFiles(self.hierarchies, settings.host_root, settings.kubelet_dir)
         self.kubernetes = _kubernetes(settings, kubernetes)
+        self.applications: Applications | None = None
         self._watch = CgroupWatch()
         self._triggers = Triggers(
             settings.host_root, self.hierarchies, policy.pressure.ls_cpu_stall_ratio, settings.tick_s
@@ -105,7 +107,7 @@ class Host:
             boot_id=self.boot_id,
             topology=seen.topology,
             node=seen.node,
-            pods=seen.pods,
+            pods=seen.pods if self.applications is None else self.applications.told(seen.pods, at),
             tiers=self._tiers,
             knobs=(*knobs, *self._nic_knobs(nics)),
             nics=nics,
@@ -199,6 +201,8 @@ class Host:
             self.kubernetes.learn(members)
         moved = self._watch.sync(root, _watched(dirs, members))
         self._members = members
+        if self.applications is not None:
+            self.applications.sync(members)
         homes = tuple(d.path for d in dirs if d.path in CLASS_DIRECTORIES)
         self._targets = (
             *self.knobs.targets_for(members, self._tiers, homes, sets=self.policy.numa.placement),

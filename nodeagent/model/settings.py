@@ -10,6 +10,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from nodeagent.model.app import AppSettings
 from nodeagent.model.controller import ControllerSettings
 from nodeagent.model.kubernetes import KubernetesSettings
 from nodeagent.model.publish import PublishSettings
@@ -192,4 +193,5 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     journal: JournalSettings = JournalSettings()
     publish: PublishSettings = PublishSettings()
     directives: DirectiveSettings = DirectiveSettings()
+    app_signals: AppSettings = AppSettings()
     log: LogSettings = LogSettings()
