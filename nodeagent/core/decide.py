@@ -38,6 +38,7 @@ from nodeagent.model.decision import (
     Spell,
 )
 from nodeagent.model.glob import glob_regex
+from nodeagent.model.interference import Interference
 from nodeagent.model.plan import Kind, Knob, KnobReading, Setting, numeric, one_owner
 from nodeagent.model.policy import CapacityPolicy, Policy
 from nodeagent.model.snapshot import Snapshot
@@ -90,7 +91,8 @@ def think(snapshot: Snapshot, policy: Policy, memory: Memory) -> Thought:
     capped = directives.capped(ceiling, roof)
     batch, why = limit.next_limit(view, signals, policy.cpu, last, capped, use.cpu_sure)
     batch, why = directives.limited(batch, why, roof, ceiling)
-    offered = capacity.assess(view, use, formula, memory, batch, within, orders)
+    shrink = capacity.shrink(Interference(), policy.interference)
+    offered = capacity.assess(view, use, formula, memory, capacity.Bounds(batch, within, orders, shrink))
     scene = burst.bursting(_scene(view, signals, policy, batch, why), use, policy, memory.bursts)
     bounds = (window, ceiling, orders, roof, formula, last)
     return Thought(sight, signals, spells, busy, known, use, within, *bounds, batch, why, offered, scene)
