@@ -39,7 +39,7 @@ class Assessed(Struct, frozen=True, gc=False):
 
 
 class Bounds(Struct, frozen=True, gc=False):
-    """What bounds the offer beside the formula: the Batch limit, CPUs that Batch may have (None: all), orders.
+    """What bounds the offer beside the formula: Batch's limit, the CPUs that it may have (None: all), orders.
 
     While Batch is held to less for the sake of LS work no more than that is offered. `shrink` is the share of
     the CPU offer that confirmed interference leaves, None while there is none.
