@@ -16,6 +16,7 @@ from nodeagent.model.plan import BURST, Kind
 from nodeagent.model.pod import Qos
 from nodeagent.model.settings import Mode
 from nodeagent.model.snapshot import Pod, Snapshot
+from nodeagent.report.interference_metrics import interference_text
 from nodeagent.report.nics import nic_text
 from nodeagent.report.pages import left_bytes
 from nodeagent.report.text import Label, family
@@ -36,6 +37,7 @@ def node_text(tick: Tick) -> str:
         _gauge("numa_pages_left_bytes", "Pages that are to follow their pods", {None: left_bytes(tick)}),
         *_batch(decision),
         _gauge("bursting_pods", "LS pods with more than their CPU quota for now", {None: _bursting(tick)}),
+        interference_text(tick),
         *_directed(tick),
         *_placement(decision.placement),
         nic_text(tick),
