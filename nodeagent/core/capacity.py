@@ -8,9 +8,11 @@ is confirmed to be disturbed the CPU offer is shrunk in the same tick; it is nev
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from nodeagent.core import directives, zones
 from nodeagent.core.directives import NO_ORDERS, Orders
@@ -78,12 +80,15 @@ def assess(
     remembered = directives.remembered(orders, history)
     inputs = Inputs(view, usage, policy, remembered, bounds.reach, bounds.shrink)
     offer = memory.offer
-    cpu = _shrunk(_pressed(_cpu(inputs), bounds.batch), bounds.shrink)
-    cpu, size = directives.held(orders, cpu, _memory(inputs))
-    computed = (0.0, 0.0) if withdrawn else (cpu.computed, size.computed)
+    calm = _pressed(_cpu(inputs), bounds.batch)
+    cpu, size = directives.held(orders, _shrunk(calm, bounds.shrink), _memory(inputs))
+    calm, _ = directives.held(orders, calm, size)
     step_s = growth_s(view, usage, policy, offer)
-    cpu = _damped(cpu, computed[0], offer.cpu_cores, policy.raise_ratio_per_s * step_s * _total(cpu))
-    size = _damped(size, computed[1], offer.memory_bytes, policy.raise_ratio_per_s * step_s * _total(size))
+    rise, known = policy.raise_ratio_per_s * step_s, 0.0 if withdrawn else math.inf
+    calm = _damped(calm, known, offer.calm_cpu_cores, rise * _total(cpu))
+    most = known if bounds.shrink is None else min(known, calm.available * bounds.shrink.value)
+    cpu = _damped(cpu, most, offer.cpu_cores, rise * _total(cpu))
+    size = _damped(size, known, offer.memory_bytes, rise * _total(size))
     by_zone = zones.split(inputs, cpu, size, offer, step_s)
     snapshot = view.snapshot
     capacity = Capacity(
@@ -98,7 +103,8 @@ def assess(
         withdrawn=withdrawn,
         lent=_integrated(memory.lent, usage.batch_cores or 0.0, cpu.available, view.dt_s or 0.0),
     )
-    return Assessed(capacity, history, zones.remember(snapshot.at, cpu, size, by_zone))
+    offer = replace(zones.remember(snapshot.at, cpu, size, by_zone), calm_cpu_cores=calm.available)
+    return Assessed(capacity, history, offer)
 
 
 def growth_s(view: View, usage: Usage, policy: CapacityPolicy, offer: Offer) -> float:
@@ -246,9 +252,9 @@ def _memory(inputs: Inputs) -> Amount:
     return Amount(0.0, value, terms)
 
 
-def _damped(amount: Amount, computed: float, last: float, rise: float) -> Amount:
+def _damped(amount: Amount, most: float, last: float, rise: float) -> Amount:
     """Fast down, slow up."""
-    return Amount(min(computed, last + rise), amount.computed, amount.terms)
+    return Amount(min(amount.computed, most, last + rise), amount.computed, amount.terms)
 
 
 def _total(amount: Amount) -> float:

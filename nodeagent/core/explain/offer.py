@@ -91,7 +91,16 @@ def _available(ground: Ground, each: Resource, terms: dict[str, Given]) -> Reaso
     total = terms.get("total", Given("total", 0.0, "not known", each.unit))
     why = _why(each, ground.grown_s, first=ground.before.offer.at is None)
     given = damping(ground, computed, each.last, total)
-    return reason(name, DAMPED, given, each.amount.available, each.unit, by=BY, why=why)
+    if SHRINK not in terms:
+        return reason(name, DAMPED, given, each.amount.available, each.unit, by=BY, why=why)
+    calm = ground.thought.offered.offer.calm_cpu_cores
+    more = (
+        Given("calm_offer", calm, "what would be offered were nobody disturbed", each.unit),
+        terms[SHRINK],
+    )
+    rule = f"min({DAMPED}, calm_offer * {SHRINK})"
+    why = "shrunk: online work is disturbed"
+    return reason(name, rule, (*given, *more), each.amount.available, each.unit, by=BY, why=why)
 
 
 def _why(each: Resource, step_s: float, *, first: bool) -> str:
