@@ -11,9 +11,9 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from nodeagent.model.decision import Tick
 from nodeagent.model.interference import Gate, Rung, State, TrialResult
+from nodeagent.model.interference_changes import closed, episodes, opened, rejected, tried
 from nodeagent.model.interference_told import step
 from nodeagent.model.symptom import Channel
-from nodeagent.report.interference_events import closed, episodes, opened, rejected, tried
 from nodeagent.report.text import Label, family
 
 DURATION_BUCKETS_S = (1.0, 3.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0, 1800.0, 3600.0)
