@@ -9,7 +9,19 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import UTC, datetime, tzinfo
 
-from nodeagent.model.interference import Action, Alarm, Episode, Restraint, Rung, State, Suspect, TrialResult
+from msgspec import Struct
+
+from nodeagent.model.interference import (
+    Action,
+    Alarm,
+    Episode,
+    Rejection,
+    Restraint,
+    Rung,
+    State,
+    Suspect,
+    TrialResult,
+)
 from nodeagent.model.symptom import Channel, Sign
 from nodeagent.model.units import format_bytes
 
@@ -45,6 +57,20 @@ DONE = {
     Rung.FREEZE: "froze {} for moments",
     Rung.EVICT: "asked for the eviction of {}",
 }
+
+
+class Listed(Struct, frozen=True, gc=False, kw_only=True):
+    """What an agent tells when it is asked: open episodes, then those that are over, the latest first.
+
+    `rejections` are with the names of their pods; `left_out` counts episodes that did not fit.
+    """
+
+    seq: int
+    observed_unix: float
+    episodes: tuple[Episode, ...]
+    restraints: tuple[Restraint, ...]
+    rejections: tuple[tuple[str, Rejection], ...]
+    left_out: int
 
 
 def shown(sign: str, value: float) -> str:

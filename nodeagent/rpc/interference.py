@@ -63,6 +63,7 @@ RUNG = {
     Rung.EVICT: pb.RUNG_EVICT,
 }
 _CHANNEL = {number: channel for channel, number in CHANNEL.items()}
+_GATE = {number: gate for gate, number in GATE.items()}
 _STATE = {number: state for state, number in STATE.items()}
 _RESULT = {number: result for result, number in RESULT.items()}
 _RUNG = {number: rung for rung, number in RUNG.items()}
@@ -114,7 +115,7 @@ def episode_of(message: pb.Episode) -> Episode:
         opened_at=0.0,
         opened_unix=message.opened_at.ToMicroseconds() / 1e6,
         cleared_unix=message.cleared_at.ToMicroseconds() / 1e6 if message.HasField("cleared_at") else None,
-        evidence=tuple(map(_alarm_of, message.evidence)),
+        evidence=tuple(map(alarm_of, message.evidence)),
         suspects=tuple(map(_suspect_of, message.suspects)),
         trials=tuple(map(_trial_of, message.trials)),
         actions=tuple(map(_action_of, message.actions)),
@@ -166,6 +167,11 @@ def rejection_messages(tick: Tick) -> list[pb.Rejection]:
     return [_rejection(v.uid, names, r) for v in tick.decision.interference.verdicts for r in v.rejections]
 
 
+def gate_of(number: pb.Gate) -> Gate:
+    """What was sent; KeyError for a gate that only a later agent knows."""
+    return _GATE[number]
+
+
 def _rejection(uid: str, names: Mapping[str, str], each: Rejection) -> pb.Rejection:
     return pb.Rejection(
         pod_uid=text(uid),
@@ -187,7 +193,8 @@ def _alarm(each: Alarm) -> pb.Alarm:
     )
 
 
-def _alarm_of(each: pb.Alarm) -> Alarm:
+def alarm_of(each: pb.Alarm) -> Alarm:
+    """What was sent."""
     baseline = each.baseline if each.HasField("baseline") else None
     return Alarm(each.sign, _CHANNEL[each.channel], each.value, baseline, each.z, each.cusum)
 
