@@ -143,11 +143,13 @@ def done(episode: Episode) -> str:
 
 
 def recovered_s(episode: Episode) -> float | None:
-    """Seconds from the last step against an antagonist to the end; None without a step or an end."""
-    steps = tightened(episode)
-    if episode.cleared_unix is None or not steps:
-        return None
-    return max(0.0, episode.cleared_unix - steps[-1].unix)
+    """Seconds from the last step against an antagonist to the end; None without an end or a step before it.
+
+    A trial goes on when the victim is well again, and what it has shown is acted on after that.
+    """
+    end = episode.cleared_unix
+    steps = [each.unix for each in tightened(episode) if end is not None and each.unix <= end]
+    return None if end is None or not steps else end - steps[-1]
 
 
 def restrained(each: Restraint) -> str:

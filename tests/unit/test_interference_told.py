@@ -135,6 +135,16 @@ def test_two_who_take_turns_are_both_named_with_what_was_done_to_each() -> None:
     assert "because transcode-3 and build-2 keep the disk busy" in story(now, UTC)
 
 
+def test_the_recovery_is_counted_from_the_step_before_it_not_from_what_followed() -> None:
+    steps = (
+        Action(at(8), ANTAGONIST, Rung.IDLE, "trial"),
+        Action(at(18), ANTAGONIST, Rung.QUOTA, "kept"),
+    )
+    found = closed(suspects=(TRANSCODE,), actions=steps)
+    assert recovered_s(found) == 5.0
+    assert recovered_s(replace(found, actions=steps[1:])) is None
+
+
 def test_why_nothing_more_is_done_is_said_and_a_lost_name_is_a_uid() -> None:
     found = episode(
         1, actions=(Action(at(2), "uid-gone", Rung.QUOTA, ""),), held="6 changes in 10 minutes are enough"
