@@ -182,7 +182,10 @@ def story(episode: Episode, zone: tzinfo | None = None) -> str:
 
 def clock(unix: float, zone: tzinfo | None = None) -> str:
     """The time of the day."""
-    return f"{datetime.fromtimestamp(unix, UTC).astimezone(zone):%H:%M:%S}"
+    try:
+        return f"{datetime.fromtimestamp(unix, UTC).astimezone(zone):%H:%M:%S}"
+    except (ValueError, OverflowError, OSError):  # a clock that was never set, or a forged journal
+        return f"{unix} s"
 
 
 def _trouble(episode: Episode, zone: tzinfo | None, *, over: bool) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, timedelta, timezone
 
 import pytest
@@ -94,6 +95,7 @@ def test_the_whole_of_it_is_one_line_from_the_first_sign_to_the_end() -> None:
 def test_times_are_those_of_the_operators_clock() -> None:
     found = episode(1)
     assert "since 14:30:01" in story(found, UTC) and "since 16:30:01" in story(found, TWO_AHEAD)
+    assert "since inf s" in story(replace(found, opened_unix=math.inf))
 
 
 def closed(**more: object) -> Episode:
