@@ -9,6 +9,7 @@ from nodeagent.model.plan import BURST, Kind, Setting, shown
 from nodeagent.model.pod import PodSpec
 from nodeagent.report.directive_events import directive_events
 from nodeagent.report.event import Event, Value, gist
+from nodeagent.report.interference_events import interference_events
 from nodeagent.report.nic_events import nic_events
 from nodeagent.report.pages import page_events
 from nodeagent.report.pod_list_events import pod_list_events
@@ -28,11 +29,12 @@ UNITS = {
 
 
 def events(before: Tick | None, now: Tick) -> Iterator[Event]:
-    """The list, pods, directives, signals, the Batch limit, places, pages, NICs, writes, drift, the offer."""
+    """The list, pods, directives, signals, interference, limits, places, pages, NICs, writes, the offer."""
     yield from pod_list_events(before, now)
     yield from _pods(before, now)
     yield from directive_events(before, now)
     yield from _signals(before, now)
+    yield from interference_events(before, now)
     yield from _limit(before, now)
     yield from _places(before, now)
     yield from _others(before, now)

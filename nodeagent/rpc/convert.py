@@ -11,6 +11,7 @@ from nodeagent.model.capacity import Amount, Capacity, Term
 from nodeagent.model.decision import Decision, Drift, Signal, Tick
 from nodeagent.model.plan import Change, Kind, Knob, Outcome, Setting, Value
 from nodeagent.rpc.directed import WIRE_MODE, status_message
+from nodeagent.rpc.interference import add_interference
 from nodeagent.rpc.nics import add_network
 from nodeagent.rpc.placed import add_placement
 from nodeagent.rpc.scalars import I64, U32, U64, text, timestamp, whole
@@ -72,6 +73,7 @@ def report_message(tick: Tick, hostname: str, version: str = "") -> pb.NodeRepor
     _decide(report, decision, seen.at)
     add_placement(report, tick)
     add_network(report, tick)
+    add_interference(report, tick)
     return report
 
 
