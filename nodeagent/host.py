@@ -114,6 +114,7 @@ class Host:
             moving=self._mover.progress(),
             misses=_added(seen.misses, self.knobs.misses),
             woken_by=woken_by,
+            enforce=self._settings.enforce,
             pod_list=None if self.kubernetes is None else self.kubernetes.seen(at),
             foreign=self._foreign.read(self._members, at, seen.topology, held)
             if self.policy.numa.placement
