@@ -38,6 +38,7 @@ from nodeagent.model.decision import (
     Spell,
 )
 from nodeagent.model.glob import glob_regex
+from nodeagent.model.interference import Restraint
 from nodeagent.model.plan import Kind, Knob, KnobReading, Setting, numeric, one_owner
 from nodeagent.model.policy import CapacityPolicy, Policy
 from nodeagent.model.snapshot import Snapshot
@@ -91,7 +92,7 @@ def think(snapshot: Snapshot, policy: Policy, memory: Memory) -> Thought:
     batch, why = limit.next_limit(view, signals, policy.cpu, last, capped, use.cpu_sure)
     batch, why = directives.limited(batch, why, roof, ceiling)
     offered = capacity.assess(view, use, formula, memory, batch, within, orders)
-    scene = burst.bursting(_scene(view, signals, policy, batch, why), use, policy, memory.bursts)
+    scene = burst.bursting(_scene(view, signals, policy, batch, why, {}), use, policy, memory.bursts)
     bounds = (window, ceiling, orders, roof, formula, last)
     return Thought(sight, signals, spells, busy, known, use, within, *bounds, batch, why, offered, scene)
 
@@ -156,7 +157,14 @@ def _last(memory: Memory, snapshot: Snapshot) -> BatchLimit:
     return BatchLimit(cores=sum(written) if written else None)
 
 
-def _scene(view: View, signals: tuple[Signal, ...], policy: Policy, batch: BatchLimit, why: str) -> Scene:
+def _scene(
+    view: View,
+    signals: tuple[Signal, ...],
+    policy: Policy,
+    batch: BatchLimit,
+    why: str,
+    restraints: dict[str, Restraint],
+) -> Scene:
     knobs = {r.knob: r for r in view.snapshot.knobs}
     patterns = [glob_regex(g) for g in policy.scope]
     paths = {p.pod.spec.cgroup for p in view.pods} | set(view.snapshot.tiers) | _others(view, knobs)
@@ -164,10 +172,10 @@ def _scene(view: View, signals: tuple[Signal, ...], policy: Policy, batch: Batch
     kept_out = foreign.kept_out(view)
     scope = frozenset(path for path in matching if not foreign.inside(path, kept_out))
     if batch.cores is None:
-        return Scene(view, signals, knobs, scope, None, why)
+        return Scene(view, signals, knobs, scope, None, why, restraints=restraints)
     cores = limit.grid(batch.cores, view.snapshot.topology.cores)
-    shares = share.split(view, cores, policy.cpu.floor_cores, scope, knobs)
-    return Scene(view, signals, knobs, scope, shares, why)
+    shares = share.split(view, cores, policy.cpu.floor_cores, scope, knobs, restraints)
+    return Scene(view, signals, knobs, scope, shares, why, restraints=restraints)
 
 
 def _others(view: View, knobs: dict[Knob, KnobReading]) -> set[str]:
