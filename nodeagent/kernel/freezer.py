@@ -79,11 +79,20 @@ class FreezerV1(FreezerCgroup):
     """The freezer controller of one v1 cgroup."""
 
     state = State("freezer.state")
+    parent_freezing = Flag("freezer.parent_freezing")
     self_freezing = Flag("freezer.self_freezing")
 
     def _asked(self) -> tuple[bool, bool]:
-        frozen = self.self_freezing
+        frozen = self.state
+        if frozen and self._within_frozen():
+            frozen = self.self_freezing
         return frozen, frozen or any(self._processes())
+
+    def _within_frozen(self) -> bool:
+        try:
+            return self.parent_freezing
+        except Unsupported:  # Linux before 3.9
+            return False
 
     def _ask(self, frozen: bool) -> None:
         self.state = frozen

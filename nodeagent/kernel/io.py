@@ -31,6 +31,13 @@ class Weight(Interface[int]):
         return str(value)
 
 
+class DefaultWeight(Weight):
+    """Of v2, which prints the word and takes it."""
+
+    def render(self, value: int) -> str:
+        return f"default {value}"
+
+
 class IoCgroup(KnobCgroup):
     """What the two dialects share."""
 
@@ -80,8 +87,8 @@ class BlkioV1(IoCgroup):
 class IoV2(IoCgroup):
     """The io controller of one v2 cgroup."""
 
-    weight = Weight("io.weight")
-    bfq = Weight("io.bfq.weight")
+    weight = DefaultWeight("io.weight")
+    bfq = DefaultWeight("io.bfq.weight")
 
     def unset(self, kind: Kind) -> Found:
         return self._found(DEFAULT_WEIGHT * 100) if kind is Kind.IO_WEIGHT else super().unset(kind)

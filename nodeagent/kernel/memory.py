@@ -18,8 +18,8 @@ from nodeagent.kernel.cgroup import Found, Interface, KnobCgroup, count
 from nodeagent.model.errors import Unsupported
 from nodeagent.model.plan import Kind, Value, numeric
 
-# v1 has no word for it: the number of all pages that a counter holds, and pages have 64 KiB at most
-NO_LIMIT_BYTES = (1 << 63) - (1 << 16)
+# v1 has no word for it but LONG_MAX in whole pages, and pages have from 4 to 64 KiB
+UNLIMITED_BYTES, LEAST_UNLIMITED_BYTES = (1 << 63) - (1 << 12), (1 << 63) - (1 << 16)
 MAX_BYTES = 1 << 62
 
 
@@ -34,14 +34,14 @@ class High(Interface[float]):
 
 
 class SoftLimit(Interface[float]):
-    """memory.soft_limit_in_bytes: bytes; inf is written as -1, and read as the largest number of pages."""
+    """memory.soft_limit_in_bytes: bytes; inf is the largest number of pages that the kernel counts."""
 
     def parse(self, data: bytes) -> float:
         size = count(data)
-        return math.inf if size >= NO_LIMIT_BYTES else float(size)
+        return math.inf if size >= LEAST_UNLIMITED_BYTES else float(size)
 
     def render(self, value: float) -> str:
-        return "-1" if math.isinf(value) else str(int(value))
+        return str(UNLIMITED_BYTES if math.isinf(value) else int(value))
 
 
 class MemoryCgroup(KnobCgroup):

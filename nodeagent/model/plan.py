@@ -21,9 +21,7 @@ class Kind(enum.StrEnum):
     CPUS = "cpuset.cpus"  # a set: CPUs that tasks may run on
     MEMS = "cpuset.mems"  # a set: NUMA nodes that memory may come from
     MIGRATE = "cpuset.memory_migrate"  # v1: 1.0 = a change of MEMS moves the pages too (v2 always does)
-    MEMORY_HIGH = (
-        "memory.high"  # bytes beyond which memory is taken back (see kernel.memory); inf = no bound
-    )
+    MEMORY_HIGH = "memory.high"  # bytes beyond which memory is taken back (see kernel.memory); inf = no bound
     IO_WEIGHT = "io.weight"  # 1.0 = the kernel's default weight
     FREEZE = "cgroup.freeze"  # 1.0 = all its processes stand still
     NET_CLASS = "net_cls.classid"  # v1: the HTB class of its sockets (0x4e510030); 0 = none, as new ones have
