@@ -29,7 +29,7 @@ class Scene(Struct, frozen=True, gc=False):
     the cgroups in `left_alone` are not ours to write, whatever the scope. `bursts` are by uid; `homes` are
     the sets of each pod and tier by the placement, `moves` the pods whose pages are not there yet.
     `shaping` is None where no traffic is shaped, `nics` what is known of each NIC, by name. `restraints` are
-    what Batch pods are held to for their victims' sake, by cgroup.
+    what Batch pods are held to for a victim's sake, by cgroup.
     """
 
     view: View
