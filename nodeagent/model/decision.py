@@ -7,6 +7,7 @@ from msgspec import Struct
 from nodeagent.model.capacity import Capacity, Lent
 from nodeagent.model.foreign import Foreign
 from nodeagent.model.interference import Interference
+from nodeagent.model.interference_memory import InterferenceMemory
 from nodeagent.model.nic import KnownNic, Shaping
 from nodeagent.model.pages import PageMove
 from nodeagent.model.placement import Placement
@@ -160,6 +161,7 @@ class Memory(Struct, frozen=True, gc=False):
     foreign: Foreign = Foreign(None, None, None)  # as last known
     lent: Lent = Lent()
     nics: dict[str, KnownNic] = {}  # by name
+    interference: InterferenceMemory = InterferenceMemory()
 
 
 class Checkpoint(Struct, frozen=True, gc=False):
