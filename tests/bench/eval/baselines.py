@@ -1,4 +1,4 @@
-"""What others do, re-implemented from their rules, on the same snapshots: pure functions from views to alarms.
+"""What others do, re-implemented from their rules: pure functions from the same views to alarms.
 
     cpi2         CPI2 (Zhang et al., EuroSys'13): mean + 2 sigma, 3 in 5 minutes, score >= 0.35
     psi          Datadog's noisy_neighbor: PSI avg10 >= 5 %, nothing else asked
@@ -74,7 +74,7 @@ def oomd(labels: Labels, seen: Sequence[View]) -> list[Alarm]:
             if since is None:
                 spoke = False
             elif not spoke and one.snapshot.at - since >= OOMD_S:
-                largest = max(one.pods, key=lambda p: -1 if p.pod.spec.online else p.pod.reading.memory_bytes or 0)
+                largest = max(one.pods, key=_batch_bytes)
                 found.append(Alarm(victim.cgroup, one.snapshot.at, (largest.pod.spec.cgroup,)))
                 spoke = True
     return found
@@ -149,6 +149,10 @@ def _full_stall(seen: Sequence[View], cgroup: str) -> Iterator[tuple[View, float
         yield one, share
 
 
+def _batch_bytes(pod: PodRates) -> int:
+    return -1 if pod.pod.spec.online else pod.pod.reading.memory_bytes or 0
+
+
 def _cpi2(labels: Labels, seen: Sequence[View], cgroup: str) -> Iterator[Alarm]:
     samples = list(_samples(seen, cgroup))
     usual = [cpi for at, cpi, _ in samples if at < _calm_until(labels)]
@@ -192,22 +196,32 @@ def _samples(seen: Sequence[View], cgroup: str) -> Iterator[tuple[float, float, 
         if begin is None or one.snapshot.at - begin.snapshot.at < CPI_S:
             begin = begin or one
             continue
-        since = view(one.snapshot, begin.snapshot)
-        begin = one
+        since, before, begin = view(one.snapshot, begin.snapshot), _pod(begin, cgroup), one
         over = _pod(since, cgroup)
-        cpi = None if over is None else stand_in(over, since.dt_s)
+        cpi = None if over is None else stand_in(over, since.dt_s, _requests(before, over))
         if over is not None and cpi is not None and (over.cores or 0.0) >= CPI_LEAST_CORES:
             yield one.snapshot.at, cpi, dict(_batch(since))
 
 
-def stand_in(pod: PodRates, dt_s: float | None) -> float | None:
-    """1 + wait for CPU (PSI some) per CPU second: what of CPI is seen without a PMU; None when not known.
+def stand_in(pod: PodRates, dt_s: float | None, requests: int | None) -> float | None:
+    """What of CPI is seen without a PMU: CPU seconds per request where the application tells its requests.
 
-    As CPI does, it is 1 x something without a neighbour and grows with the time that an instruction takes.
+    Else 1 + wait for CPU (PSI some) per CPU second, which is 1 without a neighbour and grows, as CPI does,
+    with the time that an instruction takes. None when neither is known.
     """
-    if dt_s is None or pod.cores is None or pod.stall_ratio is None or pod.cores <= 0.0:
+    if dt_s is None or pod.cores is None or pod.cores <= 0.0:
         return None
-    return 1.0 + pod.stall_ratio / pod.cores
+    if requests is not None:
+        return pod.cores * dt_s / requests if requests > 0 else None
+    return None if pod.stall_ratio is None else 1.0 + pod.stall_ratio / pod.cores
+
+
+def _requests(before: PodRates | None, now: PodRates) -> int | None:
+    """Requests that were answered in between, None where nobody tells."""
+    was, told = None if before is None else before.pod.app, now.pod.app
+    if was is None or told is None or was.requests is None or told.requests is None:
+        return None
+    return max(0, told.requests - was.requests)
 
 
 def _calm_until(labels: Labels) -> float:

@@ -1,7 +1,7 @@
-"""What the victims' clients felt: latencies by the second, by quantile, and whether a disturbance hurt at all.
+"""What the victims' clients felt: latencies by the second, and whether a disturbance hurt at all.
 
-A neighbour that changes nothing for the clients is no interference, whatever it does to the kernel's counters:
-so the truth of an event is taken from the latencies, which no detector sees.
+A neighbour that changes nothing for the clients is no interference, whatever it does to the kernel's
+counters: so the truth of an event is taken from the latencies, which no detector sees.
 """
 
 from __future__ import annotations
@@ -60,8 +60,12 @@ def _second(at: float, ordered: list[float]) -> Second:
     lost = len(ordered) - len(answered)
     if not answered:
         return Second(round(at, 3), len(ordered), lost=lost)
-    p50, p95 = (round(quantile(ordered, ratio) * 1e3, 3) for ratio in (0.5, 0.95))
-    return Second(round(at, 3), len(ordered), p50 if p50 < math.inf else None, p95 if p95 < math.inf else None, lost)
+    p50, p95 = (_finite(quantile(ordered, ratio) * 1e3) for ratio in (0.5, 0.95))
+    return Second(round(at, 3), len(ordered), p50, p95, lost)
+
+
+def _finite(ms: float) -> float | None:
+    return round(ms, 3) if ms < math.inf else None
 
 
 def _calm(labels: Labels, at: float) -> bool:

@@ -1,4 +1,4 @@
-"""What the harness did and saw in one run, beside the agent's journal: the truth that verdicts are held against.
+"""What the harness did and saw in one run: the truth that verdicts are held against.
 
 All times are CLOCK_MONOTONIC seconds, as in the snapshots of the journal.
 """

@@ -1,15 +1,16 @@
 """A program: sends requests to several servers when each is due, and keeps how long every answer took.
 
-Argument: a file with {"begin", "targets": [{"name", "protocol", "port", "seed", "rates"}], "into"}. `begin` is
-CLOCK_MONOTONIC, `rates` are [[seconds, requests/s], ...], each from its second on, the last one 0. A latency
-counts from the instant the request was due (no coordinated omission); an answer that never came is `inf`.
-Of each target `into`/NAME has pairs of doubles: when it was due, since `begin`, and its latency, in seconds.
+Argument: a file with {"begin", "targets": [{"name", "protocol", "port", "seed", "rates"}], "into"}. `begin`
+is CLOCK_MONOTONIC, `rates` are [[seconds, requests/s], ...], each from its second on, the last one 0. A
+latency counts from the instant the request was due (no coordinated omission); an answer that never came is
+`inf`. Of each target `into`/NAME has pairs of doubles, in seconds: when it was due since `begin`, its latency.
 """
 
 from __future__ import annotations
 
 import array
 import contextlib
+import itertools
 import json
 import math
 import os
@@ -37,7 +38,7 @@ def arrivals(rates: Sequence[Sequence[float]], seed: int) -> list[float]:
     """Instants of a Poisson process whose rate is constant between the instants of `rates`."""
     luck = random.Random(seed)
     due: list[float] = []
-    for (begin, per_s), (end, _) in zip(rates, rates[1:], strict=False):
+    for (begin, per_s), (end, _) in itertools.pairwise(rates):
         at = begin
         while per_s > 0.0 and (at := at + luck.expovariate(per_s)) < end:
             due.append(at)
@@ -138,7 +139,7 @@ def drive(begin: float, targets: Sequence[Target]) -> None:
         for target in targets:
             target.send_due(now)
         by_socket = {target.socket: target for target in targets if target.socket is not None}
-        due = min(min(target.next_due() for target in targets), now + REDIAL_S)
+        due = min(*(target.next_due() for target in targets), now + REDIAL_S)
         ready, _, _ = select.select(list(by_socket), [], [], max(0.0, due - (time.monotonic() - begin)))
         now = time.monotonic() - begin
         for each in ready:

@@ -13,9 +13,7 @@ from tests.bench.eval.recording import Recording, decisions
 from tests.bench.eval.score import Alarm
 
 
-def alarms(
-    recordings: Iterable[Recording], policy: Policy | None = None
-) -> dict[str, list[Alarm]]:
+def alarms(recordings: Iterable[Recording], policy: Policy | None = None) -> dict[str, list[Alarm]]:
     """Alarms by recording, in the order in which they were made.
 
     What a run has taught of a workload is known in the next one, as after a restart of the agent; the rest
@@ -24,10 +22,11 @@ def alarms(
     known, told = InterferenceMemory(), {}
     for recording in recordings:
         seen = _Seen()
+        workloads = known.senses.workloads
         for snapshot, decision, memory in decisions(recording.snapshots, policy or Policy(), known):
             seen.tick(snapshot.at, decision)
-            learned = memory.interference.senses.workloads
-        known = InterferenceMemory(senses=Senses(workloads=learned))
+            workloads = memory.interference.senses.workloads
+        known = InterferenceMemory(senses=Senses(workloads=workloads))
         told[recording.name] = seen.alarms()
     return told
 

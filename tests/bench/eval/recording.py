@@ -69,7 +69,7 @@ def unpacked(path: Path) -> Recording:
 
 
 def trimmed(recording: Recording) -> Iterator[Snapshot]:
-    """The snapshots with the pods of the experiment alone; the topology, which does not change, is told once."""
+    """The snapshots with the pods of the experiment alone; the topology is told when it changes."""
     ours = {v.cgroup for v in recording.labels.victims} | set(recording.labels.batch)
     topology = None
     for snapshot in recording.snapshots:
@@ -80,7 +80,7 @@ def trimmed(recording: Recording) -> Iterator[Snapshot]:
             boot_id="recorded",
             topology=told,
             pods=tuple(pod for pod in snapshot.pods if pod.spec.cgroup in ours),
-            knobs=tuple(r for r in snapshot.knobs if r.knob.target in ours or r.knob.target in snapshot.tiers),
+            knobs=tuple(r for r in snapshot.knobs if r.knob.target in ours | set(snapshot.tiers)),
         )
 
 

@@ -1,9 +1,9 @@
 """One labelled run: an agent that observes, servers under load, and what disturbs them, each moment stamped.
 
-    CPU 0   the agent, the clients, this harness, and Batch that is apart
-    CPU 1   the servers, and Batch that shares a CPU with them
+CPU 0   the agent, the clients, this harness, and Batch that is apart
+CPU 1   the servers, and Batch that shares a CPU with them
 
-    HOME/labels.json   HOME/journal/   HOME/load/NAME   HOME/log-*
+HOME/labels.json   HOME/journal/   HOME/load/NAME   HOME/log-*
 """
 
 from __future__ import annotations
@@ -120,10 +120,18 @@ class Stage:
         return tuple(self.victims[name].cgroup for name in self.victims if not only or name in only)
 
 
-def record(scenario: Scenario, seed: int, home: Path, tools: Tools, **settings: object) -> Labels:
-    """A whole run below the empty directory `home`; its labels are written there, too."""
+def record(
+    scenario: Scenario, seed: int, home: Path, tools: Tools, before: Path | None = None, **settings: object
+) -> Labels:
+    """A whole run below the empty directory `home`; its labels are written there, too.
+
+    The agent knows the workloads as that of the run at `before` did when it ended.
+    """
     idle = idle_stall_ratio()
-    values = {"agent__mode": "observe", "agent__tick_s": scenario.tick_s, "log__level": "info", **settings}
+    values = {"agent__mode": "observe", "agent__tick_s": 1.0, "log__level": "info", **settings}
+    if before is not None:
+        (home / "state").mkdir(mode=0o700)
+        shutil.copy(before / "state" / "checkpoint", home / "state" / "checkpoint")
     with Stage(scenario, seed, home, tools).set_up() as stage:
         with running(home, None, ("taskset", "-c", str(OTHER_CPU)), **values) as agent:
             begin = time.monotonic() + 1.0

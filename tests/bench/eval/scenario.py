@@ -20,7 +20,7 @@ APART = "render"  # a Batch pod on the other CPU
 
 @dataclass(frozen=True)
 class Kind:
-    """A disturbance. `stress` are words for stress-ng; `channel` is what it contends for, "" in a negative."""
+    """A disturbance: words for stress-ng, and what it contends for ("" in a negative)."""
 
     stress: tuple[str, ...] = ()
     channel: str = "cpu"
@@ -56,16 +56,16 @@ class Scenario:
     name: str
     victims: tuple[str, ...]
     kinds: tuple[str, ...]
-    seconds: float = 420.0
-    warm_s: float = 110.0
-    tick_s: float = 1.0
+    seconds: float = 300.0
+    warm_s: float = 65.0
     told: bool = False
     tide: bool = False
+    fixed: tuple[tuple[float, float], ...] = ()  # (begin, length) of each kind, instead of what is drawn
 
 
 @dataclass(frozen=True)
 class Planned:
-    """A disturbance of the schedule, in seconds since its begin; `who` is the culprit, or the victim of a negative."""
+    """A disturbance, in seconds since the begin; `who` is the culprit or, of a negative, the victim."""
 
     kind: str
     begin: float
@@ -73,25 +73,33 @@ class Planned:
     who: str
 
 
+# the first one is what the others know of the workloads: the agent's checkpoint goes from run to run
 SCENARIOS = (
+    Scenario("clean", ("redis", "nginx", "python", "redis-write"), (), 360.0, tide=True),
     Scenario("cpu", ("redis", "nginx"), ("cpu", "fork", "cache", "cpu2")),
     Scenario("memory", ("redis", "python"), ("vm", "stream", "cache", "switch")),
     Scenario("net", ("nginx", "python"), ("iperf3", "cpu", "switch", "fork")),
     Scenario("io", ("redis-write", "nginx"), ("iomix", "iomix", "cpu")),
-    Scenario("told", ("redis", "nginx"), ("stream-apart", "cache-apart", "cpu", "stream"), told=True),
+    Scenario("told", ("redis", "nginx"), ("stream-apart", "cpu", "cache-apart", "stream"), told=True),
     Scenario("negatives", ("redis", "nginx", "python"), ("load", "quota", "restart", "other", "cpu")),
-    Scenario(
-        "clean", ("redis", "nginx", "python", "redis-write"), (), 360.0, 60.0, tick_s=0.2, tide=True
-    ),
 )
-QUICK = (
-    Scenario("quick", ("redis", "nginx"), ("cpu", "quota"), 150.0, 110.0),
-)  # fmt: skip
+QUICK = (Scenario("quick", ("redis", "nginx"), ("cpu", "load"), 165.0, 105.0),)
+# the same twice: with an agent that observes, and with one that may act
+CONTROL = Scenario(
+    "control",
+    ("redis", "nginx"),
+    ("cpu", "cpu2", "fork", "stream"),
+    260.0,
+    fixed=((75.0, 30.0), (120.0, 30.0), (165.0, 30.0), (210.0, 30.0)),
+)
 
 
 def planned(scenario: Scenario, seed: int) -> tuple[Planned, ...]:
     """The disturbances of a run, in order; kinds take turns, each round in another order."""
     luck = random.Random(f"{seed} {scenario.name}")
+    if scenario.fixed:
+        whole = zip(scenario.kinds, scenario.fixed, strict=True)
+        return tuple(Planned(kind, *when, _who(kind, scenario, luck)) for kind, when in whole)
     made: list[Planned] = []
     at = scenario.warm_s
     for kind in _turns(scenario.kinds, luck):

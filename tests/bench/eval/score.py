@@ -34,7 +34,7 @@ class Alarm:
 
 @dataclass(frozen=True)
 class Event:
-    """One victim under one attack; `hurt` is how many times the p95 was that of calm, None: not measurable."""
+    """One victim under one attack; `hurt`: its p95 over that of calm, None where it cannot be told."""
 
     kind: str
     victim: str
@@ -143,7 +143,7 @@ def top1(runs: Sequence[Outcome]) -> float:
 
 
 def reciprocal_rank(runs: Sequence[Outcome]) -> float:
-    """Mean over the hits of 1 / the culprit's rank among the suspects, named or not; 0 where it is not listed."""
+    """Mean over the hits of 1 / the culprit's rank among the suspects, named or not; 0: not listed."""
     hits = [hit for run in runs for hit in run.hits]
     return _ratio(sum(_reciprocal(hit) for hit in hits), len(hits))
 

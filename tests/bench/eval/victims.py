@@ -1,4 +1,4 @@
-"""The servers that are disturbed: each one process on one CPU, on loopback, with its files below a directory."""
+"""The servers that are disturbed: each one process on one CPU, on loopback, with a directory of its own."""
 
 from __future__ import annotations
 
@@ -57,7 +57,15 @@ def _nginx(tools: Tools, home: Path, port: int) -> list[str]:
     words = "".join(luck.choice("aeinorst ") for _ in range(PAGE_BYTES // 8)) * 8
     (home / "page.html").write_text(words)
     (home / "nginx.conf").write_text(_NGINX.format(home=home, port=port))
-    return [tools.path("nginx"), "-p", str(home), "-c", str(home / "nginx.conf"), "-e", str(home / "error.log")]
+    return [
+        tools.path("nginx"),
+        "-p",
+        str(home),
+        "-c",
+        str(home / "nginx.conf"),
+        "-e",
+        str(home / "error.log"),
+    ]
 
 
 def _python(tools: Tools, home: Path, port: int) -> list[str]:
@@ -100,7 +108,9 @@ def _ready(name: str, port: int) -> bool:
             client.send(b"ping")
             return client.recv(64) == b"ping"
         if protocol == "redis":
-            client.sendall(b"*3\r\n$3\r\nSET\r\n$4\r\nbits\r\n$%d\r\n" % BITS_BYTES + os.urandom(BITS_BYTES) + b"\r\n")
+            client.sendall(
+                b"*3\r\n$3\r\nSET\r\n$4\r\nbits\r\n$%d\r\n" % BITS_BYTES + os.urandom(BITS_BYTES) + b"\r\n"
+            )
             return client.recv(64) == b"+OK\r\n"
         return True
     return False

@@ -1,4 +1,4 @@
-"""Looks once a second at what the node does besides the experiment: a run beside somebody else's work is not valid."""
+"""Looks once a second at what the node does besides the experiment: beside others' work no run is valid."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def rejected(labels: Labels) -> tuple[str, ...]:
         why.append(f"PSI CPU of the node before the run {labels.idle_stall_ratio:.3f} > {STALL_RATIO}")
     stall = statistics.median(h.foreign_stall_ratio for h in calm)
     if stall > STALL_RATIO:
-        why.append(f"PSI CPU of the node that is not of our pods, median off windows {stall:.3f} > {STALL_RATIO}")
+        why.append(f"PSI CPU of the node without our pods', off windows {stall:.3f} > {STALL_RATIO}")
     foreign = statistics.median(h.foreign_cores for h in labels.health)
     if foreign > FOREIGN_RATIO * labels.cpus:
         why.append(f"others' CPU, median {foreign:.2f} cores > {FOREIGN_RATIO:.0%} of {labels.cpus}")
