@@ -1,9 +1,10 @@
 """A program: sends requests to several servers when each is due, and keeps how long every answer took.
 
-Argument: a file with {"begin", "targets": [{"name", "protocol", "port", "seed", "rates"}], "into"}. `begin`
-is CLOCK_MONOTONIC, `rates` are [[seconds, requests/s], ...], each from its second on, the last one 0. A
+Argument: a file with {"begin", "targets": [{"name", "protocol", "port", "seed", "rates"}], "into", "statsd"}.
+`begin` is CLOCK_MONOTONIC, `rates` are [[seconds, requests/s], ...], each from its second on, the last one 0. A
 latency counts from the instant the request was due (no coordinated omission); an answer that never came is
-`inf`. Of each target `into`/NAME has pairs of doubles, in seconds: when it was due since `begin`, its latency.
+`inf`. Of each target `into`/NAME has pairs of doubles (s): when it was due since `begin`, its latency.
+Where `statsd` is the path of a socket, each latency is also sent there, as NAME.latency.
 """
 
 from __future__ import annotations
@@ -20,11 +21,12 @@ import socket
 import sys
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 PATIENCE_S = 3.0
 REDIAL_S = 0.05
+TOLD_LINES = 20
 _REQUESTS = {
     "udp": b"ping",
     "redis": b"*2\r\n$8\r\nBITCOUNT\r\n$4\r\nbits\r\n",
@@ -48,8 +50,9 @@ def arrivals(rates: Sequence[Sequence[float]], seed: int) -> list[float]:
 class Target:
     """One server: what is due, what is under way (in the order of the answers), and what came of it."""
 
-    def __init__(self, protocol: str, port: int, due: list[float]) -> None:
+    def __init__(self, protocol: str, port: int, due: list[float], tell: Callable[[float], None]) -> None:
         self.due, self.sent = due, 0
+        self._tell = tell
         self.told = array.array("d")
         self._protocol, self._port = protocol, port
         self._waiting: deque[float] = deque()
@@ -96,6 +99,7 @@ class Target:
         for _ in range(min(self._answers(data), len(self._waiting))):
             at = self._waiting.popleft()
             self.told.extend((at, now - at))
+            self._tell(now - at)
 
     def hang_up(self, now: float) -> None:
         """What is under way is lost."""
@@ -129,6 +133,24 @@ class Target:
         self.socket = dialled
 
 
+class Teller:
+    """StatsD timers to a datagram socket (docs/metric_types.md of statsd/statsd), many lines at a time."""
+
+    def __init__(self, path: str, name: str) -> None:
+        self._path, self._name = path, name
+        self._lines: list[str] = []
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+
+    def __call__(self, latency_s: float) -> None:
+        """One more; nobody is waited for, and nobody need be there."""
+        self._lines.append(f"{self._name}.latency:{latency_s * 1e3:.3f}|ms")
+        if self._path and len(self._lines) >= TOLD_LINES:
+            with contextlib.suppress(OSError):
+                self._socket.sendto("\n".join(self._lines).encode(), socket.MSG_DONTWAIT, self._path)
+        if len(self._lines) >= TOLD_LINES:
+            self._lines.clear()
+
+
 def drive(begin: float, targets: Sequence[Target]) -> None:
     """Send until all is sent and answered, at most PATIENCE_S longer than the last request is due."""
     last = max((target.due[-1] for target in targets if target.due), default=0.0)
@@ -154,7 +176,12 @@ def main(plan_path: str) -> None:
     with contextlib.suppress(OSError):  # real clients are on other machines: before all others on its CPU
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
     made = {
-        each["name"]: Target(each["protocol"], each["port"], arrivals(each["rates"], each["seed"]))
+        each["name"]: Target(
+            each["protocol"],
+            each["port"],
+            arrivals(each["rates"], each["seed"]),
+            Teller(plan["statsd"], each["name"]),
+        )
         for each in plan["targets"]
     }
     drive(plan["begin"], list(made.values()))

@@ -98,10 +98,21 @@ class Stage:
             for number, name in enumerate(self.scenario.victims)
         ]
         plan = self.home / "load.json"
-        plan.write_text(json.dumps({"begin": begin, "targets": targets, "into": str(into)}))
+        statsd = str(self.home / "run" / "statsd") if self.scenario.told else ""
+        plan.write_text(json.dumps({"begin": begin, "targets": targets, "into": str(into), "statsd": statsd}))
         words = ["taskset", "-c", str(OTHER_CPU), sys.executable, "-m", "tests.bench.eval.load", str(plan)]
         with ended(subprocess.Popen(words, start_new_session=True)) as process:
             yield process
+
+    def config(self) -> Path | None:
+        """Who tells of which pod: the clients, by StatsD."""
+        if not self.scenario.told:
+            return None
+        apps = [f'[[apps]]\nmatch = "{p.cgroup}"\nstatsd = "{name}"\n' for name, p in self.victims.items()]
+        (config := self.home / "agent.toml").write_text(
+            f'[app_signals]\nstatsd_socket = "{self.home}/run/statsd"\n' + "\n".join(apps)
+        )
+        return config
 
     def words(self, kind: str, length: float) -> list[str]:
         """The command of an attack, for so many seconds."""
@@ -133,7 +144,7 @@ def record(
         (home / "state").mkdir(mode=0o700)
         shutil.copy(before / "state" / "checkpoint", home / "state" / "checkpoint")
     with Stage(scenario, seed, home, tools).set_up() as stage:
-        with running(home, None, ("taskset", "-c", str(OTHER_CPU)), **values) as agent:
+        with running(home, stage.config(), ("taskset", "-c", str(OTHER_CPU)), **values) as agent:
             begin = time.monotonic() + 1.0
             with stage.loaded(begin) as load:
                 health = _play(stage, begin, agent, load)
