@@ -7,18 +7,21 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Mapping
 
 from nodeagent.kernel.files import Shelf
 from nodeagent.kernel.gate import Gate, Gates
 from nodeagent.kernel.mounts import Hierarchies
 from nodeagent.kernel.own_psi import psi_path
+from nodeagent.kernel.pmu import PmuTurns
+from nodeagent.kernel.rdt import RdtGroups
 from nodeagent.kernel.reading import PSI_KINDS, CgroupReader, PsiFiles
-from nodeagent.kernel.symptoms.pod import Ground, SymptomReader
+from nodeagent.kernel.symptoms.pod import Ground, SymptomReader, hardware_lacking
 from nodeagent.kernel.symptoms.run_delay import RunDelay
 from nodeagent.model.errors import AgentError, Gone, Unsupported
 from nodeagent.model.pod import CgroupDir, Member, Qos
 from nodeagent.model.snapshot import Container, Pod, Reading
-from nodeagent.model.symptom import Symptoms
+from nodeagent.model.symptom import Pmu, Symptoms
 
 # Where pressure was told nowhere, that is asked again after 1, 2, 4, 8, and then each 16 slow readings: a
 # process may have been seen on its way into its cgroups.
@@ -28,7 +31,8 @@ _ASK_AGAIN = 16
 class Host:
     """What all pods of one reader share. `psi_kinds` are the kinds of pressure that the node has at all.
 
-    `attended` are the pods (uids) whose slow tier and symptoms are read in every tick.
+    `attended` are the pods (uids) whose slow tier and symptoms are read in every tick, `counted` what the PMU
+    has counted, by cgroup and inode.
     """
 
     def __init__(
@@ -38,8 +42,12 @@ class Host:
         shelf: Shelf,
         psi_kinds: frozenset[str],
         *,
+        pmu: PmuTurns,
+        rdt: RdtGroups,
         symptoms: bool = True,
     ) -> None:
+        self.pmu, self.rdt = pmu, rdt
+        self.counted: Mapping[tuple[str, int], Pmu] = {}
         self.places = places
         self.proc = proc
         self.shelf = shelf
@@ -130,6 +138,14 @@ class PodReader:
             self._symptoms.close()
 
     @property
+    def perf_directory(self) -> str | None:
+        """Its directory in the hierarchy of perf_event; None for one that is not online, or not known."""
+        found = self._host.places.roots.get("perf_event")
+        if not self._member.spec.online:
+            return None
+        return f"{found.root}/{self._member.spec.cgroup}" if found is not None else self.psi_directory
+
+    @property
     def _attended(self) -> bool:
         """One that takes from others only while it runs; one that suffers also while it cannot."""
         spec = self._member.spec
@@ -155,9 +171,13 @@ class PodReader:
         if not host.symptoms:
             return None
         if self._symptoms is None:
-            self._symptoms = SymptomReader(host.ground, spec.cgroup, self._inside("cgroup.procs"))
+            lacking = hardware_lacking(pmu=not host.pmu.why, rdt=host.rdt.mounted)
+            lists = self._inside("cgroup.procs")
+            self._symptoms = SymptomReader(host.ground, spec.cgroup, lists, lacking)
         delay = self._run_delay() if spec.online else None
-        return self._symptoms.read(at, reading.cpu_us, self._cgroup.reclaim, delay, full=full)
+        pmu = host.counted.get((spec.cgroup, spec.inode))
+        rdt = host.rdt.read(name for name, _ in self._member.containers) if host.rdt.mounted else None
+        return self._symptoms.read(at, reading.cpu_us, self._cgroup.reclaim, delay, pmu, rdt, full=full)
 
     def _renewed(self, reading: Reading, containers: tuple[Container, ...], symptoms: Symptoms | None) -> Pod:
         pod = self._pod

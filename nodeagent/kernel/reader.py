@@ -5,12 +5,16 @@ Invariant: the clock is not read here; whatever a file says, `read` returns.
 
 from __future__ import annotations
 
+import os
+
 from msgspec import Struct
 
 from nodeagent.kernel.files import Descriptors, Misses, Shelf, read_whole
 from nodeagent.kernel.mounts import Hierarchies, find_hierarchies, under
 from nodeagent.kernel.node import NodeFiles
+from nodeagent.kernel.pmu import PmuTurns
 from nodeagent.kernel.pod_reader import Host, PodReader
+from nodeagent.kernel.rdt import RdtGroups
 from nodeagent.kernel.topology import TopologyFiles
 from nodeagent.model.errors import Garbled
 from nodeagent.model.pod import Member
@@ -54,7 +58,11 @@ class NodeReader:
         block = under(host_root, "/sys/block")
         self._node = NodeFiles(proc, self._topology.sys_node, block, self._slow_tick_s, self._shelf)
         kinds = self._node.psi_kinds()
-        self._host = Host(self.hierarchies, proc, self._shelf, kinds, symptoms=symptoms)
+        self._pmu = self._counters()
+        rdt = RdtGroups(under(host_root, "/sys/fs/resctrl"), self._shelf)
+        self._host = Host(
+            self.hierarchies, proc, self._shelf, kinds, pmu=self._pmu, rdt=rdt, symptoms=symptoms
+        )
         self._pods: dict[tuple[str, int], PodReader] = {}
         self._members: tuple[Member, ...] = ()
         self._born = 0
@@ -72,6 +80,10 @@ class NodeReader:
         node = self._node.read(at, tuple(each.id for each in topology.nodes), full=full)
         self._host.ground.disk = _only(node.disks)
         self._host.gates.read()
+        self._host.rdt.look(at)
+        if not self._pmu.why and self._host.symptoms:
+            directories = {key: where for key, pod in self._pods.items() if (where := pod.perf_directory)}
+            self._host.counted = self._pmu.read(at, directories, [cpu.id for cpu in topology.cpus])
         read = [pod.read(at, full, self._slow_tick_s) for pod in self._pods.values()]
         pods = tuple([pod for pod in read if pod is not None])
         vanished = tuple(self._host.vanished)
@@ -94,12 +106,20 @@ class NodeReader:
         """Close every kept file."""
         for pod in self._pods.values():
             pod.close()
+        self._pmu.close()
+        self._host.rdt.close()
         self._pods = {}
         self._members = ()
         self._host.gates.close()
         self._host.ground.close()
         self._node.close()
         self._topology.close()
+
+    def _counters(self) -> PmuTurns:
+        """What is here to count cycles with."""
+        pmu, found = PmuTurns(), self.hierarchies.roots.get("perf_event")
+        pmu.probe(found.root if found is not None else self.hierarchies.unified, min(os.sched_getaffinity(0)))
+        return pmu
 
     def _follow(self, members: tuple[Member, ...], at: float) -> None:
         """Open for those that came, close for those that went; a new inode under an old name is both."""

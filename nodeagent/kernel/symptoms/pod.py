@@ -19,12 +19,16 @@ from nodeagent.kernel.symptoms.block import BlockFiles, Counting
 from nodeagent.kernel.symptoms.net import NetUse, PodNet, host_namespace
 from nodeagent.kernel.symptoms.process_io import ProcessIo
 from nodeagent.kernel.symptoms.run_delay import RunDelay
-from nodeagent.model.symptom import DeviceUse, Sign, Symptoms
+from nodeagent.model.symptom import DeviceUse, Pmu, Rdt, Sign, Symptoms
 
 REST_S = 30.0
 
-# What needs counters of the hardware, which nothing here reads.
-HARDWARE = (Sign.CPI.value, Sign.MPKI.value, Sign.LLC_OCCUPANCY.value, Sign.MEMORY_BANDWIDTH.value)
+
+def hardware_lacking(*, pmu: bool, rdt: bool) -> tuple[str, ...]:
+    """Signs that need hardware which is not here."""
+    return (() if pmu else (Sign.CPI.value, Sign.MPKI.value)) + (
+        () if rdt else (Sign.LLC_OCCUPANCY.value, Sign.MEMORY_BANDWIDTH.value)
+    )
 
 
 class Ground:
@@ -50,14 +54,17 @@ class Ground:
 
 
 class SymptomReader:
-    """`lists` are the cgroup.procs of the pod at `cgroup` and of what is in it."""
+    """`lists` are the cgroup.procs of the pod at `cgroup` and of what is in it.
+
+    `lacking` are signs that this node does not have at all.
+    """
 
     __slots__ = (
-        "_block", "_counted", "_cpu_us", "_ground", "_io", "_key", "_last", "_net", "_read_at",
+        "_block", "_counted", "_cpu_us", "_ground", "_io", "_key", "_lacking", "_last", "_net", "_read_at",
         "_unsupported",
     )  # fmt: skip
 
-    def __init__(self, ground: Ground, cgroup: str, lists: tuple[str, ...]) -> None:
+    def __init__(self, ground: Ground, cgroup: str, lists: tuple[str, ...], lacking: tuple[str, ...]) -> None:
         self._ground = ground
         self._block = BlockFiles(ground.places, cgroup, ground.shelf)
         self._io = ProcessIo(ground.proc, lists, ground.shelf.misses)
@@ -67,7 +74,7 @@ class SymptomReader:
         self._cpu_us: int | None = None
         self._read_at = -math.inf
         self._key: tuple[bool, ...] = ()
-        self._unsupported: tuple[str, ...] = HARDWARE
+        self._lacking = self._unsupported = lacking
 
     @property
     def unsupported(self) -> tuple[str, ...]:
@@ -83,7 +90,15 @@ class SymptomReader:
         return cpu_us is not None and cpu_us == self._cpu_us and at < self._read_at + REST_S
 
     def read(
-        self, at: float, cpu_us: int | None, reclaim: Reclaim, delay: RunDelay | None, *, full: bool = False
+        self,
+        at: float,
+        cpu_us: int | None,
+        reclaim: Reclaim,
+        delay: RunDelay | None,
+        pmu: Pmu | None = None,
+        rdt: Rdt | None = None,
+        *,
+        full: bool = False,
     ) -> Symptoms:
         """All at `at`; `delay` is None for a pod that is not online, of which only what it uses counts."""
         if self._last is not None and not full and self.rests(at, cpu_us):
@@ -106,6 +121,8 @@ class SymptomReader:
             net.retransmitted,
             net.listen_drops,
             net.bytes,
+            pmu,
+            rdt,
         )
         self._cpu_us, self._read_at = cpu_us, at
         self._note(refaults is None, scanned is None)
@@ -130,7 +147,7 @@ class SymptomReader:
         key = (
             no_refaults,
             no_scans,
-            self._last is not None and self._last.devices is None,
+            self._block.absent and self._last is not None and self._last.devices is None,
             self._net.own is False,
         )
         if key != self._key:
@@ -144,4 +161,4 @@ class SymptomReader:
             missing = (
                 sign.value for lacking, group in zip(key, signs, strict=True) if lacking for sign in group
             )
-            self._unsupported = (*missing, *HARDWARE)
+            self._unsupported = (*missing, *self._lacking)
