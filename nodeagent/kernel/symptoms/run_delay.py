@@ -33,9 +33,9 @@ class _Look(NamedTuple):
 class RunDelay:
     """`threads` are the files that list the pod's threads: v1 `tasks`, v2 `cgroup.threads`.
 
-    `delay_us` and `run_us` are sums over the threads looked at, `looked_at_ratio` their share of all. `listed`
-    is the same object as long as no thread comes or ends. With `keep` their files stay open, which pays where
-    they are read in each tick.
+    `delay_us` and `run_us` are sums over the threads looked at, `looked_at_ratio` their share of all.
+    `listed` is the same object as long as no thread comes or ends. With `keep` their files stay open, which
+    pays where they are read in each tick.
     """
 
     __slots__ = (
