@@ -3,7 +3,7 @@
     cgroup.procs -> PID -> /proc/PID/ns/net   pid 1's: it has none of its own     else: /proc/PID/net/*
 
 Containers within a container may have others: the one that most of its cgroups are in counts, at a tie the
-first (the sandbox's). No descriptor is kept, for one of /proc/PID/net would keep the namespace alive. Where
+first (the sandbox's). None of /proc/PID/net is kept open, for that would keep the namespace alive. Where
 no link carried a byte there was no TCP; netstat, which is long, is read every other time.
 Invariant: what was read counts only if the process was still in its cgroups and namespace afterwards.
 """
@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
-from nodeagent.kernel.files import Misses, read_whole
+from nodeagent.kernel.files import KeptFile, Misses, Shelf, read_whole
 from nodeagent.kernel.own_psi import ids_in
 from nodeagent.kernel.symptoms.tcp import Segments, listen_drops, segments, traffic
 from nodeagent.model.errors import AgentError, Gone, Unsupported
@@ -48,14 +48,29 @@ class _Home(NamedTuple):
 class PodNet:
     """`lists` are the cgroup.procs of the pod and what is in it; `host` as from host_namespace()."""
 
-    __slots__ = ("_asked", "_home", "_misses", "_moved", "_proc", "_turn", "_use", "host", "lists", "own")
+    __slots__ = (
+        "_asked",
+        "_cgroups",
+        "_home",
+        "_misses",
+        "_moved",
+        "_proc",
+        "_shelf",
+        "_turn",
+        "_use",
+        "host",
+        "lists",
+        "own",
+    )
 
-    def __init__(self, proc: str, lists: tuple[str, ...], host: int | None, misses: Misses) -> None:
+    def __init__(self, proc: str, lists: tuple[str, ...], host: int | None, shelf: Shelf) -> None:
         self._proc = proc
         self.lists = lists
         self.host = host
         self.own: bool | None = None if host is not None else False  # None: not known yet
-        self._misses = misses
+        self._misses = shelf.misses
+        self._shelf = Shelf(shelf.descriptors, Misses())  # that a process ends is no miss
+        self._cgroups: KeptFile[bytes] | None = None  # of the chosen process, whom its descriptor stands for
         self._home: _Home | None = None
         self._use = NetUse()
         self._moved: int | None = None  # bytes over all links, with which `_use` was read
@@ -70,8 +85,14 @@ class PodNet:
         use = self._counted(f"{self._proc}/{home.pid}/net", tcp, full)
         if self._still(home):
             return use
-        self._home = None
+        self.close()
         return NetUse()
+
+    def close(self) -> None:
+        """Forget the process; another one may be chosen."""
+        if self._cgroups is not None:
+            self._cgroups.close()
+        self._home = self._cgroups = None
 
     def _counted(self, where: str, tcp: bool, full: bool) -> NetUse:
         seen, last = self._parsed(f"{where}/dev", traffic), self._use
@@ -114,6 +135,7 @@ class PodNet:
             self.own = namespace != self.host
             if self.own:
                 self._home = next(home for home in found if home.namespace == namespace)
+                self._cgroups = KeptFile(f"{self._proc}/{self._home.pid}/cgroup", bytes, self._shelf)
                 self._use, self._moved = NetUse(), None
         return self._home
 
@@ -129,7 +151,9 @@ class PodNet:
         return found
 
     def _still(self, home: _Home) -> bool:
-        return self._home_of(home.pid) == home
+        if self._cgroups is None or self._cgroups.value() != home.cgroups:
+            return False
+        return namespace_of(self._proc, home.pid) == home.namespace
 
     def _home_of(self, pid: int) -> _Home | None:
         try:

@@ -68,7 +68,7 @@ class SymptomReader:
         self._ground = ground
         self._block = BlockFiles(ground.places, cgroup, ground.shelf)
         self._io = ProcessIo(ground.proc, lists, ground.shelf.misses)
-        self._net = PodNet(ground.proc, lists, ground.netns, ground.shelf.misses)
+        self._net = PodNet(ground.proc, lists, ground.netns, ground.shelf)
         self._counted: bool | None = None  # by the cgroup, when last read
         self._last: Symptoms | None = None
         self._cpu_us: int | None = None
@@ -130,6 +130,7 @@ class SymptomReader:
 
     def close(self) -> None:
         self._block.close()
+        self._net.close()
 
     def _devices(self, at: float, threads: frozenset[int] | None) -> tuple[DeviceUse, ...] | None:
         """None in the reading in which another counter comes in use, which would look like a leap."""
