@@ -145,7 +145,9 @@ class PodNet:
         for listing in self.lists[:_MOST_CGROUPS]:
             for pid in ids_in(listing, _MOST_PROCESSES):
                 home = self._home_of(pid)
-                if home is not None and pid in ids_in(listing, _MOST_PROCESSES):
+                if home is None:
+                    continue
+                if home.namespace == self.host or pid in ids_in(listing, _MOST_PROCESSES):
                     found.append(home)
                     break
         return found

@@ -106,8 +106,9 @@ class SymptomReader:
             return self._last
         refaults, scanned, major = reclaim
         online = delay is not None
+        ran = full or cpu_us is None or cpu_us != self._cpu_us
         net = self._net.read(tcp=online, full=full) if self._ground.netns is not None else NetUse()
-        delay_us = None if delay is None else delay.read(at)
+        delay_us = None if delay is None else delay.read(at) if ran else delay.delay_us
         self._last = Symptoms(
             at,
             delay_us,
@@ -116,7 +117,7 @@ class SymptomReader:
             refaults,
             scanned,
             major,
-            self._devices(at, None if delay is None else delay.listed),
+            self._devices(at, delay, ran),
             net.sent,
             net.retransmitted,
             net.listen_drops,
@@ -132,15 +133,17 @@ class SymptomReader:
         self._block.close()
         self._net.close()
 
-    def _devices(self, at: float, threads: frozenset[int] | None) -> tuple[DeviceUse, ...] | None:
+    def _devices(self, at: float, delay: RunDelay | None, ran: bool) -> tuple[DeviceUse, ...] | None:
         """None in the reading in which another counter comes in use, which would look like a leap."""
         uses = self._block.read()
         counted = uses is not None and self._ground.counts(at)
         known = self._counted in (None, counted)
-        self._counted = counted
-        if not counted:
-            size = self._io.read(threads)
+        if not counted and (ran or not known):
+            size = self._io.read(None if delay is None else delay.listed)
             uses = None if size is None else (DeviceUse(self._ground.disk, size, 0),)
+        elif not counted:
+            uses = None if self._last is None else self._last.devices
+        self._counted = counted
         return uses if known else None
 
     def _note(self, no_refaults: bool, no_scans: bool) -> None:
