@@ -56,8 +56,8 @@ class Life:
         psi = self.stall is not None and "cpu_stall" not in self.unsupported
         reading = Reading(
             cpu_us=c["cpu"],
-            periods=round(self.counters["periods"]),
-            throttled_periods=round(self.counters["throttled"]),
+            periods=int(self.counters["periods"] + 1e-6),
+            throttled_periods=int(self.counters["throttled"] + 1e-6),
             throttled_us=c["throttled"] // 100,
             cpu_stall=Stall(c["stall"], c["full"]) if psi else None,
             slow_at=at,

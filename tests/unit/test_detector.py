@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from nodeagent.core.interference.learn import restored, told
+from nodeagent.model.decision import Checkpoint
 from nodeagent.model.interference import Gate, State, Verdict
 from nodeagent.model.pod import Qos
 from nodeagent.model.policy import Policy, PressurePolicy
@@ -43,7 +44,8 @@ def test_a_neighbour_is_blamed_in_the_third_second() -> None:
     assert verdict.state is State.CONFIRMED
     assert verdict.channel is Channel.CPU
     (alarm,) = verdict.alarms
-    assert (alarm.sign, alarm.value) == ("cpu.stall", pytest.approx(0.5))
+    assert alarm.sign == "cpu.stall"
+    assert alarm.value == pytest.approx(0.5)
     assert alarm.baseline == pytest.approx(0.01, rel=0.06)
     web.stall = 0.01
     assert watched.ticks(4)[WEB] == Verdict(WEB, State.CALM)
@@ -173,19 +175,13 @@ def test_a_regime_that_nobody_is_suspected_for_is_taken_for_usual_after_an_hour(
 
 def test_a_restart_with_a_checkpoint_is_like_no_restart() -> None:
     watched, web = warmed()
-    fresh = Watched(web, senses=restored(msgspec.msgpack.decode(
-        msgspec.msgpack.encode(told(watched.senses)), type=type_of_baselines())))  # fmt: skip
+    saved = msgspec.msgpack.encode(Checkpoint(baselines=told(watched.senses)))
+    fresh = Watched(web, senses=restored(msgspec.msgpack.decode(saved, type=Checkpoint).baselines))
     fresh.at, fresh.seq = watched.at, watched.seq
     fresh.previous = None
     fresh.tick()
     web.stall = 0.5
     assert [fresh.tick()[WEB].state for _ in range(3)] == [State.CALM, State.SUSPECT, State.CONFIRMED]
-
-
-def type_of_baselines() -> object:
-    from nodeagent.model.decision import Checkpoint
-
-    return Checkpoint.__annotations__ and __import__("typing").get_type_hints(Checkpoint)["baselines"]
 
 
 def test_a_new_replica_knows_what_is_usual_at_once() -> None:
@@ -231,20 +227,19 @@ def test_a_broken_slo_counts_without_a_baseline() -> None:
 def test_what_its_own_quota_stops_is_not_a_neighbours_fault() -> None:
     watched, web = warmed()
     web.stall, web.throttled = 0.5, 0.5
-    for _ in range(30):
-        verdict = watched.tick()[WEB]
-        assert verdict.state is State.CALM
-    assert gates(verdict) == {Gate.OWN_QUOTA}
-    assert "50%" in verdict.rejections[0].why
+    seen = [watched.tick()[WEB] for _ in range(30)]
+    assert {verdict.state for verdict in seen} == {State.CALM}
+    assert gates(seen[-1]) == {Gate.OWN_QUOTA}
+    assert "50%" in seen[-1].rejections[0].why
 
 
 def test_few_throttled_periods_stop_it_where_all_that_waits_waits_at_once() -> None:
     watched, web = warmed()
-    web.stall, web.full, web.throttled = 0.5, 0.48, 0.07
-    assert gates(watched.ticks(30)[WEB]) == {Gate.OWN_QUOTA}
+    web.stall, web.full, web.throttled = 0.5, 0.48, 0.05
+    assert gates(watched.ticks(31)[WEB]) == {Gate.OWN_QUOTA}
     other, web = warmed()
-    web.stall, web.full, web.throttled = 0.5, 0.2, 0.07
-    assert other.ticks(30)[WEB].state is State.CONFIRMED
+    web.stall, web.full, web.throttled = 0.5, 0.2, 0.05
+    assert other.ticks(31)[WEB].state is State.CONFIRMED
 
 
 def test_what_the_hypervisor_takes_is_not_a_neighbours_fault() -> None:
@@ -268,9 +263,7 @@ def test_more_load_of_its_own_is_not_a_neighbours_fault_and_becomes_usual() -> N
     watched, web = warmed(Life("other", Qos.BATCH, cores=0.4))
     web.stall, web.cores = 0.15, 0.95
     seen = [watched.tick()[WEB] for _ in range(300)]
-    assert not [
-        v for v in seen if v.state is not State.CALM and not v.rejections and v.alarms and v.evidence > 0.5
-    ][2:]
+    assert not [v for v in seen[2:] if v.state is not State.CALM]
     assert any(Gate.OWN_LOAD in gates(v) for v in seen)
     assert seen[-1] == Verdict(WEB, State.CALM)
     web.stall, web.cores = 0.01, 0.5
