@@ -23,7 +23,7 @@ from nodeagent.model.symptom import Channel, Sign
 THROTTLED_RATIO = 0.10
 THROTTLED_WHOLLY_RATIO = 0.05  # where all that it waits is in "full": nothing of it ran meanwhile
 FULL_OF_SOME = 0.9
-LASTING = 0.7  # of a limit: the mean of two samples at the limit is above it
+LASTING = 0.88  # of a limit: the mean of three samples at the limit is above it
 STEAL_RATIO = 0.05
 OTHERS_PART = 0.5  # of the own rise: from here on the others' rise counts as well
 LEAST_RISE_CORES = 0.1
