@@ -160,9 +160,11 @@ def test_a_recall_brings_batch_evenly_to_its_floor_by_the_deadline(tmp_path: Pat
                 seen.append(tier_quota())
             time.sleep(0.02)
         assert seen == sorted(seen, reverse=True)
+        until(lambda: agent.named("batch.limit")[-1]["cores"] == FLOOR, "the tick's end")
         falls = [e for e in agent.named("batch.limit") if "recall by 20" in e["why"]]
         assert len(falls) >= 8 and len(seen) >= 5, "evenly"
         assert falls[-1]["cores"] == FLOOR
+        until(lambda: bool(agent.named("offer.withdrawn")), "the end of that tick, too")
         assert [e["why"] for e in agent.named("offer.withdrawn")][-1].startswith("recalled by directive r")
 
 
@@ -178,7 +180,7 @@ def test_a_lease_goes_on_after_the_agent_was_killed(tmp_path: Path) -> None:
         finally:
             first.stop(signal.SIGKILL)
         with running(tmp_path) as second:
-            until(lambda: bool(second.named("pod.appeared")), "a tick")
+            until(lambda: bool(second.named("directive.resumed")), "a tick")
             (resumed,) = second.named("directive.resumed")
             assert resumed["id"] == "o" and resumed["lasts_s"] <= 12.0 * SLOWNESS - 0.1
             assert quota_cores(OWN_TIER) is None
