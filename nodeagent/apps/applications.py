@@ -35,6 +35,7 @@ class Applications:
 
     def __init__(self, settings: AppSettings, rules: tuple[AppRule, ...], cgroup_of: CgroupOf) -> None:
         self.rules = rules
+        self.cgroup_of = cgroup_of
         self._settings = settings
         self._thread = AppThread(settings, cgroup_of)
         self._targets: Mapping[Key, Target] = {}

@@ -31,7 +31,7 @@ from nodeagent.rpc.app_calls import AppCalls, Pushes
 from nodeagent.rpc.control import Control
 from nodeagent.rpc.cut import cut_untrusted
 from nodeagent.rpc.directing import Taker
-from nodeagent.rpc.door import CgroupOf
+from nodeagent.rpc.door import nowhere
 from nodeagent.rpc.entrance import Terms, entrance
 from nodeagent.rpc.keepalive import keepalive
 from nodeagent.rpc.posted import Accountant, Posted
@@ -55,8 +55,8 @@ class RpcServer:
     `terms` say who may what, and how often.
     `control` is the unix socket for Control, which only root may open; "" = it is not served. `accountant`
     makes of a tick what Explain and ListPods tell; None: nothing is explained. `beside` is entered on the
-    server's event loop once it serves, and left before it stops. `pushes` takes what applications tell,
-    None: AppSignals is not served; `cgroup_of` tells where the process of a client is.
+    server's event loop once it serves, and left before it stops. `pushes` takes what applications tell;
+    None: AppSignals is not served.
     Misconfigured at once for an address that is neither a unix socket nor on loopback.
     """
 
@@ -83,7 +83,6 @@ class RpcServer:
         tls_address: str = "",
         terms: Terms = Terms(),  # noqa: B008  # a tuple
         pushes: Pushes | None = None,
-        cgroup_of: CgroupOf = lambda _pid: "",
     ) -> None:
         self.address = address
         self.tls, self.tls_address = tls, tls_address
@@ -100,8 +99,9 @@ class RpcServer:
         self._where = parse(address) if address or not tls_address else None
         self._per_peer = max_watchers + UNARY_CALLS
         self._options = _options(max_message_bytes, self._per_peer, terms.max_connection_age_s)
+        self._apps = None if pushes is None else AppCalls(pushes)
+        cgroup_of = nowhere if pushes is None else pushes.cgroup_of
         self._door, self.guard = entrance(self._where, terms, self._per_peer, cgroup_of)
-        self._apps = AppCalls(pushes) if pushes is not None else None
         self._reflection = reflection
         self._beside = beside
         self._health = health.aio.HealthServicer()

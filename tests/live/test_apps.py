@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import socket
@@ -15,6 +16,7 @@ import pytest
 
 from nodeagent.core.apps import cpu_per_request_s, latency_s, served, slack
 from nodeagent.journal import read_segments
+from nodeagent.model.errors import Failed
 from nodeagent.model.snapshot import Pod, Snapshot
 from tests.live.kube_place import kube_place
 from tests.live.running import SLOWNESS, RunningAgent, cpu_file, executed, running, unique, until
@@ -44,9 +46,10 @@ from google.protobuf.duration_pb2 import Duration
 from nodeagent.v1 import apps_pb2 as pb
 from nodeagent.v1.apps_pb2_grpc import AppSignalsStub
 stub = AppSignalsStub(grpc.insecure_channel(sys.argv[1]))
-quantiles = [pb.LatencyQuantile(quantile=0.5, latency_s=0.004), pb.LatencyQuantile(quantile=0.99, latency_s=0.03)]
+told = [pb.LatencyQuantile(quantile=q, latency_s=s) for q, s in ((0.5, 0.004), (0.99, 0.03))]
+second = Duration(seconds=1)
 while True:
-    ask = pb.PushAppSignalsRequest(window=Duration(seconds=1), requests=600, quantiles=quantiles, slo="p99 <= 20ms")
+    ask = pb.PushAppSignalsRequest(window=second, requests=600, quantiles=told, slo="p99 <= 20ms")
     try:
         print(stub.PushAppSignals(ask, timeout=5).pod_name, flush=True)
     except grpc.RpcError as error:
@@ -73,8 +76,11 @@ def script(home: Path, name: str, text: str, *words: str) -> tuple[str, Path]:
 
 def snapshots(agent: RunningAgent) -> list[Snapshot]:
     """Those in the journal: what was told can be replayed."""
-    found = read_segments(agent.state, lambda _warning: None)
-    return [tick.snapshot for segment in found for tick in segment.ticks()]
+    try:
+        found = read_segments(agent.state / "journal", lambda _warning: None)
+        return [tick.snapshot for segment in found for tick in segment.ticks()]
+    except Failed:  # none yet
+        return []
 
 
 def pods(agent: RunningAgent, name: str) -> list[tuple[float, Pod]]:
@@ -124,10 +130,10 @@ def costs(agent: RunningAgent, name: str) -> list[float]:
     seen = pods(agent, name)
     marks = [
         mark
-        for (from_at, before), (at, now) in zip(seen, seen[1:], strict=False)
+        for (from_at, before), (at, now) in itertools.pairwise(seen)
         if (mark := served(now.app, (from_at, before.reading.cpu_us), (at, now.reading.cpu_us))) is not None
     ]
-    pairs = zip(marks, marks[1:], strict=False)
+    pairs = itertools.pairwise(marks)
     return [cost for a, b in pairs if (cost := cpu_per_request_s(a, b)) is not None]
 
 
@@ -167,16 +173,18 @@ def test_statsd_of_a_process_in_a_pod_counts_for_it_and_gets_old(tmp_path: Path)
     )
     path = tmp_path / "run" / "statsd.sock"
     command, _ = script(tmp_path, "statsd", STATSD, str(path))
-    with running(tmp_path, config, app_signals__statsd_socket=path) as agent:
-        with online(agent, name, f"{command} & sleep 1000"):
-            until(lambda: known(agent, name), "what it sent", 30.0)
-            at, pod = pods(agent, name)[-1]
-            assert pod.app is not None and pod.app.source == "statsd"
-            assert latency_s(pod.app, at, 0.99) == pytest.approx(0.012, rel=0.06)
-            for pid in cpu_file(f"nodeagent/ls/{name}/cgroup.procs").read_text().split():
-                if "statsd.py" in Path(f"/proc/{pid}/cmdline").read_text():
-                    os.kill(int(pid), 9)
-            until(lambda: not known(agent, name), "it is unknown once it is stale")
+    with (
+        running(tmp_path, config, app_signals__statsd_socket=path) as agent,
+        online(agent, name, f"({command}) & sleep 1000"),
+    ):
+        until(lambda: known(agent, name), "what it sent", 30.0)
+        at, pod = pods(agent, name)[-1]
+        assert pod.app is not None and pod.app.source == "statsd"
+        assert latency_s(pod.app, at, 0.99) == pytest.approx(0.012, rel=0.06)
+        for pid in cpu_file(f"nodeagent/ls/{name}/cgroup.procs").read_text().split():
+            if f"{tmp_path}/statsd.py" in Path(f"/proc/{pid}/cmdline").read_text():
+                os.kill(int(pid), 9)
+        until(lambda: not known(agent, name), "it is unknown once it is stale")
 
 
 def test_annotations_of_a_kubernetes_pod_are_followed_to_its_own_address(tmp_path: Path) -> None:
@@ -230,6 +238,6 @@ def test_the_loop_goes_on_at_its_pace_while_endpoints_are_silent(tmp_path: Path)
         ):
             until(lambda: len(pods(agent, name)) > 20, "ticks with the pod", 40.0)
             seen = pods(agent, name)
-    gaps = [b[0] - a[0] for a, b in zip(seen, seen[1:], strict=False)]
+    gaps = [b[0] - a[0] for a, b in itertools.pairwise(seen)]
     assert max(gaps) < 2.5 * SLOWNESS
     assert all(pod.app is not None and pod.app.at is None for _, pod in seen[-3:])

@@ -6,6 +6,7 @@ import contextlib
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from nodeagent.apps.applications import Applications
 from nodeagent.model.app import AppRule, AppSettings, AppWish
@@ -109,11 +110,11 @@ def app_of(applications: Applications, member: Member, at: float) -> AppReading 
 
 @contextlib.contextmanager
 def applications(
-    members: tuple[Member, ...], *rules: AppRule, cgroups: dict[int, str] | None = None, **settings: object
+    members: tuple[Member, ...], *rules: AppRule, cgroups: dict[int, str] | None = None, **settings: Any
 ) -> Iterator[Applications]:
     """Running, for these pods; `cgroups` are those of processes."""
     made = Applications(
-        AppSettings(**settings),  # type: ignore[arg-type]
+        AppSettings(**settings),
         rules,
         lambda pid: (cgroups or {}).get(pid, ""),
     )

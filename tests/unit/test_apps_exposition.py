@@ -61,7 +61,8 @@ def test_openmetrics_with_exemplars_and_timestamps_is_read_too() -> None:
     registry = CollectorRegistry()
     histogram = Histogram("work_seconds", "help", registry=registry, buckets=(0.1, 1.0))
     histogram.observe(0.05, exemplar={"trace_id": 'a}"b'})
-    found = read(openmetrics(registry), "work_seconds")
+    text: bytes = openmetrics(registry)  # type: ignore[no-untyped-call]
+    found = read(text, "work_seconds")
     assert found.buckets == {(): {0.1: 1.0, 1.0: 1.0, INF: 1.0}}
     timed = b'w_bucket{le="1"} 3 1700000000000\nw_bucket{le="+Inf",} 4 1700000000.5 # {a="b"} 0.5 17\r\n'
     assert read(timed, "w").buckets == {(): {1.0: 3.0, INF: 4.0}}

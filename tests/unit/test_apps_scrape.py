@@ -6,13 +6,14 @@ import gzip
 import socket
 import threading
 import time
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
 from nodeagent.core.apps import latency_s
 from nodeagent.model.app import AppRule, AppWish
-from nodeagent.model.pod import Qos
+from nodeagent.model.pod import Member, Qos
 from nodeagent.model.symptom import AppReading, Slo
 from tests.live.running import until
 from tests.unit.endpoints import (
@@ -31,12 +32,12 @@ from tests.unit.endpoints import (
 SEARCH = pod("search")
 
 
-def rule(server: Endpoint | None, host: str = "127.0.0.1", **fields: object) -> AppRule:
+def rule(server: Endpoint | None, host: str = "127.0.0.1", **fields: Any) -> AppRule:
     url = "" if server is None else f"http://{host}:{server.port}/metrics"
-    return AppRule(match="**", metrics=url, latency_histogram="w", period_s=0.5, **fields)  # type: ignore[arg-type]
+    return AppRule(match="**", metrics=url, latency_histogram="w", period_s=0.5, **fields)
 
 
-def told(server: Endpoint, *, member: object = SEARCH, **settings: object) -> AppReading:
+def told(server: Endpoint, **settings: Any) -> AppReading:
     """What is known once something is known, or why it is not."""
     found: list[AppReading] = []
 
@@ -233,10 +234,9 @@ def test_an_empty_host_is_the_pods_own_address() -> None:
         (pod("a"), AppRule("a", "http://127.0.0.1:9/"), "neither a latency histogram nor"),
     ],
 )
-def test_what_may_not_be_asked_is_not_asked_and_says_why(member: object, entry: AppRule, why: str) -> None:
-    assert not isinstance(member, AppRule)
-    with applications((member,), entry) as running:  # type: ignore[arg-type]
-        app = app_of(running, member, 0.0)  # type: ignore[arg-type]
+def test_what_may_not_be_asked_is_not_asked_and_says_why(member: Member, entry: AppRule, why: str) -> None:
+    with applications((member,), entry) as running:
+        app = app_of(running, member, 0.0)
         assert app is not None and app.at is None and why in app.error
         assert not any(thread.name == "apps" for thread in threading.enumerate())
 

@@ -18,6 +18,7 @@ from nodeagent.apps.targets import Target
 from nodeagent.apps.window import quantile_s
 from nodeagent.model.app import AppRule, AppSettings, Selector
 from nodeagent.model.errors import Failed
+from nodeagent.model.pod import Member
 from nodeagent.model.symptom import AppReading
 from tests.live.running import until
 from tests.unit.endpoints import app_of, applications, pod
@@ -105,8 +106,8 @@ def test_memory_does_not_grow_with_lines() -> None:
     assert len(heard._counts) == len(BOUNDS)
 
 
-def reading(running: Applications, member: object = SEARCH) -> AppReading:
-    found = app_of(running, member, time.monotonic())  # type: ignore[arg-type]
+def reading(running: Applications, member: Member = SEARCH) -> AppReading:
+    found = app_of(running, member, time.monotonic())
     return found or AppReading("")
 
 

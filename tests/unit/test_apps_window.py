@@ -77,7 +77,8 @@ def test_counts_of_a_scrape_that_is_no_snapshot_are_never_negative(cumulative: l
     assert sum(each) == pytest.approx(max(cumulative, default=0.0))
 
 
-series = st.tuples(st.tuples(st.just("path"), st.sampled_from("abc"))).map(tuple)
+Series = tuple[tuple[str, str], ...]
+series: st.SearchStrategy[Series] = st.sampled_from("abc").map(lambda path: (("path", path),))
 cumulated = st.lists(counts, min_size=3, max_size=3).map(
     lambda each: dict(zip((0.1, 0.5, INF), (each[0], sum(each[:2]), sum(each)), strict=True))
 )
@@ -86,8 +87,8 @@ exposed = st.dictionaries(series, cumulated, max_size=3)
 
 @given(exposed, exposed)
 def test_no_increase_is_negative_whatever_restarts_comes_or_goes(
-    before: dict[tuple[tuple[str, str], ...], dict[float, float]],
-    now: dict[tuple[tuple[str, str], ...], dict[float, float]],
+    before: dict[Series, dict[float, float]],
+    now: dict[Series, dict[float, float]],
 ) -> None:
     _, each = increase(before, now)
     assert all(count >= 0.0 for count in each)
@@ -95,15 +96,19 @@ def test_no_increase_is_negative_whatever_restarts_comes_or_goes(
     assert all(count >= 0.0 for count in risen(totals, {key: value[INF] for key, value in now.items()}))
 
 
+A, B = (("p", "a"),), (("p", "b"),)
+Buckets = dict[Series, dict[float, float]]
+
+
 def test_a_series_that_fell_began_anew_and_the_others_go_on() -> None:
-    before = {(("p", "a"),): {0.1: 90.0, INF: 100.0}, (("p", "b"),): {0.1: 1.0, INF: 10.0}}
-    now = {(("p", "a"),): {0.1: 5.0, INF: 7.0}, (("p", "b"),): {0.1: 3.0, INF: 20.0}}
+    before: Buckets = {A: {0.1: 90.0, INF: 100.0}, B: {0.1: 1.0, INF: 10.0}}
+    now: Buckets = {A: {0.1: 5.0, INF: 7.0}, B: {0.1: 3.0, INF: 20.0}}
     assert increase(before, now) == ((0.1, INF), (5.0 + 2.0, 2.0 + 8.0))
 
 
 def test_of_series_with_other_buckets_those_count_that_all_have() -> None:
-    before = {(("p", "a"),): {0.1: 0.0, 0.2: 0.0, INF: 0.0}, (("p", "b"),): {0.2: 0.0, INF: 0.0}}
-    now = {(("p", "a"),): {0.1: 1.0, 0.2: 2.0, INF: 3.0}, (("p", "b"),): {0.2: 4.0, INF: 5.0}}
+    before: Buckets = {A: {0.1: 0.0, 0.2: 0.0, INF: 0.0}, B: {0.2: 0.0, INF: 0.0}}
+    now: Buckets = {A: {0.1: 1.0, 0.2: 2.0, INF: 3.0}, B: {0.2: 4.0, INF: 5.0}}
     assert increase(before, now) == ((0.2, INF), (6.0, 2.0))
 
 

@@ -9,7 +9,17 @@ import pytest
 
 from nodeagent.check import as_text, effective
 from nodeagent.config import load
-from nodeagent.model.app import HISTOGRAM, METRICS, REQUESTS, SLO, Url, parse_selector, parse_slo, parse_url
+from nodeagent.model.app import (
+    HISTOGRAM,
+    METRICS,
+    REQUESTS,
+    SLO,
+    AppWish,
+    Url,
+    parse_selector,
+    parse_slo,
+    parse_url,
+)
 from nodeagent.model.errors import Misconfigured
 from nodeagent.model.kubernetes import KubernetesSettings
 from nodeagent.model.symptom import Slo
@@ -42,7 +52,8 @@ def test_slos(text: str, slo: Slo) -> None:
 @pytest.mark.parametrize(
     "text",
     ["", "p99", "p99 < 20ms", "99 <= 20ms", "p99 <= 20", "p99 <= 20min", "p99 <= -1ms", "p99 <= 0ms",
-     "p49 <= 1s", "p9999 <= 1s", "p5 <= 1s", "p100 <= 1s", "p99 <= 2h", "p99 <= 1e3ms", "p99 <= 7200s", "p٩٩ <= 1s"],
+     "p49 <= 1s", "p9999 <= 1s", "p5 <= 1s", "p100 <= 1s", "p99 <= 2h", "p99 <= 1e3ms", "p99 <= 7200s",
+     "p٩٩ <= 1s"],
 )  # fmt: skip
 def test_what_is_no_slo(text: str) -> None:
     with pytest.raises(ValueError, match="takes"):
@@ -123,15 +134,13 @@ def test_statsd_by_udp_is_on_loopback_only(value: str) -> None:
         load(None, env={}, overrides={"app_signals.statsd_udp": value})
 
 
-def annotated(
-    host_network: bool = False, ip: str = "10.1.2.3", **annotations: str
-) -> tuple[object, tuple[str, ...]]:
+def annotated(*, host_network: bool = False, **annotations: str) -> tuple[AppWish, tuple[str, ...]]:
     keys = {"metrics": METRICS, "histogram": HISTOGRAM, "requests": REQUESTS, "slo": SLO}
     given = {keys[name]: text for name, text in annotations.items()}
     pod = {
         "metadata": {"uid": "u", "name": "n", "namespace": "d", "annotations": given},
         "spec": {"hostNetwork": host_network},
-        "status": {"podIP": ip, "podIPs": [{"ip": ip}, {"ip": "fd00::7"}]},
+        "status": {"podIP": "10.1.2.3", "podIPs": [{"ip": "10.1.2.3"}, {"ip": "fd00::7"}]},
     }  # fmt: skip
     raw = msgspec.json.encode({"kind": "PodList", "items": [pod]})
     ((told,), unread) = read_pods(raw, KubernetesSettings())
@@ -142,7 +151,7 @@ def annotated(
 def test_annotations_and_addresses_are_told() -> None:
     app, wrong = annotated(metrics="http://:9121/m", histogram="w", requests='n{a="b"}', slo="p99 <= 20ms")
     assert wrong == ()
-    assert msgspec.structs.asdict(app) == {  # type: ignore[type-var]
+    assert msgspec.structs.asdict(app) == {
         "metrics": "http://:9121/m",
         "latency_histogram": "w",
         "requests_counter": 'n{a="b"}',
@@ -167,10 +176,10 @@ def test_annotations_and_addresses_are_told() -> None:
     ],
 )
 def test_an_annotation_that_is_not_understood_names_its_key(annotations: dict[str, str], told: str) -> None:
-    _, wrong = annotated(**annotations)
+    _, wrong = annotated(host_network=False, **annotations)
     assert len(wrong) == 1 and told in wrong[0] and wrong[0].isprintable()
 
 
 def test_a_pod_on_the_hosts_network_may_name_loopback() -> None:
     app, wrong = annotated(host_network=True, metrics="http://127.0.0.1:1/", histogram="w")
-    assert wrong == () and app.metrics == "http://127.0.0.1:1/"  # type: ignore[attr-defined]
+    assert wrong == () and app.metrics == "http://127.0.0.1:1/"

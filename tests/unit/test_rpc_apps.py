@@ -37,16 +37,13 @@ QUANTILES = [
 
 @contextmanager
 def pushing(
-    home: Path, cgroup: str, *rules: AppRule, access: Access = READERS, **settings: object
+    home: Path, cgroup: str, *rules: AppRule, access: Access = READERS, **settings: Any
 ) -> Iterator[tuple[Applications, Any]]:
     """The agent's parts, and a client whose process is in that cgroup."""
-
-    def where(pid: int) -> str:
-        return cgroup if pid == os.getpid() else ""
-
+    cgroups = {os.getpid(): cgroup}
     with (
-        applications((SEARCH, OTHER, BATCH), *rules, **settings) as running,  # type: ignore[arg-type]
-        serving(f"unix:{home}/s", pushes=running, cgroup_of=where, access=access) as server,
+        applications((SEARCH, OTHER, BATCH), *rules, cgroups=cgroups, **settings) as running,
+        serving(f"unix:{home}/s", pushes=running, access=access) as server,
     ):
         yield running, stub(server)
 
