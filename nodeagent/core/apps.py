@@ -7,21 +7,11 @@ from __future__ import annotations
 
 import math
 
-from msgspec import Struct
-
 from nodeagent.model.app import LEAST_REQUESTS, requests_needed
+from nodeagent.model.senses import Served
 from nodeagent.model.symptom import AppReading
 
 _SAME = 1e-9  # quantiles that differ by less are one
-
-
-class Served(Struct, frozen=True, array_like=True, gc=False):
-    """Requests that a pod had answered at a moment, and the CPU time that it had used by then."""
-
-    source: str
-    at: float  # monotonic seconds
-    requests: int
-    cpu_us: float
 
 
 def fresh(app: AppReading | None, at: float) -> bool:

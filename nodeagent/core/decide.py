@@ -12,6 +12,7 @@ from nodeagent.core import (
     drift,
     dwell,
     foreign,
+    interference,
     limit,
     nic,
     pages,
@@ -38,6 +39,8 @@ from nodeagent.model.decision import (
     Spell,
 )
 from nodeagent.model.glob import glob_regex
+from nodeagent.model.interference import Interference
+from nodeagent.model.interference_memory import InterferenceMemory
 from nodeagent.model.plan import Kind, Knob, KnobReading, Setting, numeric, one_owner
 from nodeagent.model.policy import CapacityPolicy, Policy
 from nodeagent.model.snapshot import Snapshot
@@ -50,7 +53,7 @@ class Thought(Struct, frozen=True, gc=False):
 
     `ceiling_cores` is what online work leaves, `orders` what directives ask, `roof` and `formula` (the policy
     that the offer follows) what they do, `last` the Batch limit in force until now, `scene` without
-    places and traffic.
+    places and traffic, `felt` what is remembered of interference.
     """
 
     sight: Sight
@@ -70,6 +73,8 @@ class Thought(Struct, frozen=True, gc=False):
     why: str
     offered: capacity.Assessed
     scene: Scene
+    interference: Interference
+    felt: InterferenceMemory
 
 
 def think(snapshot: Snapshot, policy: Policy, memory: Memory) -> Thought:
@@ -88,12 +93,19 @@ def think(snapshot: Snapshot, policy: Policy, memory: Memory) -> Thought:
     floor = min(policy.cpu.floor_cores, float(snapshot.topology.cores))
     roof = directives.roof(orders, last, snapshot, memory.previous, floor)
     capped = directives.capped(ceiling, roof)
-    batch, why = limit.next_limit(view, signals, policy.cpu, last, capped, use.cpu_sure)
+    ground = _ground(view, signals, policy)
+    told, felt = interference.watch(view, ground.knobs, ground.scope, policy, memory.interference)
+    hurt = limit.undirected(signals, told.directed)
+    batch, why = limit.next_limit(view, hurt, policy.cpu, last, capped, use.cpu_sure)
     batch, why = directives.limited(batch, why, roof, ceiling)
-    offered = capacity.assess(view, use, formula, memory, batch, within, orders)
-    scene = burst.bursting(_scene(view, signals, policy, batch, why), use, policy, memory.bursts)
+    shrink = capacity.shrink(told, policy.interference)
+    offered = capacity.assess(view, use, formula, memory, capacity.Bounds(batch, within, orders, shrink))
+    ground = replace(ground, restraints={r.cgroup: r for r in told.restraints})
+    scene = _shared(ground, policy, batch, why)
+    scene = burst.bursting(scene, use, policy, memory.bursts)
     bounds = (window, ceiling, orders, roof, formula, last)
-    return Thought(sight, signals, spells, busy, known, use, within, *bounds, batch, why, offered, scene)
+    now = (batch, why, offered, scene, told, felt)
+    return Thought(sight, signals, spells, busy, known, use, within, *bounds, *now)
 
 
 def decide(snapshot: Snapshot, policy: Policy, memory: Memory) -> tuple[Decision, Memory]:
@@ -114,6 +126,7 @@ def decide(snapshot: Snapshot, policy: Policy, memory: Memory) -> tuple[Decision
         moves=scene.moves,
         shaping=scene.shaping,
         mode=directives.mode(t.orders, snapshot.mode),
+        interference=t.interference,
     )
     return decision, replace(
         memory,
@@ -128,6 +141,7 @@ def decide(snapshot: Snapshot, policy: Policy, memory: Memory) -> tuple[Decision
         offer=t.offered.offer,
         batch=t.batch,
         lent=t.offered.capacity.lent,
+        interference=t.felt,
     )
 
 
@@ -156,18 +170,24 @@ def _last(memory: Memory, snapshot: Snapshot) -> BatchLimit:
     return BatchLimit(cores=sum(written) if written else None)
 
 
-def _scene(view: View, signals: tuple[Signal, ...], policy: Policy, batch: BatchLimit, why: str) -> Scene:
+def _ground(view: View, signals: tuple[Signal, ...], policy: Policy) -> Scene:
+    """What may be written, before it is known how much Batch may use."""
     knobs = {r.knob: r for r in view.snapshot.knobs}
     patterns = [glob_regex(g) for g in policy.scope]
     paths = {p.pod.spec.cgroup for p in view.pods} | set(view.snapshot.tiers) | _others(view, knobs)
     matching = (path for path in paths if any(p.fullmatch(path) for p in patterns))
     kept_out = foreign.kept_out(view)
     scope = frozenset(path for path in matching if not foreign.inside(path, kept_out))
+    return Scene(view, signals, knobs, scope, None, "")
+
+
+def _shared(ground: Scene, policy: Policy, batch: BatchLimit, why: str) -> Scene:
     if batch.cores is None:
-        return Scene(view, signals, knobs, scope, None, why)
-    cores = limit.grid(batch.cores, view.snapshot.topology.cores)
-    shares = share.split(view, cores, policy.cpu.floor_cores, scope, knobs)
-    return Scene(view, signals, knobs, scope, shares, why)
+        return replace(ground, why=why)
+    cores = limit.grid(batch.cores, ground.view.snapshot.topology.cores)
+    floor, held = policy.cpu.floor_cores, ground.restraints
+    shares = share.split(ground.view, cores, floor, ground.scope, ground.knobs, held)
+    return replace(ground, shares=shares, why=why)
 
 
 def _others(view: View, knobs: dict[Knob, KnobReading]) -> set[str]:

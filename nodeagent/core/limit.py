@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import zlib
+from collections.abc import Collection
 
 from nodeagent.core.rates import View
 from nodeagent.model.decision import BatchLimit, Signal
@@ -54,6 +55,11 @@ def next_limit(
     if view.blind or not sure:
         return last, UNSEEN
     return _grown(view, policy, last, ceiling)
+
+
+def undirected(signals: tuple[Signal, ...], directed: Collection[str]) -> tuple[Signal, ...]:
+    """Without the pressure on victims for whose sake one antagonist is held: the rest need not pay for it."""
+    return tuple(s for s in signals if s.name != LS_PRESSURE or s.subject not in directed)
 
 
 def grid(cores: float, total: float) -> float:

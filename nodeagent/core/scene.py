@@ -8,6 +8,7 @@ from nodeagent.core.homes import Home
 from nodeagent.core.rates import View
 from nodeagent.core.share import Shares
 from nodeagent.model.decision import Burst, Signal, Wait
+from nodeagent.model.interference import Restraint
 from nodeagent.model.nic import KnownNic, Shaping
 from nodeagent.model.pages import PageMove
 from nodeagent.model.placement import Placement
@@ -27,7 +28,8 @@ class Scene(Struct, frozen=True, gc=False):
     `scope` holds the cgroups that may be written; `shares` is None while the limit is not known. The sets of
     the cgroups in `left_alone` are not ours to write, whatever the scope. `bursts` are by uid; `homes` are
     the sets of each pod and tier by the placement, `moves` the pods whose pages are not there yet.
-    `shaping` is None where no traffic is shaped, `nics` what is known of each NIC, by name.
+    `shaping` is None where no traffic is shaped, `nics` what is known of each NIC, by name. `restraints` are
+    what Batch pods are held to for a victim's sake, by cgroup.
     """
 
     view: View
@@ -43,3 +45,4 @@ class Scene(Struct, frozen=True, gc=False):
     moves: tuple[PageMove, ...] = ()
     shaping: Shaping | None = None
     nics: dict[str, KnownNic] = {}
+    restraints: dict[str, Restraint] = {}

@@ -7,6 +7,7 @@ from msgspec import Struct
 from nodeagent.model.capacity import Capacity, Lent
 from nodeagent.model.foreign import Foreign
 from nodeagent.model.interference import Interference
+from nodeagent.model.interference_memory import InterferenceMemory
 from nodeagent.model.nic import KnownNic, Shaping
 from nodeagent.model.pages import PageMove
 from nodeagent.model.placement import Placement
@@ -78,13 +79,17 @@ class OnlineHistory(Struct, frozen=True, gc=False):
 
 
 class Offer(Struct, frozen=True, gc=False):
-    """What was last offered, for fast-down and slow-up; `at` in monotonic seconds, None before the first."""
+    """What was last offered, for fast-down and slow-up; `at` in monotonic seconds, None before the first.
+
+    `calm_cpu_cores` is what would have been, were nobody online disturbed.
+    """
 
     at: float | None = None
     cpu_cores: float = 0.0
     memory_bytes: float = 0.0
     zone_cpu_cores: dict[int, float] = {}
     zone_memory_bytes: dict[int, float] = {}
+    calm_cpu_cores: float = 0.0
 
 
 class BatchLimit(Struct, frozen=True, gc=False):
@@ -160,6 +165,7 @@ class Memory(Struct, frozen=True, gc=False):
     foreign: Foreign = Foreign(None, None, None)  # as last known
     lent: Lent = Lent()
     nics: dict[str, KnownNic] = {}  # by name
+    interference: InterferenceMemory = InterferenceMemory()
 
 
 class Checkpoint(Struct, frozen=True, gc=False):

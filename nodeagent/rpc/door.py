@@ -88,8 +88,11 @@ class Door:
             for connection in tuple(self.connections.values()):
                 connection.abort()
 
-    def admit(self, transport: asyncio.Transport) -> None:
-        """Somebody has connected."""
+    def admit(self, transport: asyncio.BaseTransport) -> None:
+        """Somebody has connected, and nothing was read of it yet."""
+        assert isinstance(transport, asyncio.Transport)
+        if transport.is_closing():
+            return
         origin, name = self._origin(transport.get_extra_info("socket")), f"nodeagent-{secrets.token_hex(16)}"
         inner = self._connect(name) if self._has_room(origin) else None
         if inner is None:
@@ -151,8 +154,8 @@ class _Visitor(asyncio.Protocol):
         self._door = door
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._door.admit(transport)
+        # Not at once: before CPython 3.11.4 (gh-103607) what is paused in here is read all the same.
+        asyncio.get_running_loop().call_soon(self._door.admit, transport)
 
 
 def _private_port(add_port: Listen, home: str) -> int:

@@ -126,7 +126,7 @@ class RpcServer:
         accountant = self._accountant
         account = None if accountant is None else partial(accountant, tick, policy, before)
         self.service.board.events.post(tick.snapshot.seq, tick.snapshot.unix, events)
-        self.service.board.latest = Posted(tick, time.monotonic(), account)
+        self.service.board.post(Posted(tick, time.monotonic(), account))
         if self._loop is not None and not self._poked:
             self._poked = True
             with contextlib.suppress(RuntimeError):  # the loop is closed
