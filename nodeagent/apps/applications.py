@@ -39,6 +39,7 @@ class Applications:
         self._settings = settings
         self._thread = AppThread(settings, cgroup_of)
         self._targets: Mapping[Key, Target] = {}
+        self._silent: Mapping[Key, AppReading] = {}  # of those of whom nothing has come
         self._directory = Directory()
         self._pushes: dict[Key, Pushed] = {}
         self._pushed: dict[Key, AppReading] = {}
@@ -52,6 +53,7 @@ class Applications:
         for key in self._pushes.keys() - live:
             self._pushes.pop(key, None)
             self._pushed.pop(key, None)
+        self._silent = {key: _nothing(target) for key, target in self._targets.items()}
         self._thread.want(self._targets, self._directory)
 
     def told(self, pods: tuple[Pod, ...], at: float) -> tuple[Pod, ...]:
@@ -95,8 +97,7 @@ class Applications:
         ways = (self._thread.scraped, self._pushed, self._thread.heard)
         known = [reading for way in ways if (reading := way.get(key)) is not None]
         if not known:
-            target = self._targets.get(key)
-            return None if target is None else _nothing(target)
+            return self._silent.get(key)
         fresh = (each for each in known if each.at is not None and at - each.at <= each.stale_after_s)
         return next(fresh, known[0])
 
