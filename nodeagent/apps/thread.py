@@ -14,9 +14,9 @@ from collections import Counter
 from collections.abc import Mapping, MutableMapping
 
 from nodeagent.apps.directory import CgroupOf, Directory
-from nodeagent.apps.exposition import Exposition
-from nodeagent.apps.http import Place, fetch
+from nodeagent.apps.http import Place
 from nodeagent.apps.listener import Listener, Sockets
+from nodeagent.apps.scrape import scrape
 from nodeagent.apps.scraped import Scraped
 from nodeagent.apps.targets import Key, Target
 from nodeagent.model.app import AppSettings
@@ -116,14 +116,11 @@ class AppThread:
             await asyncio.sleep(due - time.monotonic())
 
     async def _scrape(self, target: Target, place: Place, scraped: Scraped) -> AppReading:
-        exposition, settings = Exposition(target.histogram, target.counter), self._settings
         try:
-            await fetch(place, exposition.feed, timeout_s=settings.timeout_s, max_bytes=settings.max_bytes)
-            found = exposition.end()
+            found = await scrape(place, target.histogram, target.counter, self._settings)
         except AgentError as error:
             self.counts["failed"] += 1
-            told = str(error) if str(place) in str(error) else f"{place}: {error}"
-            return scraped.failed(f"{told} ({error.hint})" if error.hint else told)
+            return scraped.failed(f"{error} ({error.hint})" if error.hint else str(error))
         except Exception as bug:  # what an endpoint answers must never end the thread
             self.counts["failed"] += 1
             return scraped.failed(f"{place}: {bug!r}, a bug: report it")

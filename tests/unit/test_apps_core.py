@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from nodeagent.core.apps import (
-    Served,
     cpu_per_request_s,
     fresh,
     latency_s,
@@ -18,6 +17,7 @@ from nodeagent.core.apps import (
     served,
     slack,
 )
+from nodeagent.model.senses import Served
 from nodeagent.model.symptom import AppReading, Slo
 
 GOOD = AppReading(

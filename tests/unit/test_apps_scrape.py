@@ -6,12 +6,16 @@ import gzip
 import socket
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
+from nodeagent.config import load
 from nodeagent.core.apps import latency_s
+from nodeagent.doctor import examine
+from nodeagent.doctor.apps import endpoints
 from nodeagent.model.app import AppRule, AppWish
 from nodeagent.model.pod import Member, Qos
 from nodeagent.model.symptom import AppReading, Slo
@@ -261,3 +265,15 @@ def test_ipv6_loopback_is_scraped() -> None:
         applications((SEARCH,), rule(server, "[::1]")) as running,
     ):
         until(lambda: (app_of(running, SEARCH, time.monotonic()) or AppReading("")).at is not None, "one")
+
+
+def test_the_doctor_asks_once_and_tells_what_it_found(tmp_path: Path) -> None:
+    with endpoint(sends(page(BODY))) as good, endpoint(sends(b"")) as bad:
+        urls = [f"http://127.0.0.1:{each.port}/" for each in (good, bad)] + ["http://:9121/metrics"]
+        entries = [f'[[apps]]\nmatch = "a"\nmetrics = "{url}"\nlatency_histogram = "w"' for url in urls]
+        path = tmp_path / "nodeagent.toml"
+        path.write_text("\n".join(entries))
+        found = examine(load(str(path), env={}), (endpoints,))
+    assert [each.status.value for each in found] == ["ok", "warn", "info"]
+    assert found[0].found == f"{urls[0]} tells 1 series of w"
+    assert "not HTTP" in found[1].found and found[1].fix
