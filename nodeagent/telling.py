@@ -158,6 +158,7 @@ class Telling:
             writing=self._settings.journal.enabled and not self._journal.stopped,
             size_bytes=self._journal.bytes,
         )
+        self.metrics.applications(self._applications.figures())
         self.metrics.linked(self._link.seen() if self._link is not None else None)
 
     def _log(self, happened: Sequence[Event]) -> None:

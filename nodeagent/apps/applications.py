@@ -15,7 +15,7 @@ from nodeagent.apps.directory import CgroupOf, Directory
 from nodeagent.apps.pushed import Pushed
 from nodeagent.apps.targets import Key, Target, targets
 from nodeagent.apps.thread import AppThread
-from nodeagent.model.app import AppRule, AppSettings, Push
+from nodeagent.model.app import AppFigures, AppRule, AppSettings, Push
 from nodeagent.model.directive import Code, Refused
 from nodeagent.model.pod import Member, PodSpec
 from nodeagent.model.snapshot import Pod
@@ -83,10 +83,9 @@ class Applications:
         self._pushed[key] = known.take(push, None if target is None else target.slo, time.monotonic())
         return spec
 
-    def figures(self) -> Mapping[str, int]:
-        """Scrapes "done" and "failed", and lines of StatsD that were dropped, by reason, since the start."""
-        dropped = {f"statsd_{why}": count for why, count in self._thread.dropped.items()}
-        return {**self._thread.counts, **dropped}
+    def figures(self) -> AppFigures:
+        """How often applications were asked, and how much of what they sent had no effect."""
+        return self._thread.figures()
 
     def close(self) -> None:
         """End the thread, close the sockets."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -181,10 +182,11 @@ def test_statsd_of_a_process_in_a_pod_counts_for_it_and_gets_old(tmp_path: Path)
         at, pod = pods(agent, name)[-1]
         assert pod.app is not None and pod.app.source == "statsd"
         assert latency_s(pod.app, at, 0.99) == pytest.approx(0.012, rel=0.06)
-        for pid in cpu_file(f"nodeagent/ls/{name}/cgroup.procs").read_text().split():
-            if f"{tmp_path}/statsd.py" in Path(f"/proc/{pid}/cmdline").read_text():
-                os.kill(int(pid), 9)
-        until(lambda: not known(agent, name), "it is unknown once it is stale")
+        inside = cpu_file(f"nodeagent/ls/{name}/cgroup.procs").read_text().split()
+        words = {pid: Path(f"/proc/{pid}/cmdline").read_text().split("\0") for pid in inside}
+        (sender,) = (pid for pid in inside if words[pid][1] == f"{tmp_path}/statsd.py")
+        os.kill(int(sender), signal.SIGKILL)
+        until(lambda: not known(agent, name), f"it is unknown once it is stale, {pods(agent, name)[-1]}")
 
 
 def test_annotations_of_a_kubernetes_pod_are_followed_to_its_own_address(tmp_path: Path) -> None:

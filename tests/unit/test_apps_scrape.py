@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 import socket
 import threading
 import time
@@ -16,9 +17,10 @@ from nodeagent.config import load
 from nodeagent.core.apps import latency_s
 from nodeagent.doctor import examine
 from nodeagent.doctor.apps import endpoints
-from nodeagent.model.app import AppRule, AppWish
+from nodeagent.model.app import AppFigures, AppRule, AppWish
 from nodeagent.model.pod import Member, Qos
 from nodeagent.model.symptom import AppReading, Slo
+from nodeagent.report.apps import apps_text
 from tests.live.running import until
 from tests.unit.endpoints import (
     Answer,
@@ -277,3 +279,14 @@ def test_the_doctor_asks_once_and_tells_what_it_found(tmp_path: Path) -> None:
     assert [each.status.value for each in found] == ["ok", "warn", "info"]
     assert found[0].found == f"{urls[0]} tells 1 series of w"
     assert "not HTTP" in found[1].found and found[1].fix
+
+
+def test_scrapes_are_counted_by_result_for_metrics() -> None:
+    other = pod("other")
+    with endpoint(Rising(1, 1, 1)) as good, endpoint(sends(b"")) as bad:
+        rules = (AppRule("search", f"http://127.0.0.1:{good.port}/", "w"), replace(rule(bad), match="other"))
+        with applications((SEARCH, other), *rules) as running:
+            until(lambda: set(running.figures().scrapes) == {"ok", "error"}, "both results")
+            text = apps_text(running.figures())
+    assert re.fullmatch(r"(#.*\n){2}nodeagent_app_scrapes_total\{result=\"(ok|error)\"\} \d\n[^#]*", text)
+    assert apps_text(AppFigures()) == ""

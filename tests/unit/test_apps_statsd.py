@@ -151,7 +151,7 @@ def test_datagrams_by_udp_count_for_the_pod_with_that_prefix_and_others_are_drop
         until(known, "a reading")
         assert (reading(running).requests or 0) % 40 == 0
         figures = running.figures()
-        assert figures["statsd_unknown"] > 0 and figures["statsd_garbled"] > 0
+        assert figures.dropped["unknown"] > 0 and figures.dropped["garbled"] > 0
 
 
 def test_a_process_of_another_pod_tells_nothing_of_this_one(tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_a_process_of_another_pod_tells_nothing_of_this_one(tmp_path: Path) -> N
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender,
     ):
         until(
-            lambda: sender.sendto(b"search.n:1|c", path) > 0 and running.figures()["statsd_foreign"] > 3,
+            lambda: sender.sendto(b"search.n:1|c", path) > 0 and running.figures().dropped["foreign"] > 3,
             "some",
         )
         assert reading(running).at is None
@@ -191,7 +191,7 @@ def test_more_lines_than_allowed_are_dropped_and_counted(tmp_path: Path) -> None
         begin = time.monotonic()
         for _ in range(200):
             sender.sendto(b"\n".join([b"search.n:1|c"] * 10), path)
-        until(lambda: running.figures()["statsd_rate"] > 0 and reading(running).at is not None, "drops")
+        until(lambda: running.figures().dropped["rate"] > 0 and reading(running).at is not None, "drops")
         most = 100 * (2.0 + time.monotonic() - begin)
         assert (reading(running).requests or 0) <= most < 2000 + most
 
