@@ -20,7 +20,7 @@ from nodeagent.model.symptom import Channel
 LEAST_S = 0.75
 MOST_SAMPLES = 240
 MOST_GAP_S = 30.0  # a longer time without the sign begins the window anew
-LATELY = 10  # samples in which the victim is at its worst
+LATELY = 60  # samples in which the victim is at its worst
 BAD_PART = 1 / 3  # of the way from usual to worst: from there on a sample is bad
 MOST_LAG_S = 2.0
 

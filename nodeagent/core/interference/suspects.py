@@ -18,6 +18,7 @@ from nodeagent.core.interference.frame import Frame, Samples, framed, sampled, u
 from nodeagent.core.interference.neighbours import Neighbour, least, neighbours, quantities
 from nodeagent.core.interference.scorers import SCORERS
 from nodeagent.core.interference.scorers.algebra import covariance, spread
+from nodeagent.core.interference.scorers.joint import LEAST_PART
 from nodeagent.core.rates import View
 from nodeagent.model.history import History
 from nodeagent.model.interference import Alarm, Suspect, Verdict
@@ -28,7 +29,7 @@ from nodeagent.model.snapshot import Pod
 LEAST_SAMPLES = 20  # p cannot be below 1/samples
 LEAST_BAD = 2
 LEAST_GOOD_RATIO = 0.3
-LEAST_RHO, LEAST_LIFT, LEAST_PART = 0.35, 0.1, 0.1
+LEAST_RHO, LEAST_LIFT = 0.35, 0.1
 ENOUGH = 0.8  # of what the victim feels: then nobody else is named
 MOST_NAMED, MOST_RANKED = 5, 8
 BUSY = 128  # of 255: a CPU that was busy for half of the time
