@@ -102,7 +102,7 @@ def framed(samples: Samples, baseline: float | None, spread: float, channel: Cha
     usual = sorted(felt)[len(felt) // 4] if baseline is None else baseline
     lately = sorted(felt[-LATELY:])[-2:]
     worst = sum(lately) / len(lately)
-    bad_from = max(usual + (worst - usual) * BAD_PART, usual + 2.0 * spread)
+    bad_from = max(usual + (worst - usual) * BAD_PART, usual + spread)
     if worst <= usual or worst <= bad_from:
         return None
     late = 0 if channel is Channel.CPU else int(MOST_LAG_S / max(samples.length_s, LEAST_S))

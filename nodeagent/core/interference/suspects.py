@@ -30,6 +30,7 @@ LEAST_SAMPLES = 20  # p cannot be below 1/samples
 LEAST_BAD = 2
 LEAST_GOOD_RATIO = 0.3
 LEAST_RHO, LEAST_LIFT = 0.35, 0.1
+LEAST_OF_MOST = 0.5  # a further name takes as much of the first one's part
 ENOUGH = 0.8  # of what the victim feels: then nobody else is named
 MOST_NAMED, MOST_RANKED = 5, 8
 BUSY = 128  # of 255: a CPU that was busy for half of the time
@@ -197,9 +198,11 @@ def _listed(found: Sequence[_Scored]) -> tuple[Suspect, ...]:
         part = round(each.part * 20.0)
         return (not each.guilty, -part, each.who.online, -each.part, -guess, each.who.uid)
 
-    explained, suspects = 0.0, []
+    explained, suspects = 0.0, list[Suspect]()
+    most = max((each.part for each in found if each.guilty), default=0.0)
     for each in sorted(found, key=order):
-        named = each.guilty and explained < ENOUGH and len(suspects) < MOST_NAMED
+        more = explained < ENOUGH and len(suspects) < MOST_NAMED and each.part >= LEAST_OF_MOST * most
+        named = each.guilty and more
         explained += each.part if named else 0.0
         suspects.append(_suspect(each, named=named))
     return tuple(suspects[:MOST_RANKED])

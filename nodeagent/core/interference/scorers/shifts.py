@@ -41,7 +41,7 @@ def shifts(frame: Frame) -> tuple[float, ...]:
     turns = sorted([k for k in movers if fit.parts[k] >= LEAST_PART], key=lambda k: (-fit.parts[k], k))
     for k in turns[:MOST_TURNS] if len(turns) > 1 else ():
         left = contrast(fit.left_to(k), near)
-        values[k] = min(values[k], 2.0 * moved.chance(left, movers.index(k)))
+        values[k] = moved.chance(left, movers.index(k))
     return tuple(values)
 
 
@@ -73,7 +73,7 @@ class _Moved:
         self._sums = [sum(row) for row in numbers]
         self._rows = [packed(row) for row in numbers]
         # between covariance and correlation: size matters, but not alone
-        self._weights = [s**-0.5 for s in spreads]
+        self._weights = [s**-0.75 for s in spreads]
         self._lag = frame.most_lag
 
     def chances(self, felt: Sequence[float]) -> list[float]:
