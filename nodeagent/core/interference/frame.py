@@ -1,8 +1,8 @@
 """The window of one victim, ready to be scored: what it felt, sample by sample, beside what others used.
 
-A sample is the time between two moments at which the victim's sign was told, at least `LEAST_S` long: what is
-read each tick is averaged over it, what is read less often is as last told. Samples are of one length, nearly;
-a moment that is missing makes none.
+A sample is the time between two moments at which the victim's sign was told, at least `LEAST_S` long: what
+is read each tick is averaged over it, what is read less often is as last told. Samples are of one length,
+nearly; a moment that is missing makes none.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ MOST_LAG_S = 2.0
 class Frame(Struct, frozen=True, gc=False):
     """`felt` is the victim's sign per sample, `usual` its median while well, `bad_from` where bad begins.
 
-    `uses` are what neighbours used per sample, one row per neighbour and quantity, of length `felt`; `kinds` the
-    quantity of each row: rows of one kind have one unit. Effects may come up to `most_lag` samples late.
+    `uses` are what neighbours used per sample, one row per neighbour and quantity, as long as `felt`; `kinds`
+    the quantity of each row: rows of one kind have one unit. Effects may come up to `most_lag` samples late.
     """
 
     felt: tuple[float, ...]

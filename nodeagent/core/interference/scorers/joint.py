@@ -22,7 +22,7 @@ LEAST_PART = 0.1  # what explains less explains nothing
 
 
 class Fit(Struct, frozen=True, gc=False):
-    """`betas` per row, for rows as shares of the most of their kind; `parts` of what is felt that they explain."""
+    """Per row, a share of the most of its kind: its `betas`, and the `parts` of the harm that it explains."""
 
     badness: tuple[float, ...]
     rows: tuple[tuple[float, ...], ...]
@@ -31,7 +31,7 @@ class Fit(Struct, frozen=True, gc=False):
     good: tuple[int, ...]
 
     def left_to(self, k: int) -> list[float]:
-        """The badness that the other rows do not explain, each beyond its mean use while the victim was well."""
+        """The badness that the other rows, beyond their use while the victim was well, do not explain."""
         left = list(self.badness)
         for n, (row, beta) in enumerate(zip(self.rows, self.betas, strict=True)):
             if beta > 0.0 and n != k:
@@ -41,12 +41,12 @@ class Fit(Struct, frozen=True, gc=False):
 
 
 def joint(frame: Frame) -> tuple[float, ...]:
-    """Of what the victim feels beyond usual, the part that each row explains; each and their sum in [0, 1]."""
+    """Of what the victim feels beyond usual, the part that each row explains; their sum is in [0, 1]."""
     return fitted(frame).parts
 
 
 def fitted(frame: Frame) -> Fit:
-    """The rows that together explain badness; of those that go with it, the MOST_ROWS that go with it most."""
+    """The rows that together explain badness, among the MOST_ROWS that go with it most."""
     badness, rows = frame.badness, frame.scaled
     linked = [covariance(badness, row) if spread(row) > 0.0 else 0.0 for row in rows]
     chosen = sorted([n for n, c in enumerate(linked) if c > 0.0], key=lambda n: (-linked[n], n))[:MOST_ROWS]

@@ -1,12 +1,13 @@
-"""Could it be chance? What the victim felt is moved along the window, around its end, by every number of samples.
+"""Could it be chance? What the victim felt is moved along the window, around its end, by 0 to n-1 samples.
 
 A move keeps how each row hangs together in time and breaks only what links felt and used. A row's p is the
-probability that *any* row, each moved by itself, links as well as this one does unmoved (the maximum statistic of
-Westfall and Young, 1993): it holds for all neighbours together without a division by their number, since those
-who never did the like do not count. It is at least 1/samples; 20 samples suffice for 0.05.
+probability that *any* row, each moved by itself, links as well as this one does unmoved (the maximum
+statistic of Westfall and Young, 1993): it holds for all neighbours together without a division by their
+number, since those who never did the like do not count. It is at least 1/samples; 20 samples suffice for
+0.05.
 
-Who takes turns with others explains only a part. So the same is asked of what is left of the harm when the
-others' parts, as the joint fit has them, are taken off; p is then doubled, because it was asked twice.
+Who takes turns with others explains only a part. So where the joint fit finds several, each is asked about
+what is left of the harm when the others' parts are taken off.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _Links = list[list[float]]  # [row][move]: covariance
 
 
 def shifts(frame: Frame) -> tuple[float, ...]:
-    """p of each row: the probability that any neighbour looks as guilty by chance; 1.0 for what is constant."""
+    """p of each row: the probability that anybody looks as guilty by chance; 1.0 for what is constant."""
     spreads = [spread(row) for row in frame.scaled]
     movers = [k for k, s in enumerate(spreads) if s > 0.0]
     movers = sorted(sorted(movers, key=lambda k: (-spreads[k], k))[:MOST_ROWS])
