@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from nodeagent.core.interference.course import advance, victims
+from nodeagent.core.interference.course import advance, victims, worth_telling
 from nodeagent.core.interference.cpus import CpusOf
 from nodeagent.core.interference.facts import facts
+from nodeagent.core.interference.judge import judge
+from nodeagent.core.interference.measures import measured
 from nodeagent.core.rates import View
 from nodeagent.model.interference import Interference
 from nodeagent.model.interference_memory import InterferenceMemory
@@ -28,7 +30,13 @@ def watch(
     if not policy.interference.detect:
         return Interference(), InterferenceMemory()
     cpus_of = CpusOf(view, knobs)
-    victims(memory.course)
-    now = facts(view, knobs, scope, policy, (), {}, cpus_of)
+    measures = measured(view, cpus_of, memory.senses)
+    frozen = victims(memory.course, view.snapshot.at)
+    verdicts, senses = judge(view, measures, policy, memory.senses, frozen, cpus_of)
+    if not memory.course.cases and not any(v.alarms for v in verdicts):
+        return Interference(worth_telling(verdicts)), InterferenceMemory(
+            senses, memory.history, memory.course
+        )
+    now = facts(view, knobs, scope, policy, verdicts, measures, cpus_of)
     told, course = advance(now, lambda _: (), memory.course)
-    return told, InterferenceMemory(memory.senses, memory.history, course)
+    return told, InterferenceMemory(senses, memory.history, course)

@@ -19,6 +19,7 @@ from nodeagent.model.symptom import Channel
 CUT = 0.5  # of the quota, with each step
 RECOVER_S = 5.0  # between two additions to a quota
 RECOVER_CORES, RECOVER_RATIO = 0.1, 0.05  # the larger of both; the second of all that Batch may have
+URGENT_S = 2.0  # between two steps in dire need, as long as they are small ones
 SUSPICIOUS_FACTOR = 2.0  # of the patience, while the victim is neither calm nor confirmed
 NO_STEPS = "who is held has had its steps for 10 minutes"
 LAST_STEP = "who is held is held as much as may be"
@@ -70,7 +71,7 @@ def turned(
     if state is State.UNKNOWN:
         return _blind(held, case, facts, course)
     if state is State.CONFIRMED:
-        due = held.relaxing or facts.at - held.stepped_at >= patience.DWELL_S[held.rungs[-1]]
+        due = held.relaxing or facts.at - held.stepped_at >= _dwell_s(held.rungs[-1], urgent)
         return _up(held, case, facts, course, urgent) if due and (may_rise or urgent) else Turn(held, course)
     return _down(held, case, facts, course) if may_fall else Turn(held, course)
 
@@ -98,6 +99,10 @@ def _ended(held: Held, facts: Facts) -> str:
     return facts.idle_because or facts.why_not(spec)
 
 
+def _dwell_s(last: Rung, urgent: bool) -> float:
+    return URGENT_S if urgent and last <= Rung.QUOTA else patience.DWELL_S[last]
+
+
 def _up(held: Held, case: Case, facts: Facts, course: Course, urgent: bool) -> Turn:
     if not patience.may_step(course, held.uid, facts.rules):
         return Turn(replace(held, stuck=NO_STEPS), course)
@@ -118,15 +123,14 @@ def _up(held: Held, case: Case, facts: Facts, course: Course, urgent: bool) -> T
 
 
 def _harsher(held: Held, case: Case, facts: Facts, urgent: bool) -> Held | None:
-    """What was taken further where that can be, else the lowest step that is not taken yet."""
-    ladder = tuple(r for r in rungs.LADDERS[held.channel] if r not in held.rungs)
-    last = held.rungs[-1:] if held.rungs[-1:] and held.rungs[-1] in (Rung.QUOTA, Rung.SHRINK) else ()
-    jump = (Rung.SHRINK,) if urgent and Rung.SHRINK in ladder else ()
-    steps = (_with(held, rung, case, facts) for rung in (*jump, *last, *ladder))
+    """The lowest step that is not taken yet, or that can be taken further."""
+    ladder = rungs.LADDERS[held.channel]
+    jump = (Rung.SHRINK,) if urgent and Rung.SHRINK in ladder and Rung.SHRINK not in held.rungs else ()
+    steps = (_with(held, rung, case, facts, urgent) for rung in (*jump, *ladder))
     return next((step for step in steps if step is not None), None)
 
 
-def _with(held: Held, rung: Rung, case: Case, facts: Facts) -> Held | None:
+def _with(held: Held, rung: Rung, case: Case, facts: Facts, urgent: bool = False) -> Held | None:
     """The same with this step, or one more of it; None where it cannot be taken."""
     if rung is Rung.EVICT or not rungs.may(facts, rung, held.channel):
         return None
@@ -134,9 +138,9 @@ def _with(held: Held, rung: Rung, case: Case, facts: Facts) -> Held | None:
     if rung is Rung.IDLE:
         return None if rungs.is_idle(facts, held.cgroup) else after
     if rung is Rung.QUOTA:
-        cut = _cut(held, facts)
+        cut = _cut(held, facts, urgent)
         return None if cut is None else replace(after, quota_cores=cut)
-    if rung is Rung.CPUSET:
+    if rung is Rung.CPUSET and after is not held:
         victim = facts.pods[case.uid].pod.spec.cgroup
         away = rungs.away_from(facts, victim, held.cgroup, held.channel)
         return replace(after, away_from=away) if away else None
@@ -146,21 +150,23 @@ def _with(held: Held, rung: Rung, case: Case, facts: Facts) -> Held | None:
     return None if after is held else after
 
 
-def _cut(held: Held, facts: Facts) -> float | None:
-    """The next lower quota; of what it uses, if it has none of ours."""
+def _cut(held: Held, facts: Facts, urgent: bool) -> float | None:
+    """The next lower quota, in dire need the lowest; of what it uses, if it has none of ours."""
     rates = facts.pods[held.uid]
     floor = rungs.quota_floor(facts, rates.pod.spec)
     if not rungs.has_quota(facts, held.cgroup):
         return None
-    if held.quota_cores is not None:
-        return max(floor, CUT * held.quota_cores) if held.quota_cores > floor else None
-    return None if rates.cores is None else max(floor, CUT * rates.cores)
+    last = rates.cores if held.quota_cores is None else held.quota_cores
+    if last is None or (held.quota_cores is not None and last <= floor):
+        return None
+    return floor if urgent else max(floor, CUT * last)
 
 
 def _down(held: Held, case: Case, facts: Facts, course: Course) -> Turn:
     asked_s = patience.relax_s(course, held, facts.rules)
     if facts.state(case.uid) is not State.CALM:
-        asked_s *= SUSPICIOUS_FACTOR
+        asked_s *= URGENT_S = 2.0  # between two steps in dire need, as long as they are small ones
+SUSPICIOUS_FACTOR
     quiet_since = max(held.stepped_at, case.bad_at or held.stepped_at)
     if facts.at - quiet_since < (RECOVER_S if held.growing else asked_s):
         return Turn(held, course)
