@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from msgspec.structs import replace
 
@@ -128,7 +130,7 @@ def test_freezing_is_in_turns_and_never_long() -> None:
         assert found is not None and found.rung is Rung.FREEZE
         frozen.append(found.frozen)
     assert 20 <= sum(frozen) <= 40
-    assert not any(a and b for a, b in zip(frozen, frozen[1:], strict=False))
+    assert not any(a and b for a, b in pairwise(frozen))
     it.tick("bad", 0.3, dt_s=15.0)
     found = it.restraint(HOG)
     assert found is None or not found.frozen, "ticks so far apart would freeze it for too long"

@@ -1,4 +1,4 @@
-"""A node in literals for the course of interference: verdicts and suspects are said, restraints are looked at.
+"""A node in literals for the course of interference: verdicts and suspects are said, restraints looked at.
 
 Nothing is simulated: what a victim's sign is, and who is suspected, is what the test says in each tick.
 """
@@ -76,7 +76,7 @@ class TroubledNode:
     """`uses` are the cores of each pod, `suspects` the ranking that is given for each victim."""
 
     pods: dict[str, PodSpec]
-    policy: InterferencePolicy = InterferencePolicy()
+    policy: InterferencePolicy = field(default_factory=InterferencePolicy)
     uses: dict[str, float] = field(default_factory=dict)
     suspects: dict[str, tuple[Suspect, ...]] = field(default_factory=dict)
     readings: dict[str, Reading] = field(default_factory=dict)
@@ -105,7 +105,7 @@ class TroubledNode:
         dt_s: float = 1.0,
         stall: float | None = None,
     ) -> Interference:
-        """One tick later: `how` VICTIM (or each of these) is, and its sign; `stall`: what the AIMD law sees."""
+        """One tick later: `how` VICTIM (or each of these) is, and its sign; `stall`: its wait for CPU."""
         self.at += dt_s
         each = {VICTIM: how} if isinstance(how, str) else how
         verdicts = tuple(

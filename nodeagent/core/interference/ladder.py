@@ -165,8 +165,7 @@ def _cut(held: Held, facts: Facts, urgent: bool) -> float | None:
 def _down(held: Held, case: Case, facts: Facts, course: Course) -> Turn:
     asked_s = patience.relax_s(course, held, facts.rules)
     if facts.state(case.uid) is not State.CALM:
-        asked_s *= URGENT_S = 2.0  # between two steps in dire need, as long as they are small ones
-SUSPICIOUS_FACTOR
+        asked_s *= SUSPICIOUS_FACTOR
     quiet_since = max(held.stepped_at, case.bad_at or held.stepped_at)
     if facts.at - quiet_since < (RECOVER_S if held.growing else asked_s):
         return Turn(held, course)
