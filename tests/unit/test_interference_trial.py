@@ -24,9 +24,9 @@ def test_the_top_suspect_alone_is_capped_at_half_of_what_it_uses() -> None:
     it = on_trial()
     assert it.quota(HOG) == 0.5
     assert it.restraint(LAMB) is None
-    assert it.episode.trials[0].result is TrialResult.RUNNING
+    assert it.results[:1] == ["running"]
     assert it.episode.trials[0].before == 0.6
-    assert it.told.directed == (VICTIM,)
+    assert list(it.told.directed) == [VICTIM]
 
 
 def test_the_cap_stays_when_the_victim_gets_better() -> None:
@@ -36,14 +36,14 @@ def test_the_cap_stays_when_the_victim_gets_better() -> None:
     assert trial.result is TrialResult.KEPT
     assert (trial.before, trial.during) == (0.6, 0.1)
     assert it.quota(HOG) == 0.5
-    assert it.told.directed == (VICTIM,)
+    assert list(it.told.directed) == [VICTIM]
 
 
 def test_the_cap_is_undone_when_the_victim_does_not_get_better_and_the_next_is_tried() -> None:
     it = on_trial(LAMB, HOG)
     assert it.quota(LAMB) == 0.5 and it.restraint(HOG) is None
     it.ticks(10, "bad", 0.55)
-    assert it.episode.trials[0].result is TrialResult.UNDONE
+    assert it.results[:1] == ["undone"]
     assert it.restraint(LAMB) is None, "an innocent gets back what was taken"
     assert it.quota(HOG) == 0.5
     it.ticks(10, "calm", 0.0)
@@ -69,17 +69,17 @@ def test_who_was_tried_in_vain_is_left_alone_for_half_an_hour() -> None:
 def test_better_is_what_falls_below_the_ratio_above_the_baseline() -> None:
     it = on_trial(baseline=0.4)  # 0.6 is 0.2 above what is ordinary
     it.ticks(10, "odd", 0.55)
-    assert it.episode.trials[0].result is TrialResult.KEPT
+    assert it.results[:1] == ["kept"]
     it = on_trial(baseline=0.4)
     it.ticks(10, "odd", 0.57)
-    assert it.episode.trials[0].result is TrialResult.UNDONE
+    assert it.results[:1] == ["undone"]
 
 
 def test_nobody_is_tried_who_is_not_named() -> None:
     it = node(HOG, SHARK)
     it.suspects = {VICTIM: (suspect(HOG, named=False), suspect(SHARK, named=False))}
     it.ticks(60, "bad", 0.6)
-    assert it.told.restraints == () and it.episode.trials == () and it.told.directed == ()
+    assert it.told.restraints == () and it.episode.trials == () and not it.told.directed
     assert "nobody is named" in it.episode.held
 
 
@@ -105,7 +105,7 @@ def test_an_observing_agent_tries_nothing_and_says_so() -> None:
     it = node(HOG, mode=Mode.OBSERVE)
     it.suspects = {VICTIM: (suspect(HOG),)}
     it.ticks(30, "bad", 0.6)
-    assert it.told.restraints == () and it.episode.trials == () and it.told.directed == ()
+    assert it.told.restraints == () and it.episode.trials == () and not it.told.directed
     assert it.episode.suspects[0].named
     assert "observes" in it.episode.held
 
@@ -114,7 +114,7 @@ def test_without_act_the_antagonist_is_named_only() -> None:
     it = node(HOG, policy=InterferencePolicy(act=False))
     it.suspects = {VICTIM: (suspect(HOG),)}
     it.ticks(30, "bad", 0.6)
-    assert it.told.restraints == () and it.told.directed == ()
+    assert it.told.restraints == () and not it.told.directed
     assert "named only" in it.episode.held
 
 
@@ -123,18 +123,18 @@ def test_a_trial_is_cut_short_when_the_agent_begins_to_observe() -> None:
     it.mode = Mode.OBSERVE
     it.tick("bad", 0.6)
     assert it.told.restraints == ()
-    assert it.episode.trials[0].result is TrialResult.CUT_SHORT
+    assert it.results[:1] == ["cut-short"]
 
 
 def test_a_trial_is_cut_short_when_the_suspect_is_gone_or_another_has_its_name() -> None:
     it = on_trial()
     del it.pods[HOG]
     it.tick("bad", 0.6)
-    assert it.told.restraints == () and it.episode.trials[0].result is TrialResult.CUT_SHORT
+    assert it.told.restraints == () and it.results[:1] == ["cut-short"]
     it = on_trial()
     it.pods[HOG] = spec(HOG, inode=77)
     it.tick("calm", 0.0)
-    assert it.told.restraints == () and it.episode.trials[0].result is TrialResult.CUT_SHORT
+    assert it.told.restraints == () and it.results[:1] == ["cut-short"]
 
 
 def test_a_trial_ends_with_the_victim() -> None:
@@ -152,7 +152,7 @@ def test_what_the_suspect_did_not_use_proves_nothing() -> None:
     it = on_trial()
     it.uses[HOG] = 0.01  # it has stopped by itself
     it.ticks(10, "calm", 0.0)
-    assert it.episode.trials[0].result is TrialResult.CUT_SHORT
+    assert it.results[:1] == ["cut-short"]
     assert it.told.restraints == ()
 
 
@@ -160,28 +160,28 @@ def test_while_batch_as_a_whole_is_held_down_no_tick_counts() -> None:
     it = on_trial(limit_cores=2.0)
     it.limit_cores = 0.5
     it.ticks(12, "calm", 0.0)
-    assert it.episode.trials[0].result is TrialResult.RUNNING, "that it is calm proves nothing against HOG"
+    assert it.results[:1] == ["running"], "that it is calm proves nothing against HOG"
     it.limit_cores = 2.0
     it.ticks(6, "calm", 0.0)
-    assert it.episode.trials[0].result is TrialResult.KEPT
+    assert it.results[:1] == ["kept"]
 
 
 def test_a_trial_that_nothing_can_be_compared_in_ends() -> None:
     it = on_trial(limit_cores=2.0)
     it.limit_cores = 0.5
     it.ticks(30, "odd", 0.1)
-    assert it.episode.trials[0].result is TrialResult.CUT_SHORT
+    assert it.results[:1] == ["cut-short"]
     assert it.told.restraints == ()
 
 
 def test_a_victim_that_waits_far_too_long_all_the_same_ends_the_trial() -> None:
     it = on_trial()
     it.ticks(3, "bad", 0.6, stall=0.6)
-    assert it.told.directed == (VICTIM,)
+    assert list(it.told.directed) == [VICTIM]
     it.ticks(2, "bad", 0.6, stall=0.6)
-    assert it.told.directed == (), "the AIMD law takes over"
+    assert not it.told.directed, "the AIMD law takes over"
     it.ticks(2, "bad", 0.6, stall=0.6)
-    assert it.episode.trials[0].result is TrialResult.UNDONE
+    assert it.results[:1] == ["undone"]
     assert it.at - it.episode.trials[0].began < it.policy.trial_s
 
 
@@ -191,22 +191,22 @@ def test_ticks_that_come_early_count_once() -> None:
     for _ in range(20):
         it.tick("bad", 0.9, dt_s=0.05)  # a burst of wakes by PSI in one second
     it.ticks(7, "calm", 0.0)
-    assert it.episode.trials[0].result is TrialResult.KEPT
+    assert it.results[:1] == ["kept"]
 
 
 def test_while_the_victim_is_not_seen_the_cap_stays_and_nothing_is_judged() -> None:
     it = on_trial()
     it.ticks(25, "blind", None)
     assert it.quota(HOG) == 0.5
-    assert it.episode.trials[0].result is TrialResult.RUNNING
+    assert it.results[:1] == ["running"]
     it.ticks(10, "calm", 0.0)
-    assert it.episode.trials[0].result is TrialResult.KEPT
+    assert it.results[:1] == ["kept"]
 
 
 def test_a_victim_that_stays_unseen_keeps_the_cap_until_it_is_seen() -> None:
     it = on_trial()
     it.ticks(100, "blind", None)
-    assert it.episode.trials[0].result is TrialResult.CUT_SHORT
+    assert it.results[:1] == ["cut-short"]
     assert it.quota(HOG) == 0.5, "blindness is not permission"
     it.tick("calm", 0.0)
     assert it.told.restraints == (), "and nothing was proven"

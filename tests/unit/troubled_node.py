@@ -142,6 +142,11 @@ class TroubledNode:
         """The one of VICTIM that is open, or else the last that was cleared."""
         return [e for e in (*self.cleared, *self.told.episodes) if e.victim == VICTIM][-1]
 
+    @property
+    def results(self) -> list[str]:
+        """How the trials of that episode came out."""
+        return [t.result.value for t in self.episode.trials]
+
     def view(self, dt_s: float, stall: float | None) -> View:
         specs = list(self.pods.values())
         pods = tuple(Pod(s, self.readings.get(s.uid, Reading()), app=self.apps.get(s.uid)) for s in specs)

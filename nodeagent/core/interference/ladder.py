@@ -23,6 +23,7 @@ URGENT_S = 2.0  # between two steps in dire need, as long as they are small ones
 SUSPICIOUS_FACTOR = 2.0  # of the patience, while the victim is neither calm nor confirmed
 NO_STEPS = "who is held has had its steps for 10 minutes"
 LAST_STEP = "who is held is held as much as may be"
+_FURTHER = (Rung.QUOTA, Rung.SHRINK)  # these are taken again and again
 FROZEN_S = 1.0  # on and off in turns
 FAR_APART_S = 10.0  # ticks that are so far apart freeze nobody
 
@@ -132,15 +133,17 @@ def _harsher(held: Held, case: Case, facts: Facts, urgent: bool) -> Held | None:
 
 def _with(held: Held, rung: Rung, case: Case, facts: Facts, urgent: bool = False) -> Held | None:
     """The same with this step, or one more of it; None where it cannot be taken."""
-    if rung is Rung.EVICT or not rungs.may(facts, rung, held.channel):
+    if not rungs.may(facts, rung, held.channel) or (rung in held.rungs and rung not in _FURTHER):
         return None
     after = held if rung in held.rungs else replace(held, rungs=(*held.rungs, rung))
+    if rung is Rung.EVICT:
+        return None
     if rung is Rung.IDLE:
         return None if rungs.is_idle(facts, held.cgroup) else after
     if rung is Rung.QUOTA:
         cut = _cut(held, facts, urgent)
         return None if cut is None else replace(after, quota_cores=cut)
-    if rung is Rung.CPUSET and after is not held:
+    if rung is Rung.CPUSET:
         victim = facts.pods[case.uid].pod.spec.cgroup
         away = rungs.away_from(facts, victim, held.cgroup, held.channel)
         return replace(after, away_from=away) if away else None
