@@ -106,20 +106,31 @@ class TroubledNode:
         stall: float | None = None,
     ) -> Interference:
         """One tick later: `how` VICTIM (or each of these) is, and its sign; `stall`: its wait for CPU."""
-        self.at += dt_s
         each = {VICTIM: how} if isinstance(how, str) else how
         verdicts = tuple(
             verdict(uid, state, channel, value or 0.0, self.baseline)
             for uid, state in each.items()
             if uid in self.pods
         )
-        sign = SIGN_OF[channel]
-        known = {uid: Measures({} if value is None else {sign: value}, frozenset()) for uid in each}
+        known: dict[Sign, float] = {} if value is None else {SIGN_OF[channel]: value}
+        return self.tick_with(verdicts, known, dt_s=dt_s, stall=stall)
+
+    def tick_with(
+        self,
+        verdicts: tuple[Verdict, ...],
+        values: Mapping[Sign, float] | None = None,
+        *,
+        dt_s: float = 1.0,
+        stall: float | None = None,
+    ) -> Interference:
+        """The same with these verdicts, and these values of each pod that has one."""
+        self.at += dt_s
+        known = {v.uid: Measures(dict(values or {}), frozenset()) for v in verdicts}
         view = self.view(dt_s, stall)
-        policy = Policy(interference=self.policy)
         every = frozenset(s.cgroup for s in self.pods.values())
         scope = every if self.scope is None else self.scope
         knobs = {r.knob: r for r in view.snapshot.knobs}
+        policy = Policy(interference=self.policy)
         now = facts(view, knobs, scope, policy, verdicts, known, CpusOf(view, knobs))
         self.told, self.course = advance(now, self._rank, self.course)
         self.cleared += [e for e in self.told.episodes if e.cleared_unix is not None]
