@@ -20,7 +20,7 @@ from nodeagent.config import Config, fixed
 from nodeagent.core.histogram import CPU, MEMORY
 from nodeagent.directives import Directives
 from nodeagent.garbage import Garbage, few_arenas
-from nodeagent.hands import Acting, Directed, Hands, Idle, actuator_of
+from nodeagent.hands import Acting, Directed, Hands, Idle
 from nodeagent.host import Host
 from nodeagent.keep import Keeper
 from nodeagent.kernel.node_lock import NodeLock
@@ -30,7 +30,7 @@ from nodeagent.lock import Lock
 from nodeagent.loop import Loop
 from nodeagent.model.decision import Checkpoint, Memory
 from nodeagent.model.errors import AgentError
-from nodeagent.model.settings import Actuator, Mode, OnExit
+from nodeagent.model.settings import Actuator, Mode, OnExit, actuator_of
 from nodeagent.originals import Originals
 from nodeagent.report.sd_notify import Supervisor
 from nodeagent.restore import old_nics
@@ -108,10 +108,11 @@ class Agent:
             applications=self._applications,
             cgroup_of=self._cgroup_of,
         )
+        self._hands = self._acted(host, originals) if self._writes else Idle()
         self._loop = Loop(
             host,
             originals,
-            self._hands(host, originals) if self._writes else Idle(),
+            self._hands,
             policy=self._config.policy,
             memory=Memory(online=saved.online, lent=saved.lent),
             listener=self._telling,
@@ -119,7 +120,7 @@ class Agent:
             asked=self._directives,
         )
 
-    def _hands(self, host: Host, originals: Originals) -> Hands:
+    def _acted(self, host: Host, originals: Originals) -> Hands:
         acting = Acting(host, originals, self._keeper, self._config.settings.agent.enforce)
         return Directed(acting, partial(self._leave, host, originals))
 
@@ -141,6 +142,7 @@ class Agent:
             log.warning("nic.off", why=str(host.no_network), hint=host.no_network.hint)
         if any(actuator_of(knob.kind) not in self._acting for knob in self._originals.held):
             give_back_values(host, self._originals, self._keeper)
+        self._hands.thaw()
         if Actuator.NIC not in self._acting:
             tell_of_nics(*old_nics(host.hierarchies.walk_root, locked=self._writes))
 
@@ -177,9 +179,10 @@ class Agent:
 
     def _stop(self, host: Host, originals: Originals) -> None:
         keep = self._config.settings.agent.on_exit is OnExit.KEEP
-        self._supervisor.stopping("keeping all values" if keep else "giving all values back")
+        self._supervisor.stopping("keeping all values, nobody frozen" if keep else "giving all values back")
         if self._writes and not keep:
             self._leave(host, originals)
+        self._hands.thaw()
         self._save()
         log.info("agent.stopped", kept=len(originals.held))
 

@@ -18,20 +18,21 @@ from nodeagent.kernel.knobs import Knobs
 from nodeagent.kernel.mounts import Hierarchies, find_hierarchies, under
 from nodeagent.kernel.page_mover import PageMover
 from nodeagent.kernel.reader import NodeReader, boot_id
-from nodeagent.kernel.targets import CLASS_DIRECTORIES, limited
+from nodeagent.kernel.targets import CLASS_DIRECTORIES, absent, limited
 from nodeagent.kernel.tree import walk
 from nodeagent.kernel.triggers import Triggers
 from nodeagent.kernel.watch import CgroupWatch
 from nodeagent.model.errors import AgentError, Failed
 from nodeagent.model.foreign import Foreign
 from nodeagent.model.glob import glob_regex
+from nodeagent.model.interference import Restraint
 from nodeagent.model.kubernetes import KubernetesSettings
 from nodeagent.model.nic import Classifier, NicsSeen
 from nodeagent.model.pages import PageMove
 from nodeagent.model.plan import Change, Held, Kind, Knob, KnobReading, Outcome
 from nodeagent.model.pod import CgroupDir, Member, PodRule, Qos
 from nodeagent.model.policy import Policy
-from nodeagent.model.settings import Actuator, AgentSettings
+from nodeagent.model.settings import Actuator, AgentSettings, actuator_of
 from nodeagent.model.snapshot import Pod, Snapshot
 from nodeagent.pods.claims import read_claims
 from nodeagent.pods.kubernetes import KubernetesPods, kubernetes_pods
@@ -84,6 +85,7 @@ class Host:
         self._limited: dict[str, frozenset[str]] = {}
         self._burst_targets: tuple[Knob, ...] = ()
         self._holding_up: tuple[Knob, ...] = ()
+        self._restraints: tuple[Restraint, ...] = ()
         self._scanned_at: float | None = None  # None: to be walked before the next reading
 
     def read(self, seq: int, held: Mapping[Knob, Held], woken_by: str, *, full: bool = False) -> Snapshot:
@@ -97,7 +99,9 @@ class Host:
         seen = self._reader.read(self._members, at, full=full)
         if seen.vanished:
             self._scanned_at = None
-        knobs = self.knobs.read((*self._targets, *self._bursts(seen.pods), *self._holding_up), held)
+        restrained = self._restrained(seen.pods)
+        targets = (*self._targets, *self._bursts(seen.pods), *self._holding_up, *restrained)
+        knobs = self.knobs.read(targets, held)
         self._holding_up = self._bursts_of_batch(knobs)
         nics = None if self.network is None else self.network.read(self._members, self._tiers, at)
         return Snapshot(
@@ -117,13 +121,18 @@ class Host:
             enforce=self._settings.enforce,
             pod_list=None if self.kubernetes is None else self.kubernetes.seen(at),
             foreign=self._foreign.read(self._members, at, seen.topology, held)
-            if self.policy.numa.placement
+            if self.policy.numa.placement or any(knob.kind is Kind.CPUS for knob in restrained)
             else Foreign(None, None, None),
+            absent=absent(restrained, knobs, {pod.spec.cgroup for pod in seen.pods} if restrained else ()),
         )
 
     def attend(self, uids: frozenset[str]) -> None:
         """Read these pods wholly in each tick from now on, until the next call: somebody is in trouble."""
         self._reader.attend(uids)
+
+    def restrain(self, restraints: Iterable[Restraint]) -> None:
+        """From the next reading on, what these want to set is read, too."""
+        self._restraints = tuple(restraints)
 
     def apply(self, changes: Iterable[Change]) -> tuple[Outcome, ...]:
         """Write in order, read back; never raises for a knob that is refused or gone."""
@@ -245,6 +254,16 @@ class Host:
                 (self._may_burst[c], paths) for c, paths in found.items()
             )
         return self._burst_targets
+
+    def _restrained(self, pods: tuple[Pod, ...]) -> tuple[Knob, ...]:
+        """What restraints may set, which nobody else wants to know; without one it costs nothing."""
+        if not self._restraints:
+            return ()
+        here = {pod.spec.uid for pod in pods}
+        members = {m.spec.cgroup: m for m in self._members if m.spec.uid in here}
+        held = [(members[r.cgroup], r) for r in self._restraints if r.cgroup in members]
+        acting = self._settings.enforce
+        return tuple(knob for knob in self.knobs.restrained_for(held) if actuator_of(knob.kind) in acting)
 
     def _bursts_of_batch(self, knobs: tuple[KnobReading, ...]) -> tuple[Knob, ...]:
         """What somebody has set for Batch: the kernel refuses a quota below it, so it has to go."""

@@ -13,7 +13,7 @@ from nodeagent.model.foreign import Foreign
 from nodeagent.model.kubernetes import PodList
 from nodeagent.model.nic import NicsSeen
 from nodeagent.model.pages import PagesMoving
-from nodeagent.model.plan import KnobReading
+from nodeagent.model.plan import Knob, KnobReading
 from nodeagent.model.pod import PodSpec
 from nodeagent.model.settings import Actuator, Mode
 from nodeagent.model.symptom import AppReading, Disk, Symptoms
@@ -152,6 +152,7 @@ class Snapshot(Struct, frozen=True, gc=False, kw_only=True):
     asks, once, that bound pods be moved together. `nics` is None where no traffic is shaped, `pod_list` where
     nobody is asked for Kubernetes' pods. `directives` are those in force and those that ended since the last
     tick, `refused` those not taken since. `mode` and `enforce` are the configured ones, None where not told.
+    `absent` are knobs that the last decision's restraints want and this node has not, or not of that pod.
     """
 
     seq: int
@@ -174,3 +175,4 @@ class Snapshot(Struct, frozen=True, gc=False, kw_only=True):
     refused: tuple[Refusal, ...] = ()
     mode: Mode | None = None
     enforce: tuple[Actuator, ...] | None = None
+    absent: tuple[Knob, ...] = ()
