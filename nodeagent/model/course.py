@@ -50,6 +50,7 @@ class Held(Struct, frozen=True, gc=False, kw_only=True):
 class Probe(Struct, frozen=True, gc=False, kw_only=True):
     """The trial that runs. `excess` is what the victim's `sign` is above its `baseline`.
 
+    `withheld_cores` is what the cap takes away: nobody else gets it meanwhile, or it would prove nothing.
     `used` are the suspect's cores. A tick counts only where Batch as a whole might use at least `limit_cores`
     (None: in any case). Without `cap_cores` the suspect is made idle.
     """
@@ -58,6 +59,7 @@ class Probe(Struct, frozen=True, gc=False, kw_only=True):
     suspect: Suspect
     inode: int
     cap_cores: float | None
+    withheld_cores: float
     sign: str
     baseline: float
     limit_cores: float | None = None

@@ -10,8 +10,10 @@ from collections.abc import Mapping
 from nodeagent.core.interference.course import advance, victims, worth_telling
 from nodeagent.core.interference.cpus import CpusOf
 from nodeagent.core.interference.facts import facts
+from nodeagent.core.interference.history import remember
 from nodeagent.core.interference.judge import judge
 from nodeagent.core.interference.measures import measured
+from nodeagent.core.interference.suspects import rank
 from nodeagent.core.rates import View
 from nodeagent.model.interference import Interference
 from nodeagent.model.interference_memory import InterferenceMemory
@@ -33,10 +35,10 @@ def watch(
     measures = measured(view, cpus_of, memory.senses)
     frozen = victims(memory.course, view.snapshot.at)
     verdicts, senses = judge(view, measures, policy, memory.senses, frozen, cpus_of)
-    if not memory.course.cases and not any(v.alarms for v in verdicts):
-        return Interference(worth_telling(verdicts)), InterferenceMemory(
-            senses, memory.history, memory.course
-        )
+    history = remember(memory.history, view, measures, policy)
+    course = memory.course
+    if not course.cases and not any(v.alarms for v in verdicts):
+        return Interference(worth_telling(verdicts)), InterferenceMemory(senses, history, course)
     now = facts(view, knobs, scope, policy, verdicts, measures, cpus_of)
-    told, course = advance(now, lambda _: (), memory.course)
-    return told, InterferenceMemory(senses, memory.history, course)
+    told, course = advance(now, lambda v: rank(history, v, view, cpus_of, policy), course)
+    return told, InterferenceMemory(senses, history, course)

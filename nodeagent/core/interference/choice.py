@@ -54,7 +54,7 @@ def doubted(course: Course, victim: str, suspect: str) -> bool:
 def _why_not(suspect: Suspect, case: Case, facts: Facts, course: Course) -> str:
     rates = facts.pods.get(suspect.uid)
     if rates is None:
-        return f"{suspect.name} is gone"
+        return f"{suspect.name} is no pod that is here"
     never = facts.why_not(rates.pod.spec)
     if never:
         return never

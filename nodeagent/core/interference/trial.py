@@ -64,6 +64,7 @@ def begun(case: Case, suspect: Suspect, facts: Facts) -> Probe | None:
         suspect=suspect,
         inode=spec.inode,
         cap_cores=cap,
+        withheld_cores=0.0 if cap is None else max(0.0, (facts.pods[suspect.uid].cores or 0.0) - cap),
         sign=alarm.sign,
         baseline=baseline,
         limit_cores=limit,
@@ -142,7 +143,7 @@ def _cap(suspect: Suspect, facts: Facts, channel: Channel | None) -> float | Non
 
 def _counts(probe: Probe, facts: Facts) -> bool:
     limit, least = facts.limit_cores, probe.limit_cores
-    loose = limit is None or least is None or limit >= AS_LOOSE_RATIO * least
+    loose = limit is None or least is None or limit + probe.withheld_cores >= AS_LOOSE_RATIO * least
     last = probe.excess[-1][0] if probe.excess else probe.trial.began
     settled = facts.at - probe.trial.began >= _settle(facts)
     return loose and settled and facts.at - last >= SAMPLE_S
