@@ -316,3 +316,33 @@ def test_same_in_same_out() -> None:
 
     assert once() == once()
     assert samples.BOOT_ID
+
+
+def test_when_trouble_comes_back_the_quota_is_what_it_was_when_all_was_well() -> None:
+    it = kept(policy=InterferencePolicy(changes_per_pod=50))
+    it.ticks(150, "calm", 0.0)
+    grown = it.quota(HOG)
+    assert grown is not None and grown > 1.2
+    it.tick("bad", 0.6)
+    assert it.quota(HOG) == 0.5
+    it.ticks(11, "bad", 0.3)
+    assert it.quota(HOG) == 0.25, "and if that does not do any more, less"
+
+
+def test_who_was_proven_not_long_ago_is_tried_again_although_nobody_stands_out_now() -> None:
+    it = kept()
+    it.ticks(500, "calm", 0.0)
+    assert it.told.restraints == ()
+    it.suspects = {VICTIM: (suspect(HOG, named=False),)}
+    it.ticks(3, "bad", 0.6)
+    assert it.quota(HOG) == 0.5
+    it.ticks(10, "calm", 0.0)
+    assert it.results == ["kept"]
+    start = it.at
+    while it.quota(HOG) == 0.5:
+        it.tick("calm", 0.0)
+    assert it.at - start >= 110.0, "the patience has doubled"
+    it.ticks(2000, "calm", 0.0)
+    it.ticks(1500, "calm", 0.0)
+    it.ticks(10, "bad", 0.6)
+    assert it.told.restraints == (), "that was long ago"

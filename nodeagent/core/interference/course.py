@@ -79,7 +79,7 @@ def _left(course: Course, facts: Facts) -> tuple[Course, tuple[Episode, ...]]:
     ended = tuple(e for e in (episodes.cleared(_cut_short(c), facts) for c in gone) if e is not None)
     for case in gone:
         for held in case.held:
-            course = patience.let_go(course, held.uid)
+            course = patience.let_go(course, case.uid, held)
     left = {uid: c for uid, c in course.cases.items() if c not in gone}
     return replace(course, cases=left), ended
 

@@ -45,6 +45,7 @@ def kept(probe: Probe, case: Case, facts: Facts, why: str, *, proven: bool) -> H
     idle = (Rung.IDLE,) if Rung.IDLE in rungs.LADDERS[channel] else ()
     return Held(
         uid=probe.suspect.uid,
+        name=probe.suspect.name,
         cgroup=probe.suspect.cgroup,
         inode=probe.inode,
         rungs=idle if probe.cap_cores is None else (*idle, Rung.QUOTA),
@@ -64,7 +65,7 @@ def turned(
     """One tick of it. `urgent`: the victim is so badly off that small steps are skipped."""
     gone = _ended(held, facts)
     if gone:
-        return Turn(None, patience.let_go(course, held.uid), Rung.FREE, gone)
+        return Turn(None, patience.let_go(course, case.uid, held), Rung.FREE, gone)
     held = _pulsed(replace(held, until=facts.at + facts.rules.lease_s), facts)
     state = facts.state(case.uid)
     if not held.proven and state is not State.UNKNOWN:
@@ -125,10 +126,23 @@ def _up(held: Held, case: Case, facts: Facts, course: Course, urgent: bool) -> T
 
 def _harsher(held: Held, case: Case, facts: Facts, urgent: bool) -> Held | None:
     """The lowest step that is not taken yet, or that can be taken further."""
+    back = _as_it_was_calm(held, facts)
+    if back is not None:
+        return back
     ladder = rungs.LADDERS[held.channel]
     jump = (Rung.SHRINK,) if urgent and Rung.SHRINK in ladder and Rung.SHRINK not in held.rungs else ()
     steps = (_with(held, rung, case, facts, urgent) for rung in (*jump, *ladder))
     return next((step for step in steps if step is not None), None)
+
+
+def _as_it_was_calm(held: Held, facts: Facts) -> Held | None:
+    """After its quota was raised in vain: with the one at which all was well."""
+    if not held.relaxing or held.calm_cores is None or held.frozen:
+        return None
+    if Rung.QUOTA not in held.rungs and facts.rules.top_rung < Rung.QUOTA:
+        return None
+    taken = held.rungs if Rung.QUOTA in held.rungs else (*held.rungs, Rung.QUOTA)
+    return replace(held, rungs=taken, quota_cores=held.calm_cores, calm_cores=None)
 
 
 def _with(held: Held, rung: Rung, case: Case, facts: Facts, urgent: bool = False) -> Held | None:
@@ -180,7 +194,7 @@ def _down(held: Held, case: Case, facts: Facts, course: Course) -> Turn:
     course = patience.stepped(course, held.uid)
     after = _without_last(held, facts) if after is None else after
     if not after.rungs:
-        return Turn(None, patience.let_go(course, held.uid), Rung.FREE, "calm: let go")
+        return Turn(None, patience.let_go(course, case.uid, held), Rung.FREE, "calm: let go")
     return Turn(after, course, after.rungs[-1], f"calm: {said(after)}")
 
 
@@ -191,7 +205,10 @@ def _grown(held: Held, facts: Facts) -> Held | None:
     more = (held.quota_cores or 0.0) + max(RECOVER_CORES, RECOVER_RATIO * full)
     if more >= full:
         return None
-    return replace(held, quota_cores=more, relaxing=True, growing=True, stepped_at=facts.at)
+    calm_cores = held.calm_cores if held.growing else held.quota_cores
+    return replace(
+        held, quota_cores=more, relaxing=True, growing=True, stepped_at=facts.at, calm_cores=calm_cores
+    )
 
 
 def _without_last(held: Held, facts: Facts) -> Held:
