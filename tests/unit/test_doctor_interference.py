@@ -1,4 +1,4 @@
-"""The doctor says what tells of interference on a node: on captured trees, and on the machine of the tests."""
+"""The doctor says what tells of interference on a node: on captured trees, and on this machine."""
 
 from __future__ import annotations
 
