@@ -100,7 +100,8 @@ def think(snapshot: Snapshot, policy: Policy, memory: Memory) -> Thought:
     batch, why = directives.limited(batch, why, roof, ceiling)
     shrink = capacity.shrink(told, policy.interference)
     offered = capacity.assess(view, use, formula, memory, capacity.Bounds(batch, within, orders, shrink))
-    scene = replace(_shared(ground, policy, batch, why), restraints={r.cgroup: r for r in told.restraints})
+    ground = replace(ground, restraints={r.cgroup: r for r in told.restraints})
+    scene = _shared(ground, policy, batch, why)
     scene = burst.bursting(scene, use, policy, memory.bursts)
     bounds = (window, ceiling, orders, roof, formula, last)
     now = (batch, why, offered, scene, told, felt)
@@ -184,7 +185,8 @@ def _shared(ground: Scene, policy: Policy, batch: BatchLimit, why: str) -> Scene
     if batch.cores is None:
         return replace(ground, why=why)
     cores = limit.grid(batch.cores, ground.view.snapshot.topology.cores)
-    shares = share.split(ground.view, cores, policy.cpu.floor_cores, ground.scope, ground.knobs)
+    floor, held = policy.cpu.floor_cores, ground.restraints
+    shares = share.split(ground.view, cores, floor, ground.scope, ground.knobs, held)
     return replace(ground, shares=shares, why=why)
 
 

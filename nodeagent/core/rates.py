@@ -9,7 +9,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from nodeagent.model.pod import Qos
-from nodeagent.model.snapshot import Container, CpuTimes, Pod, Reading, Snapshot, Stall
+from nodeagent.model.snapshot import Container, CpuTimes, Node, Pod, Reading, Snapshot, Stall
 
 NEWBORN = Reading(cpu_us=0, throttled_us=0, cpu_stall=Stall(0, 0), run_delay_us=0)
 
@@ -17,7 +17,7 @@ NEWBORN = Reading(cpu_us=0, throttled_us=0, cpu_stall=Stall(0, 0), run_delay_us=
 class PodRates(Struct, frozen=True, gc=False):
     """`stall_ratio`, `run_delay_ratio` and `throttled_ratio` are shares of wall time; the last two sum over
     threads and CPUs and may exceed 1. `cores` is CPU time per wall time. `throttled_inner` are the cgroups of
-    the containers that were throttled by a quota of their own."""
+    the containers that were throttled by a quota of their own. `before` is the pod in the last tick."""
 
     pod: Pod
     cores: float | None
@@ -25,6 +25,7 @@ class PodRates(Struct, frozen=True, gc=False):
     run_delay_ratio: float | None
     throttled_ratio: float | None
     throttled_inner: tuple[str, ...] = ()
+    before: Pod | None = None
 
     @property
     def sighted(self) -> bool:
@@ -35,7 +36,10 @@ class PodRates(Struct, frozen=True, gc=False):
 
 
 class View(Struct, frozen=True, gc=False):
-    """One tick with its rates. `dt_s` is None in the first tick; `zone_busy_cores` is by NUMA node."""
+    """One tick with its rates. `dt_s` is None in the first tick; `zone_busy_cores` is by NUMA node.
+
+    `node_before` is the node in the last tick.
+    """
 
     snapshot: Snapshot
     dt_s: float | None
@@ -43,6 +47,7 @@ class View(Struct, frozen=True, gc=False):
     busy_cores: float | None
     steal_cores: float | None
     zone_busy_cores: dict[int, float]
+    node_before: Node | None = None
 
     @property
     def blind(self) -> bool:
@@ -59,7 +64,7 @@ def view(snapshot: Snapshot, previous: Snapshot | None) -> View:
     most = snapshot.topology.cores * dt_s * 1e6
     pods = tuple(_rates(p, before.get((p.spec.uid, p.spec.inode)), dt_s, most) for p in snapshot.pods)
     busy, steal, zones = _node_rates(snapshot, previous, dt_s)
-    return View(snapshot, dt_s, pods, busy, steal, zones)
+    return View(snapshot, dt_s, pods, busy, steal, zones, previous.node)
 
 
 def per_second(old: int | None, new: int | None, dt_s: float) -> float | None:
@@ -86,6 +91,7 @@ def _rates(pod: Pod, old: Pod | None, dt_s: float, most_us: float) -> PodRates:
         per_second(was.run_delay_us, now.run_delay_us, dt_s),
         throttled_ratio,
         inner,
+        old,
     )
 
 

@@ -22,6 +22,9 @@ UNITS = {
     Kind.CPUS: "cpus",
     Kind.MEMS: "mems",
     Kind.MIGRATE: "switch",
+    Kind.MEMORY_HIGH: "bytes",
+    Kind.IO_WEIGHT: "weight",
+    Kind.FREEZE: "frozen",
     Kind.NET_CLASS: "class",
     Kind.NIC_RATE: "bps",
     Kind.NIC_CEIL: "bps",
@@ -41,6 +44,7 @@ def events(before: Tick | None, now: Tick) -> Iterator[Event]:
     yield from _bursts(before, now)
     yield from page_events(before, now)
     yield from nic_events(before, now)
+    yield from _absent(before, now)
     yield from _writes(before, now)
     yield from _drifts(before, now)
     yield from _offer(before, now)
@@ -129,6 +133,15 @@ def _bursts(before: Tick | None, now: Tick) -> Iterator[Event]:
 def _bursting(tick: Tick | None) -> dict[str, Setting]:
     plan = tick.decision.plan if tick else ()
     return {s.knob.target: s for s in plan if s.by == BURST and s.knob.kind is Kind.CPU_QUOTA}
+
+
+def _absent(before: Tick | None, now: Tick) -> Iterator[Event]:
+    """Steps against an antagonist that cannot be taken on this node."""
+    told = before.snapshot.absent if before else ()
+    for knob in now.snapshot.absent:
+        if knob not in told:
+            keys: dict[str, Value] = {"knob": str(knob), "why": "not on this node, or not of this pod"}
+            yield Event("warning", "knob.absent", keys)
 
 
 def _writes(before: Tick | None, now: Tick) -> Iterator[Event]:

@@ -103,6 +103,9 @@ class KnobKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     KNOB_KIND_NIC_RATE: _ClassVar[KnobKind]
     KNOB_KIND_NIC_CEIL: _ClassVar[KnobKind]
     KNOB_KIND_NET_CLASS: _ClassVar[KnobKind]
+    KNOB_KIND_MEMORY_HIGH: _ClassVar[KnobKind]
+    KNOB_KIND_IO_WEIGHT: _ClassVar[KnobKind]
+    KNOB_KIND_FREEZE: _ClassVar[KnobKind]
 UPDATE_REASON_UNSPECIFIED: UpdateReason
 UPDATE_REASON_SNAPSHOT: UpdateReason
 UPDATE_REASON_CHANGE: UpdateReason
@@ -160,6 +163,9 @@ KNOB_KIND_CPU_BURST: KnobKind
 KNOB_KIND_NIC_RATE: KnobKind
 KNOB_KIND_NIC_CEIL: KnobKind
 KNOB_KIND_NET_CLASS: KnobKind
+KNOB_KIND_MEMORY_HIGH: KnobKind
+KNOB_KIND_IO_WEIGHT: KnobKind
+KNOB_KIND_FREEZE: KnobKind
 
 class DefragmentRequest(_message.Message):
     __slots__ = ("dry_run",)
@@ -919,7 +925,7 @@ class Knob(_message.Message):
     def __init__(self, kind: _Optional[_Union[KnobKind, str]] = ..., target: _Optional[str] = ...) -> None: ...
 
 class KnobValue(_message.Message):
-    __slots__ = ("cores", "weight_ratio", "unlimited", "cpus", "mems", "on", "bps", "classid")
+    __slots__ = ("cores", "weight_ratio", "unlimited", "cpus", "mems", "on", "bps", "classid", "bytes")
     CORES_FIELD_NUMBER: _ClassVar[int]
     WEIGHT_RATIO_FIELD_NUMBER: _ClassVar[int]
     UNLIMITED_FIELD_NUMBER: _ClassVar[int]
@@ -928,6 +934,7 @@ class KnobValue(_message.Message):
     ON_FIELD_NUMBER: _ClassVar[int]
     BPS_FIELD_NUMBER: _ClassVar[int]
     CLASSID_FIELD_NUMBER: _ClassVar[int]
+    BYTES_FIELD_NUMBER: _ClassVar[int]
     cores: float
     weight_ratio: float
     unlimited: bool
@@ -936,7 +943,8 @@ class KnobValue(_message.Message):
     on: bool
     bps: float
     classid: int
-    def __init__(self, cores: _Optional[float] = ..., weight_ratio: _Optional[float] = ..., unlimited: _Optional[bool] = ..., cpus: _Optional[str] = ..., mems: _Optional[str] = ..., on: _Optional[bool] = ..., bps: _Optional[float] = ..., classid: _Optional[int] = ...) -> None: ...
+    bytes: int
+    def __init__(self, cores: _Optional[float] = ..., weight_ratio: _Optional[float] = ..., unlimited: _Optional[bool] = ..., cpus: _Optional[str] = ..., mems: _Optional[str] = ..., on: _Optional[bool] = ..., bps: _Optional[float] = ..., classid: _Optional[int] = ..., bytes: _Optional[int] = ...) -> None: ...
 
 class Setting(_message.Message):
     __slots__ = ("knob", "value", "by", "why")

@@ -1,0 +1,266 @@
+"""The detector: each online pod's measures against what is usual for its workload -> one verdict per pod.
+
+    measures -> whole samples -> z and cumulative sum per sign -> gates -> fused evidence -> state
+                      |                                                          |
+                      +-> pending -> baseline, only while all is well <----------+
+
+Invariants: an unknown sign neither calms nor is learned; what is learned was followed by no alarm within its
+batch; a pod that did nothing costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Set
+
+from nodeagent.core.interference import cusum
+from nodeagent.core.interference.baseline import load_bin, spread_out
+from nodeagent.core.interference.examine import Around, examined
+from nodeagent.core.interference.learn import Lessons, batch_of
+from nodeagent.core.interference.loads import Loads
+from nodeagent.core.interference.measures import Measures
+from nodeagent.core.interference.signs import MEMORY_FULL_LIMIT, RULES, Rule, limits
+from nodeagent.core.interference.whole import Sample, whole_sample
+from nodeagent.core.interference.workload import workload
+from nodeagent.core.rates import PodRates, View
+from nodeagent.model.interference import Gate, State, Verdict
+from nodeagent.model.policy import Policy
+from nodeagent.model.senses import Feeling, PodSense, Senses, Served, Usual
+from nodeagent.model.symptom import Sign
+
+SIGHT_S = 15.0  # for which the wait for CPU counts as known where it is not read in each tick
+REGIME_S = 3600.0  # of an alarm that nobody is restrained for: from then on it is what is usual
+LONGEST_COUNT_S = 60.0  # in which requests are counted for their CPU time
+SMOOTH_S = 3.0  # of throttling and steal
+SLO_SPREAD = 0.02  # of the SLO: least spread of a latency
+_NO_CPUS: Mapping[str, frozenset[int]] = {}
+
+
+class Moment:
+    """What all pods of one tick share."""
+
+    __slots__ = ("frozen", "lessons", "loads", "policy", "view")
+
+    def __init__(
+        self,
+        view: View,
+        policy: Policy,
+        senses: Senses,
+        frozen: Set[str],
+        cpus_of: Mapping[str, frozenset[int]],
+    ) -> None:
+        self.view, self.policy, self.frozen = view, policy, frozen
+        self.loads = Loads(view, senses.uses, cpus_of)
+        self.lessons = Lessons(senses.workloads, view.snapshot.unix, policy.interference)
+
+
+def judge(
+    view: View,
+    measures: Mapping[str, Measures],
+    policy: Policy,
+    senses: Senses,
+    frozen: Set[str],
+    cpus_of: Mapping[str, frozenset[int]] = _NO_CPUS,
+) -> tuple[tuple[Verdict, ...], Senses]:
+    """One verdict for each online pod, in the order of the view, and what is kept for the next tick.
+
+    `frozen` are the victims for whom an episode is open or somebody is restrained: nothing is learned of
+    them. A victim may be left out after an hour without a suspect: what it has become is learned then.
+    """
+    moment = Moment(view, policy, senses, frozen, cpus_of)
+    pods: dict[str, PodSense] = {}
+    verdicts = []
+    for p in view.pods:
+        uid = p.pod.spec.uid
+        found = measures.get(uid)
+        if found is None:
+            continue
+        old = senses.pods.get(uid)
+        if old is None or old.inode != p.pod.spec.inode:
+            old = _newcomer(p, moment, senses.begun)
+        pods[uid] = sense = old if _at_rest(found, old) else _judged(p, found, old, moment)
+        verdicts.append(sense.verdict)
+    return tuple(verdicts), Senses(moment.lessons.learned(), pods, moment.loads.uses, True)
+
+
+def _newcomer(p: PodRates, moment: Moment, begun: bool) -> PodSense:
+    spec = p.pod.spec
+    since = moment.view.snapshot.at if begun else None
+    unknown = Verdict(spec.uid, State.UNKNOWN)
+    return PodSense(spec.inode, workload(spec.name), since, None, unknown)
+
+
+def _at_rest(found: Measures, old: PodSense) -> bool:
+    verdict = old.verdict
+    return (
+        found.still
+        and not old.feelings
+        and not old.part
+        and verdict.state is State.CALM
+        and not verdict.rejections
+        and old.throttled == 0.0
+    )
+
+
+def _judged(p: PodRates, m: Measures, old: PodSense, moment: Moment) -> PodSense:
+    snapshot = moment.view.snapshot
+    at, uid, request = snapshot.at, p.pod.spec.uid, p.pod.spec.cpu_request_cores
+    known_at, known = _sighted(m, old, at)
+    sample, part_s, part = whole_sample(m, moment.view.dt_s, old)
+    use = moment.loads.uses.get(uid)
+    load = old.load_bin if use is None else load_bin(use.now, request)
+    usual = moment.lessons.usual(old.workload, load)
+    feelings = _feelings(p, m, sample, old, usual, moment)
+    throttled = _smooth(old.throttled, sample, Sign.THROTTLED)
+    stolen = _smooth(old.stolen, sample, Sign.STEAL)
+    if feelings or old.verdict.rejections or old.verdict.alarms:
+        around = Around(moment.loads, moment.policy, throttled, stolen, known)
+        onset, verdict = examined(p, m, old, feelings, around)
+    else:
+        onset, verdict = None, _quiet(old.verdict, uid, known)
+    pending = _pending(old, feelings, verdict, load, sample, moment, p)
+    return PodSense(
+        old.inode,
+        old.workload,
+        old.since,
+        known_at,
+        verdict,
+        load,
+        feelings,
+        pending,
+        part_s,
+        part,
+        throttled,
+        stolen,
+        _counted(m, old),
+        onset,
+    )
+
+
+def _quiet(last: Verdict, uid: str, known: bool) -> Verdict:
+    state = State.CALM if known else State.UNKNOWN
+    if last.state is state and not last.rejections and last.evidence == 0.0:
+        return last
+    return Verdict(uid, state)
+
+
+def _sighted(m: Measures, old: PodSense, at: float) -> tuple[float | None, bool]:
+    """When the pod's wait for CPU was last known, and whether that is good for this tick.
+
+    CPU pressure is read in each tick; what stands in for it may be read less often.
+    """
+    if Sign.CPU_STALL not in m.unsupported:
+        return (at, True) if Sign.CPU_STALL in m.values else (old.known_at, False)
+    stand_in = Sign.LATENCY if Sign.RUN_DELAY in m.unsupported else Sign.RUN_DELAY
+    if stand_in in m.values:
+        return at, True
+    return old.known_at, old.known_at is not None and at - old.known_at <= SIGHT_S
+
+
+def _feelings(
+    p: PodRates,
+    m: Measures,
+    sample: Sample,
+    old: PodSense,
+    usual: dict[Sign, Usual],
+    moment: Moment,
+) -> dict[Sign, Feeling]:
+    """The feelings after this tick's whole samples; those without a sample stay, unless none can come."""
+    before = old.feelings
+    after = before
+    for sign, value in sample.values.items():
+        ref = usual.get(sign)
+        if ref is not None and value <= ref.ceiling and sign not in before:
+            continue
+        rule = RULES.get(sign)
+        if rule is None or (ref is None and sign not in _LIMITED):
+            continue
+        feeling = _felt(p, m, sign, value, (before.get(sign), ref, rule), sample, moment)
+        if feeling is not None or sign in before:
+            after = dict(after) if after is before else after
+            if feeling is None:
+                after.pop(sign)
+            else:
+                after[sign] = feeling
+    if before and not m.unsupported.isdisjoint(after):
+        return {sign: feeling for sign, feeling in after.items() if sign not in m.unsupported}
+    return after
+
+
+_LIMITED = frozenset({Sign.CPU_STALL, Sign.RUN_DELAY, Sign.LATENCY, Sign.MEMORY_STALL})
+
+
+def _felt(
+    p: PodRates,
+    m: Measures,
+    sign: Sign,
+    value: float,
+    known: tuple[Feeling | None, Usual | None, Rule],
+    sample: Sample,
+    moment: Moment,
+) -> Feeling | None:
+    before, ref, rule = known
+    at, span_s = moment.view.snapshot.at, sample.span_s.get(sign, sample.tick_s)
+    policy = moment.policy.interference
+    slo = p.pod.app.slo if sign is Sign.LATENCY and p.pod.app is not None else None
+    if ref is None:
+        limit = limits(moment.policy, None if slo is None else slo.bound_s).get(sign)
+        over = limit is not None and value >= limit
+        if sign is Sign.MEMORY_STALL:
+            over = m.full.get(sign, 0.0) >= MEMORY_FULL_LIMIT
+        return cusum.felt_cold(before, value, over, at, span_s, policy, rule)
+    if slo is not None:
+        ref = spread_out(ref, SLO_SPREAD * slo.bound_s, policy.cusum_k)
+    return cusum.felt(before, value, ref, at, span_s, policy, rule)
+
+
+def _smooth(last: float, sample: Sample, sign: Sign) -> float:
+    value = sample.values.get(sign)
+    if value is None or (value == 0.0 and last < 1e-3):
+        return last if value is None else 0.0
+    return last + (value - last) * sample.tick_s / (SMOOTH_S + sample.tick_s)
+
+
+def _pending(
+    old: PodSense,
+    feelings: dict[Sign, Feeling],
+    verdict: Verdict,
+    load: int,
+    sample: Sample,
+    moment: Moment,
+    p: PodRates,
+) -> tuple[tuple[int, dict[Sign, float]], ...]:
+    """What waits to be learned; given to the lessons when there is enough of it and all is well."""
+    uid, at = p.pod.spec.uid, moment.view.snapshot.at
+    young = old.since is not None and at - old.since < moment.policy.interference.young_s
+    if uid in moment.frozen or young:
+        return ()
+    if not sample.values or verdict.state is State.UNKNOWN:
+        return old.pending
+    wrong = [f for f in feelings.values() if f.opened is not None]
+    fresh = None
+    if wrong and not _of_own_load(verdict, len(wrong)):
+        if any(at - (f.opened or at) < REGIME_S for f in wrong):
+            return ()
+        fresh = frozenset(sign for sign, f in feelings.items() if f.opened is not None)
+    pending = (*old.pending, (load, sample.values))
+    enough = batch_of(uid)
+    if len(pending) < enough:
+        return pending
+    if wrong or all(f.cusum < 1.0 for f in feelings.values()):
+        moment.lessons.add(old.workload, pending, fresh)
+        return ()
+    return pending[-2 * enough :]
+
+
+def _of_own_load(verdict: Verdict, wrong: int) -> bool:
+    """More load of its own is no trouble: what comes with it is learned, in the load bin that it is in."""
+    return len(verdict.rejections) == wrong and all(r.gate is Gate.OWN_LOAD for r in verdict.rejections)
+
+
+def _counted(m: Measures, old: PodSense) -> Served | None:
+    """The request count from which CPU time per request is taken: until there are enough of them."""
+    new, last = m.served, old.served
+    if new is None or last is None or Sign.CPU_PER_REQUEST in m.values:
+        return last if new is None else new
+    other = last.source != new.source or new.requests < last.requests or new.at - last.at > LONGEST_COUNT_S
+    return new if other else last

@@ -1,0 +1,90 @@
+"""What was learned in a tick, and what is usual: per workload, so that a new replica knows at once.
+
+Invariant: at most MOST_BASELINES are kept; those that were not added to for longest go first.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+from functools import lru_cache
+
+from nodeagent.core.interference.baseline import fold, usuals
+from nodeagent.core.interference.signs import RULES
+from nodeagent.model.interference_policy import InterferencePolicy
+from nodeagent.model.senses import Baseline, Usual, Workload
+from nodeagent.model.symptom import Sign
+
+MOST_BASELINES = 4096
+BATCH = 24  # samples; up to half as many more, by pod, so that not all pods of a node learn in one tick
+
+Rows = tuple[tuple[int, dict[Sign, float]], ...]
+_NOTHING = Workload()
+
+
+@lru_cache(maxsize=4096)
+def batch_of(uid: str) -> int:
+    """How many samples of this pod are learned at a time."""
+    return BATCH + zlib.crc32(uid.encode()) % (BATCH // 2)
+
+
+class Lessons:
+    """The workloads in one tick: usual is what was so at its beginning, what is added counts later."""
+
+    __slots__ = ("_before", "_policy", "_unix", "_workloads")
+
+    def __init__(self, workloads: Mapping[str, Workload], unix: float, policy: InterferencePolicy) -> None:
+        self._before, self._unix, self._policy = workloads, unix, policy
+        self._workloads: dict[str, Workload] = dict(workloads)
+
+    def usual(self, name: str, load: int) -> dict[Sign, Usual]:
+        """What is usual for the workload in this load bin; signs that are cold are left out."""
+        workload = self._before.get(name, _NOTHING)
+        found = workload.usual.get(load)
+        if found is None:
+            found = self._kept(name, load, workload)
+        return found
+
+    def add(self, name: str, rows: Rows, anew: frozenset[Sign] | None) -> None:
+        """Learn these samples; what was known of the signs `anew` in their load bins is forgotten."""
+        by_key: dict[tuple[Sign, int], list[float]] = {}
+        for load, values in rows:
+            for sign, value in values.items():
+                if sign in RULES:
+                    by_key.setdefault((sign, load), []).append(value)
+        workload = self._workloads.get(name, _NOTHING)
+        baselines = dict(workload.baselines)
+        for (sign, load), learned in by_key.items():
+            key = f"{sign.value}@{load}"
+            old = baselines.get(key)
+            if old is None or (anew is not None and sign in anew and old.at < self._unix - len(rows) * 60.0):
+                old = Baseline(at=self._unix)
+            baselines[key] = fold(old, learned, sign, self._unix, self._policy.half_life_s)
+        self._workloads[name] = Workload(baselines)
+
+    def learned(self) -> dict[str, Workload]:
+        """The workloads after this tick."""
+        total = sum(len(workload.baselines) for workload in self._workloads.values())
+        return self._workloads if total <= MOST_BASELINES else _oldest_gone(self._workloads)
+
+    def _kept(self, name: str, load: int, workload: Workload) -> dict[Sign, Usual]:
+        found = usuals(workload, load, self._policy)
+        now = self._workloads.get(name)
+        if now is not None and now.baselines is workload.baselines:
+            self._workloads[name] = Workload(now.baselines, {**now.usual, load: found})
+        return found
+
+
+def _oldest_gone(workloads: dict[str, Workload]) -> dict[str, Workload]:
+    """Without the least recent tenth."""
+    every = ((b.at, name, key) for name, each in workloads.items() for key, b in each.baselines.items())
+    ages = sorted(every)
+    gone = {(name, key) for _, name, key in ages[: len(ages) - MOST_BASELINES * 9 // 10]}
+    kept = {}
+    for name, each in workloads.items():
+        left = {key: b for key, b in each.baselines.items() if (name, key) not in gone}
+        if len(left) == len(each.baselines):
+            kept[name] = each
+        elif left:
+            kept[name] = Workload(left)
+    return kept
