@@ -1,4 +1,4 @@
-"""What became of interference between two ticks: one event at open, at each change, at close.
+"""What became of interference between two ticks: one event at open, at each change, at close, at release.
 
 Rejected alarms are for those who debug. Invariant: what stays as it was is not told again.
 """
@@ -11,13 +11,14 @@ from msgspec.structs import replace
 
 from nodeagent.model.decision import Tick
 from nodeagent.model.interference import Action, Episode, Rung, State, Trial, TrialResult
-from nodeagent.model.interference_changes import closed, episodes, rejected
+from nodeagent.model.interference_changes import closed, episodes, rejected, released
 from nodeagent.model.interference_told import (
     antagonists,
     done,
     evidence,
     named,
     recovered_s,
+    restrained,
     score,
     shown,
     step,
@@ -43,11 +44,21 @@ def interference_events(before: Tick | None, now: Tick) -> Iterator[Event]:
     for ended in closed(before, now):
         yield _closed(ended, now)
     names = {p.spec.uid: p.spec.name for p in now.snapshot.pods}
+    for held in released(before, now):
+        if not _told_free(held.uid, now):
+            free: dict[str, Value] = {"pod": names.get(held.uid, held.uid), "id": held.episode}
+            yield Event("info", "interference.released", {**free, "was": restrained(held), "why": held.why})
     for uid, each in rejected(before, now):
         keys: dict[str, Value] = {"victim": names.get(uid, uid), "gate": each.gate.value}
         yield Event(
             "debug", "interference.rejected", {**keys, "evidence": evidence(each.alarm), "why": each.why}
         )
+
+
+def _told_free(uid: str, now: Tick) -> bool:
+    """True when a step of this tick says that it is let go."""
+    steps = (a for each in episodes(now).values() for a in each.actions if a.unix == now.snapshot.unix)
+    return any(a.uid == uid and a.rung is Rung.FREE for a in steps)
 
 
 def _unsaid(new: Episode) -> Episode:
