@@ -129,16 +129,15 @@ def _trials(was: Episode, new: Episode, now: Tick) -> Iterator[Event]:
             lasts_s = round(trial.until - trial.began, 1)
             yield Event("info", "interference.trial_began", {**keys, "lasts_s": lasts_s})
         if trial.result is not TrialResult.RUNNING:
-            yield Event("info", "interference.trial_ended", {**keys, **_outcome(trial, new)})
+            yield Event("info", "interference.trial_ended", {**keys, **_outcome(trial)})
 
 
-def _outcome(trial: Trial, episode: Episode) -> dict[str, Value]:
-    """What the trial has shown, in the unit of the victim's main sign."""
+def _outcome(trial: Trial) -> dict[str, Value]:
+    """What the trial has shown: how far the victim's sign was above what is usual."""
     keys: dict[str, Value] = {"result": trial.result.value}
-    signs = worst(a for a in episode.evidence if a.channel is episode.channel) or worst(episode.evidence)
-    sign = signs[0].sign if signs else ""
     if trial.during is not None:
-        keys |= {"sign": sign, "before": shown(sign, trial.before), "during": shown(sign, trial.during)}
+        before, during = shown(trial.sign, trial.before), shown(trial.sign, trial.during)
+        keys |= {"sign": trial.sign, "above_before": before, "above_during": during}
     return keys
 
 

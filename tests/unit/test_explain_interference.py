@@ -147,7 +147,10 @@ def test_a_pod_that_is_held_back_is_told_for_whom_why_and_for_how_long() -> None
     assert given["victim"] == ("search-7", "episode cpu-1, confirmed")
     assert given["resource"][0] == "cpu" and given["step"][0] == "quota"
     assert given["cpu.stall"] == ("41 %", "at its worst: cpu.stall 41 % (usual 3 %, z 6.0)")
-    assert given["trial"][0] == "kept" and "0.41 before and 0.04 during" in given["trial"][1]
+    assert (
+        given["trial"][0] == "kept"
+        and "was 38 % above what is usual before, 4 % during it" in given["trial"][1]
+    )
     assert given["lease_left"][0] == "12.0 s"
 
 

@@ -67,8 +67,8 @@ def test_each_step_from_open_to_close_is_one_event_with_what_an_operator_asks_fi
     )
     assert (began["suspect"], began["lasts_s"]) == ("transcode-3", 10.0)
     assert (step["antagonist"], step["step"], step["why"]) == ("transcode-3", "quota", "0.5 cores on trial")
-    assert {k: ended[k] for k in ("result", "sign", "before", "during")} == {
-        "result": "kept", "sign": "cpu.stall", "before": "41 %", "during": "4 %",
+    assert {k: ended[k] for k in ("result", "sign", "above_before", "above_during")} == {
+        "result": "kept", "sign": "cpu.stall", "above_before": "38 %", "above_during": "4 %",
     }  # fmt: skip
     assert {k: v for k, v in closed.items() if k != "story"} == {
         "victim": "search-7", "id": "cpu-1", "resource": "cpu", "lasted_s": 7.0, "antagonist": "transcode-3",

@@ -214,7 +214,7 @@ def test_the_command_shows_a_row_for_each_and_the_story(server: RpcServer) -> No
     head, row, _, story, *rest = done.stdout.splitlines()
     assert head.split() == ["since", "lasted", "victim", "resource", "antagonist", "trial", "action", "state"]
     assert row.split()[1:] == [
-        "5", "s", "search-7", "cpu", "transcode-3", "kept:", "10%", "left", "quota", "confirmed",
+        "5", "s", "search-7", "cpu", "transcode-3", "kept:", "11%", "left", "quota", "confirmed",
     ]  # fmt: skip
     assert story.startswith("search-7 is slowed since ") and story.endswith("takes CPU time; I capped it")
     assert rest[1:] == ["held back now:", "  b/3: 0.5 cores; search-7 waits for CPU; lease 20 s"]

@@ -92,8 +92,9 @@ def _trial(episode: Episode, uid: str) -> Iterator[Input]:
 
 def _compared(trial: Trial) -> str:
     if trial.during is None:
-        return "the victim's main sign is compared with what it was before"
-    return f"the victim's main sign was {trial.before:.4g} before and {trial.during:.4g} during it"
+        return f"{trial.sign} of the victim is compared with what it was before"
+    before, during = shown(trial.sign, trial.before), shown(trial.sign, trial.during)
+    return f"{trial.sign} of the victim was {before} above what is usual before, {during} during it"
 
 
 def _slowed(ground: Ground, spec: PodSpec) -> Iterator[Reason]:
