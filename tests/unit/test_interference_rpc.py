@@ -150,7 +150,8 @@ def test_watchers_hear_of_it_under_a_topic_of_its_own(server: RpcServer) -> None
         asked = pb.WatchEventsRequest(topics=[event_pb2.EVENT_TOPIC_INTERFERENCE], run_id="-")
         heard = next(stub.WatchEvents(asked, timeout=WAIT_S))
     names = [each.name for each in heard.events]
-    assert names[0] == "interference.opened" and names[-2:] == ["interference.closed", "interference.released"]
+    assert names[0] == "interference.opened"
+    assert names[-2:] == ["interference.closed", "interference.released"]
     assert heard.events[-2].keys["recovered_s"] == "4"
     assert heard.events[-2].topic == event_pb2.EVENT_TOPIC_INTERFERENCE
 
