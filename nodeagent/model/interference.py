@@ -131,6 +131,7 @@ class Restraint(Struct, frozen=True, gc=False, kw_only=True):
     io_weight: float | None = None  # 1.0 = the kernel's default
     llc_floor: bool = False  # smallest share of the cache and of memory bandwidth
     frozen: bool = False  # in this tick
+    withheld_cores: float = 0.0  # that nobody else in Batch gets instead, while it is on trial
 
 
 class Action(Struct, frozen=True, gc=False):
