@@ -198,7 +198,7 @@ def test_the_work_of_a_stressor_is_read_from_its_report() -> None:
 
 
 def test_the_packages_are_those_that_are_not_here() -> None:
-    said = "Reading package lists...\nInst libjemalloc2 (5.3.0-1)\nInst redis-server (7)\nConf redis-server (7)\n"
+    said = "Reading ...\nInst libjemalloc2 (5.3.0-1)\nInst redis-server (7)\nConf redis-server (7)\n"
     assert needed_packages(said) == ["libjemalloc2", "redis-server"]
 
 

@@ -28,7 +28,7 @@ def main(words: list[str]) -> int:
     """Record if asked for, then replay and print; 2 when this machine cannot do what is asked."""
     asked = _asked(words)
     if asked.record is None and not asked.quick:
-        return _show(asked.replay or RECORDED, as_json=asked.json)
+        return _show(asked.replay or RECORDED, asked)
     if os.geteuid() != 0:
         print("eval: recording needs root: it makes cgroups and network namespaces", file=sys.stderr)
         return 2
@@ -40,7 +40,7 @@ def main(words: list[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="na-eval-") as directory:
         home = asked.record or Path(directory)
         _record(home, scenarios, had, asked.seed, compared=not asked.quick and not asked.names)
-        return _show(home, as_json=asked.json)
+        return _show(home, asked)
 
 
 def _record(home: Path, scenarios: tuple[Scenario, ...], had: Tools, seed: int, *, compared: bool) -> None:
@@ -58,13 +58,13 @@ def _record(home: Path, scenarios: tuple[Scenario, ...], had: Tools, seed: int, 
         control.compare(home, had, seed, before)
 
 
-def _show(home: Path, *, as_json: bool) -> int:
+def _show(home: Path, asked: argparse.Namespace) -> int:
     recordings = [one for one in load(home) if one.labels.scenario != CONTROL.name]
     if not recordings:
         print(f"eval: no recorded run in {home}", file=sys.stderr)
         return 2
-    evaluated = report.evaluate(recordings, control.read(home))
-    print(msgspec.json.encode(evaluated).decode() if as_json else report.as_text(evaluated))
+    evaluated = report.evaluate(recordings, control.read(home), rejected_too=asked.rejected_too)
+    print(msgspec.json.encode(evaluated).decode() if asked.json else report.as_text(evaluated))
     return 0
 
 
@@ -94,6 +94,7 @@ def _asked(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--replay", type=Path, metavar="DIR", help="decide a set anew that is there")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--rejected-too", action="store_true", help="judge by runs that are not valid, too")
     return parser.parse_args(words)
 
 

@@ -21,7 +21,7 @@ def alarms(recordings: Iterable[Recording], policy: Policy | None = None) -> dic
     """
     known, told = InterferenceMemory(), {}
     for recording in recordings:
-        seen = _Seen()
+        seen = Seen()
         workloads = known.senses.workloads
         for snapshot, decision, memory in decisions(recording.snapshots, policy or Policy(), known):
             seen.tick(snapshot.at, decision)
@@ -31,7 +31,7 @@ def alarms(recordings: Iterable[Recording], policy: Policy | None = None) -> dic
     return told
 
 
-class _Seen:
+class Seen:
     """Episodes as they are told, tick by tick."""
 
     def __init__(self) -> None:
@@ -48,6 +48,7 @@ class _Seen:
             named += [s.cgroup for s in episode.suspects if s.named and s.cgroup not in named]
 
     def alarms(self) -> list[Alarm]:
+        """All so far."""
         return [
             Alarm(
                 episode.victim_cgroup,

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from tests.bench.eval import baselines, ours, score
 from tests.bench.eval.control import Compared
-from tests.bench.eval.recording import Recording, valid
+from tests.bench.eval.recording import Recording
 from tests.bench.eval.score import Outcome
 
 OURS = "nodeagent"
@@ -58,9 +58,11 @@ class Evaluated(Struct, frozen=True, kw_only=True):
     control: tuple[Compared, ...] = ()
 
 
-def evaluate(recordings: Sequence[Recording], control: tuple[Compared, ...] = ()) -> Evaluated:
+def evaluate(
+    recordings: Sequence[Recording], control: tuple[Compared, ...] = (), *, rejected_too: bool = False
+) -> Evaluated:
     """Replay the valid ones by ours and by each of the others."""
-    good = valid(recordings)
+    good = [one for one in recordings if rejected_too or not one.labels.rejected]
     told = {OURS: ours.alarms(good)}
     told |= {name: baselines.alarms(rule, good) for name, rule in baselines.RULES.items()}
     outcomes = {

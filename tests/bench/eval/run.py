@@ -69,9 +69,10 @@ class Stage:
                 self.victims[name] = stack.enter_context(place("ls", _called(name), VICTIM_CPU))
                 serve(name, self.victims[name], self.tools, self.home / name, self.ports[name])
             for name in (*BATCH, APART):
-                cpu = OTHER_CPU if name == APART else VICTIM_CPU
+                cpu, seed = (OTHER_CPU, [str(self.seed)]) if name == APART else (VICTIM_CPU, [])
                 self.batch[name] = stack.enter_context(place("batch", _called(name), cpu))
-                stack.enter_context(ended(self.batch[name].run([sys.executable, "-I", "-S", str(TRICKLE)])))
+                words = [sys.executable, "-I", "-S", str(TRICKLE), *seed]
+                stack.enter_context(ended(self.batch[name].run(words)))
             yield self
 
     def _network(self, stack: contextlib.ExitStack) -> None:

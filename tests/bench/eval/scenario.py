@@ -15,7 +15,7 @@ GAP_S, LENGTH_S = (6.0, 30.0), (5.0, 60.0)
 STEP_RATIO = 2.5  # of a victim's own load, in a negative
 TIDE_RATIO, TIDE_S = 0.5, 120.0  # how far the load of a tide swings, and how long a wave is
 BATCH = ("sort", "index", "transcode")  # pods on the victims' CPU, each of which may become the culprit
-APART = "render"  # a Batch pod on the other CPU
+APART = "render"  # a Batch pod on the other CPU, which it often takes whole
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,15 @@ SCENARIOS = (
     Scenario("told", ("redis", "nginx"), ("stream-apart", "cpu", "cache-apart", "stream"), told=True),
     Scenario("negatives", ("redis", "nginx", "python"), ("load", "quota", "restart", "other", "cpu")),
 )
-QUICK = (Scenario("quick", ("redis", "nginx"), ("cpu", "load"), 165.0, 105.0),)
+QUICK = (
+    Scenario(
+        "quick",
+        ("redis", "nginx"),
+        ("cpu", "load", "fork"),
+        165.0,
+        fixed=((102.0, 15.0), (125.0, 10.0), (143.0, 15.0)),
+    ),
+)
 # the same twice: with an agent that observes, and with one that may act
 CONTROL = Scenario(
     "control",
