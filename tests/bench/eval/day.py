@@ -83,7 +83,7 @@ def _on(first: object, last: object, now: object, rounds: int, name: str = "") -
             for f in now.__struct_fields__
         }
         return type(now)(**grown)
-    if isinstance(now, tuple) and isinstance(first, tuple) and isinstance(last, tuple):
+    if type(now) is tuple and isinstance(first, tuple) and isinstance(last, tuple):
         if not len(first) == len(last) == len(now):
             return now
         return tuple(_on(a, b, c, rounds) for a, b, c in zip(first, last, now, strict=True))
