@@ -15,20 +15,22 @@ from pathlib import Path
 import structlog
 
 from nodeagent import __version__, checkpoint
+from nodeagent.apps.applications import Applications
 from nodeagent.config import Config, fixed
 from nodeagent.core.histogram import CPU, MEMORY
 from nodeagent.directives import Directives
 from nodeagent.garbage import Garbage, few_arenas
-from nodeagent.hands import Acting, Directed, Hands, Idle, actuator_of
+from nodeagent.hands import Acting, Directed, Hands, Idle
 from nodeagent.host import Host
 from nodeagent.keep import Keeper
 from nodeagent.kernel.node_lock import NodeLock
+from nodeagent.kernel.peer import cgroup_of
 from nodeagent.leaving import give_back_values, leave_nics, tell_of_nics
 from nodeagent.lock import Lock
 from nodeagent.loop import Loop
 from nodeagent.model.decision import Checkpoint, Memory
 from nodeagent.model.errors import AgentError
-from nodeagent.model.settings import Actuator, Mode, OnExit
+from nodeagent.model.settings import Actuator, Mode, OnExit, actuator_of
 from nodeagent.originals import Originals
 from nodeagent.report.sd_notify import Supervisor
 from nodeagent.restore import old_nics
@@ -64,12 +66,21 @@ class Agent:
             if self._writes:
                 stack.enter_context(NodeLock(host.hierarchies.walk_root))
             originals = stack.enter_context(closing(Originals(settings.agent.state_dir, host.boot_id)))
+            self._hear(stack, host)
             self._assemble(stack, host, originals)
             self._started(host)
             try:
                 self._turn(signals)
             finally:
                 self._stop(host, originals)
+
+    def _hear(self, stack: ExitStack, host: Host) -> None:
+        """What applications tell."""
+        self._cgroup_of = partial(cgroup_of, at=host.hierarchies.walk)
+        settings, rules = self._config.settings.app_signals, self._config.apps
+        host.applications = Applications(settings, rules, self._cgroup_of)
+        self._applications = host.applications
+        stack.callback(host.applications.close)
 
     def _assemble(self, stack: ExitStack, host: Host, originals: Originals) -> None:
         settings = self._config.settings
@@ -94,11 +105,14 @@ class Agent:
             supervisor=self._supervisor,
             acting=self._acting,
             show=self._show,
+            applications=self._applications,
+            cgroup_of=self._cgroup_of,
         )
+        self._hands = self._acted(host, originals) if self._writes else Idle()
         self._loop = Loop(
             host,
             originals,
-            self._hands(host, originals) if self._writes else Idle(),
+            self._hands,
             policy=self._config.policy,
             memory=Memory(online=saved.online, lent=saved.lent),
             listener=self._telling,
@@ -106,7 +120,7 @@ class Agent:
             asked=self._directives,
         )
 
-    def _hands(self, host: Host, originals: Originals) -> Hands:
+    def _acted(self, host: Host, originals: Originals) -> Hands:
         acting = Acting(host, originals, self._keeper, self._config.settings.agent.enforce)
         return Directed(acting, partial(self._leave, host, originals))
 
@@ -128,6 +142,7 @@ class Agent:
             log.warning("nic.off", why=str(host.no_network), hint=host.no_network.hint)
         if any(actuator_of(knob.kind) not in self._acting for knob in self._originals.held):
             give_back_values(host, self._originals, self._keeper)
+        self._hands.thaw()
         if Actuator.NIC not in self._acting:
             tell_of_nics(*old_nics(host.hierarchies.walk_root, locked=self._writes))
 
@@ -164,9 +179,10 @@ class Agent:
 
     def _stop(self, host: Host, originals: Originals) -> None:
         keep = self._config.settings.agent.on_exit is OnExit.KEEP
-        self._supervisor.stopping("keeping all values" if keep else "giving all values back")
+        self._supervisor.stopping("keeping all values, nobody frozen" if keep else "giving all values back")
         if self._writes and not keep:
             self._leave(host, originals)
+        self._hands.thaw()
         self._save()
         log.info("agent.stopped", kept=len(originals.held))
 
@@ -202,6 +218,7 @@ class Agent:
         restart = fixed(config) != fixed(self._config)
         self._telling.metrics.reloaded(ok=True)
         self._config = config
+        self._applications.rules = config.apps
         self._loop.take(config.policy, config.rules)
         self._supervisor.reloaded()
         log.info("config.reloaded", path=config.path or "", restart_needed_for_the_rest=restart)

@@ -15,7 +15,7 @@ from nodeagent.words import config_options, configured, output_option
 
 ANSWER_S = 10.0
 CAPACITY = "capacity"
-TOPICS = ("signal", "action", "drift", "pod", "capacity")
+TOPICS = ("signal", "action", "drift", "pod", "capacity", "interference")
 
 
 @click.command()

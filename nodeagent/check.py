@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from nodeagent.config import Config
-from nodeagent.config.schema import NIC, POD, Leaf, leaves, list_of
+from nodeagent.config.schema import APP, NIC, POD, Leaf, leaves, list_of
 from nodeagent.model.units import format_bytes, parse_bytes
 
 EXAMPLE = """\
@@ -37,7 +37,7 @@ def effective(config: Config) -> tuple[Row, ...]:
     keys = [key for key in leaves() if not list_of(key)]
     keys.sort(key=lambda key: "." in key)  # stable: else in the order of the schema
     rows = [_row(key, _at(owners, key), config) for key in keys]
-    rules: dict[str, tuple[Struct, ...]] = {POD: config.rules, NIC: config.policy.nics}
+    rules: dict[str, tuple[Struct, ...]] = {POD: config.rules, NIC: config.policy.nics, APP: config.apps}
     for kind, each in rules.items():
         for number, rule in enumerate(each):
             given = ((f"{kind}[{number}].{name}", name) for name in rule.__struct_fields__)

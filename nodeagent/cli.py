@@ -15,6 +15,7 @@ import click
 from nodeagent import __version__
 from nodeagent.ask import events, explain
 from nodeagent.direct import direct
+from nodeagent.interference import interference
 from nodeagent.model.errors import AgentError
 from nodeagent.model.units import parse_bytes
 from nodeagent.target import target, target_options
@@ -261,7 +262,7 @@ def restore(path: str | None, overrides: Sequence[str], output: str, keep_nics: 
     sys.exit(1 if done.failed or done.nics_failed else 0)
 
 
-for command in (direct, explain, events):
+for command in (direct, explain, events, interference):
     cli.add_command(command)
 
 

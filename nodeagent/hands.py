@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 
+from nodeagent.core.diff import diff
 from nodeagent.host import Host
 from nodeagent.keep import Keeper
 from nodeagent.model.decision import Decision
@@ -17,15 +18,10 @@ from nodeagent.model.errors import Failed
 from nodeagent.model.nic import Shaping
 from nodeagent.model.pages import PageMove
 from nodeagent.model.plan import Change, Kind, Knob, KnobReading, Outcome, Value
-from nodeagent.model.settings import Actuator, Mode
+from nodeagent.model.settings import Actuator, Mode, actuator_of
 from nodeagent.originals import Originals
 
 LEAVE_AGAIN_S = 10.0  # until what could not be given back is tried again
-
-
-def actuator_of(kind: Kind) -> Actuator:
-    """Which of `agent.enforce` writes knobs of this kind."""
-    return Actuator.NIC if kind.of_nic or kind is Kind.NET_CLASS else Actuator.CPU
 
 
 class Hands(Protocol):
@@ -49,6 +45,9 @@ class Hands(Protocol):
 
     def follow(self, outcomes: Iterable[Outcome]) -> None:
         """A tick's writes are done."""
+
+    def thaw(self) -> None:
+        """Let all go on that we have frozen: nobody knows any more whether they should be."""
 
     def shape(self, shaping: Shaping) -> None:
         """Between two ticks: the network as it shall be."""
@@ -74,6 +73,8 @@ class Idle:
         return frozenset()
 
     def follow(self, outcomes: Iterable[Outcome]) -> None: ...
+
+    def thaw(self) -> None: ...
 
     def shape(self, shaping: Shaping) -> None: ...
 
@@ -105,6 +106,11 @@ class Acting:
     def move(self, moves: Sequence[PageMove], bytes_per_s: int) -> None:
         if Actuator.CPU in self._actuators:
             self._host.move(moves, bytes_per_s)
+
+    def thaw(self) -> None:
+        frozen = {knob: held for knob, held in self._originals.held.items() if knob.kind is Kind.FREEZE}
+        if frozen:
+            self._write(diff({}, self._host.knobs.read((), frozen)))
 
     def shape(self, shaping: Shaping) -> None:
         if self._host.network is not None:
@@ -147,6 +153,7 @@ class Directed:
         self._idle = False
         self._leave_at = 0.0  # monotonic seconds; inf once all is given back
         self.look, self.follow, self.release = acting.look, acting.follow, acting.release
+        self.thaw = acting.thaw
 
     @property
     def writes(self) -> bool:

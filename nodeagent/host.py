@@ -11,26 +11,28 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from nodeagent.apps.applications import Applications
 from nodeagent.core.nic import classifier, readings, rule_of
 from nodeagent.kernel.foreign import ForeignFiles
 from nodeagent.kernel.knobs import Knobs
 from nodeagent.kernel.mounts import Hierarchies, find_hierarchies, under
 from nodeagent.kernel.page_mover import PageMover
 from nodeagent.kernel.reader import NodeReader, boot_id
-from nodeagent.kernel.targets import CLASS_DIRECTORIES, limited
+from nodeagent.kernel.targets import CLASS_DIRECTORIES, absent, limited
 from nodeagent.kernel.tree import walk
 from nodeagent.kernel.triggers import Triggers
 from nodeagent.kernel.watch import CgroupWatch
 from nodeagent.model.errors import AgentError, Failed
 from nodeagent.model.foreign import Foreign
 from nodeagent.model.glob import glob_regex
+from nodeagent.model.interference import Restraint
 from nodeagent.model.kubernetes import KubernetesSettings
 from nodeagent.model.nic import Classifier, NicsSeen
 from nodeagent.model.pages import PageMove
 from nodeagent.model.plan import Change, Held, Kind, Knob, KnobReading, Outcome
 from nodeagent.model.pod import CgroupDir, Member, PodRule, Qos
 from nodeagent.model.policy import Policy
-from nodeagent.model.settings import Actuator, AgentSettings
+from nodeagent.model.settings import Actuator, AgentSettings, actuator_of
 from nodeagent.model.snapshot import Pod, Snapshot
 from nodeagent.pods.claims import read_claims
 from nodeagent.pods.kubernetes import KubernetesPods, kubernetes_pods
@@ -60,7 +62,9 @@ class Host:
         self.hierarchies = find_hierarchies(settings.host_root)
         self.boot_id = boot_id(settings.host_root)
         self._settings = settings
-        self._reader = NodeReader(settings.host_root, slow_tick_s=settings.slow_tick_s)
+        self._reader = NodeReader(
+            settings.host_root, slow_tick_s=settings.slow_tick_s, symptoms=policy.interference.detect
+        )
         self.knobs = Knobs(self.hierarchies)
         if reachable(settings.host_root):
             self.knobs.gives = is_unit
@@ -69,6 +73,7 @@ class Host:
         self._mover = PageMover(under(settings.host_root, "/proc"), cpuset.root)
         self._foreign = ForeignFiles(self.hierarchies, settings.host_root, settings.kubelet_dir)
         self.kubernetes = _kubernetes(settings, kubernetes)
+        self.applications: Applications | None = None
         self._watch = CgroupWatch()
         self._triggers = Triggers(
             settings.host_root, self.hierarchies, policy.pressure.ls_cpu_stall_ratio, settings.tick_s
@@ -80,6 +85,7 @@ class Host:
         self._limited: dict[str, frozenset[str]] = {}
         self._burst_targets: tuple[Knob, ...] = ()
         self._holding_up: tuple[Knob, ...] = ()
+        self._restraints: tuple[Restraint, ...] = ()
         self._scanned_at: float | None = None  # None: to be walked before the next reading
 
     def read(self, seq: int, held: Mapping[Knob, Held], woken_by: str, *, full: bool = False) -> Snapshot:
@@ -89,10 +95,13 @@ class Host:
             self._scanned_at = None
         if self._scanned_at is None or at - self._scanned_at >= self._settings.scan_s:
             self._scan(at)
+        self._reader.symptoms = self.policy.interference.detect
         seen = self._reader.read(self._members, at, full=full)
         if seen.vanished:
             self._scanned_at = None
-        knobs = self.knobs.read((*self._targets, *self._bursts(seen.pods), *self._holding_up), held)
+        restrained = self._restrained(seen.pods)
+        targets = (*self._targets, *self._bursts(seen.pods), *self._holding_up, *restrained)
+        knobs = self.knobs.read(targets, held)
         self._holding_up = self._bursts_of_batch(knobs)
         nics = None if self.network is None else self.network.read(self._members, self._tiers, at)
         return Snapshot(
@@ -102,18 +111,28 @@ class Host:
             boot_id=self.boot_id,
             topology=seen.topology,
             node=seen.node,
-            pods=seen.pods,
+            pods=seen.pods if self.applications is None else self.applications.told(seen.pods, at),
             tiers=self._tiers,
             knobs=(*knobs, *self._nic_knobs(nics)),
             nics=nics,
             moving=self._mover.progress(),
             misses=_added(seen.misses, self.knobs.misses),
             woken_by=woken_by,
+            enforce=self._settings.enforce,
             pod_list=None if self.kubernetes is None else self.kubernetes.seen(at),
             foreign=self._foreign.read(self._members, at, seen.topology, held)
-            if self.policy.numa.placement
+            if self.policy.numa.placement or any(knob.kind is Kind.CPUS for knob in restrained)
             else Foreign(None, None, None),
+            absent=absent(restrained, knobs, {pod.spec.cgroup for pod in seen.pods} if restrained else ()),
         )
+
+    def attend(self, uids: frozenset[str]) -> None:
+        """Read these pods wholly in each tick from now on, until the next call: somebody is in trouble."""
+        self._reader.attend(uids)
+
+    def restrain(self, restraints: Iterable[Restraint]) -> None:
+        """From the next reading on, what these want to set is read, too."""
+        self._restraints = tuple(restraints)
 
     def apply(self, changes: Iterable[Change]) -> tuple[Outcome, ...]:
         """Write in order, read back; never raises for a knob that is refused or gone."""
@@ -192,6 +211,8 @@ class Host:
             self.kubernetes.learn(members)
         moved = self._watch.sync(root, _watched(dirs, members))
         self._members = members
+        if self.applications is not None:
+            self.applications.sync(members)
         homes = tuple(d.path for d in dirs if d.path in CLASS_DIRECTORIES)
         self._targets = (
             *self.knobs.targets_for(members, self._tiers, homes, sets=self.policy.numa.placement),
@@ -233,6 +254,16 @@ class Host:
                 (self._may_burst[c], paths) for c, paths in found.items()
             )
         return self._burst_targets
+
+    def _restrained(self, pods: tuple[Pod, ...]) -> tuple[Knob, ...]:
+        """What restraints may set, which nobody else wants to know; without one it costs nothing."""
+        if not self._restraints:
+            return ()
+        here = {pod.spec.uid for pod in pods}
+        members = {m.spec.cgroup: m for m in self._members if m.spec.uid in here}
+        held = [(members[r.cgroup], r) for r in self._restraints if r.cgroup in members]
+        acting = self._settings.enforce
+        return tuple(knob for knob in self.knobs.restrained_for(held) if actuator_of(knob.kind) in acting)
 
     def _bursts_of_batch(self, knobs: tuple[KnobReading, ...]) -> tuple[Knob, ...]:
         """What somebody has set for Batch: the kernel refuses a quota below it, so it has to go."""

@@ -133,7 +133,7 @@ def _started(pid: int) -> float | None:
 
     try:
         return float(psutil.Process(pid).create_time())
-    except (psutil.Error, ValueError, OverflowError):
+    except (psutil.Error, ValueError, OverflowError, RuntimeError):  # the last: /proc/stat without btime
         return None
 
 

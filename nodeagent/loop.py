@@ -1,7 +1,8 @@
 """The loop: read, decide, diff, write, record, report; then wait. The only place that catches everything.
 
 Ticks are due at fixed times (a late one does not shift the next) and come early when PSI or a new cgroup
-says so. A node that cannot be read skips the tick: nothing is changed, and the old offer runs out.
+says so. A node that cannot be read skips the tick: nothing is changed but that nobody stays frozen, and the
+old offer runs out.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Protocol
 from msgspec.structs import replace
 
 from nodeagent.core import nic, tidied
+from nodeagent.core.attention import attended
 from nodeagent.core.decide import decide
 from nodeagent.core.diff import diff, left_alone
 from nodeagent.hands import Hands
@@ -94,12 +96,13 @@ class Loop:
         self._nics: dict[str, KnownNic] = {}
 
     def tick(self, woken_by: str) -> Tick | None:
-        """One turn. None when the node could not be read: then nothing was decided and nothing written."""
+        """One turn. None when the node could not be read: then nothing was decided, and only thawed."""
         began = time.monotonic()
         try:
             snapshot = self._host.read(self._seq, self._originals.held, woken_by)
         except (AgentError, OSError) as error:
             self._host.forget_scan()
+            self._hands.thaw()
             told = error if isinstance(error, AgentError) else Failed(f"cannot read the node: {error}")
             self._listener.skipped(told)
             return None
@@ -113,10 +116,12 @@ class Loop:
         wishes = self._wishes()
         snapshot = self._told(snapshot, any(not wish.dry_run for wish in wishes))
         decision, self.memory = decide(snapshot, self.policy, before)
+        self._host.attend(attended(decision.interference, snapshot.pods))
         plan = {s.knob: s for s in decision.plan}
         changes = diff(plan, snapshot.knobs, decision.yielded)
         tick = Tick(snapshot, decision, changes, self._hands.write(changes, decision))
         self._shaping, self._nics = decision.shaping, self.memory.nics
+        self._host.restrain(decision.interference.restraints)
         self._hands.move(decision.moves, self.policy.numa.migrate_bytes_per_s)
         self._forget_others(of_cgroups, plan, decision.yielded)
         self._hands.follow(tick.outcomes)

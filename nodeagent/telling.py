@@ -15,6 +15,7 @@ from pathlib import Path
 import structlog
 
 from nodeagent import __version__
+from nodeagent.apps.applications import Applications
 from nodeagent.core.explain import Told
 from nodeagent.directives import Directives
 from nodeagent.journal import Journal
@@ -60,12 +61,15 @@ class Telling:
         supervisor: Supervisor,
         acting: Collection[Actuator],
         show: Show | None,
+        applications: Applications,
+        cgroup_of: Callable[[int], str],
     ) -> None:
         self.wishes: Callable[[], Sequence[Wish]] = tuple
         self.metrics = Metrics(__version__, max_series=settings.http.max_series)
         self._settings = settings
         self._originals, self._keeper = originals, keeper
         self._supervisor, self._acting, self._show = supervisor, acting, show
+        self._applications, self._cgroup_of = applications, cgroup_of
         self._before: Tick | None = None
         self._skipped_why = ""
         self._rpc_told: Callable[[], RpcTold | None] = lambda: None
@@ -119,6 +123,8 @@ class Telling:
             accountant=Told,
             directives=directives,
             beside=link.running if link is not None else nullcontext,
+            pushes=self._applications,
+            cgroup_of=self._cgroup_of,
         )
         os.makedirs(self._settings.agent.run_dir, mode=0o755, exist_ok=True)
         rpc.start()

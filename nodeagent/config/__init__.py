@@ -14,8 +14,9 @@ from msgspec.structs import replace
 
 from nodeagent.config.fitted import fit_defaults
 from nodeagent.config.limits import check_together
-from nodeagent.config.schema import LISTS, NIC, POD, leaves, list_of
+from nodeagent.config.schema import APP, LISTS, NIC, POD, leaves, list_of
 from nodeagent.config.sources import Entry, from_env, from_file, from_overrides, from_systemd
+from nodeagent.model.app import AppRule
 from nodeagent.model.errors import Misconfigured
 from nodeagent.model.pod import PodRule
 from nodeagent.model.policy import Policy
@@ -34,6 +35,7 @@ class Config(Struct, frozen=True):
     rules: tuple[PodRule, ...]
     origins: Mapping[str, str]
     path: str | None = None
+    apps: tuple[AppRule, ...] = ()
 
 
 def load(path: str | None, *, env: Mapping[str, str], overrides: Mapping[str, str] | None = None) -> Config:
@@ -53,7 +55,7 @@ def load(path: str | None, *, env: Mapping[str, str], overrides: Mapping[str, st
         values["grpc.address"] = f"unix:{values['agent.run_dir']}/nodeagent.sock"
     fit_defaults(values, origins, DEFAULT)
     config = _config(values, origins, path)
-    check_together(config.settings, config.policy, config.rules, origins)
+    check_together(config.settings, config.policy, config.rules, config.apps, origins)
     return config
 
 
@@ -84,6 +86,7 @@ def _config(values: Mapping[str, object], origins: Mapping[str, str], path: str 
         rules=msgspec.convert(lists[POD], tuple[PodRule, ...]),
         origins=origins,
         path=path,
+        apps=msgspec.convert(lists[APP], tuple[AppRule, ...]),
     )
 
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterator, Mapping
 
+from nodeagent.config.apps import app_complaints
 from nodeagent.config.controller import controller
 from nodeagent.config.kubernetes import kubernetes_complaints
 from nodeagent.config.publish import published
 from nodeagent.config.schema import NIC, POD
 from nodeagent.config.transport import access
+from nodeagent.model.app import AppRule
 from nodeagent.model.errors import Misconfigured
 from nodeagent.model.glob import glob_regex
 from nodeagent.model.nic_policy import NicRule
@@ -27,7 +29,11 @@ Complaint = tuple[str, str]  # key, what is wrong with it
 
 
 def check_together(
-    settings: Settings, policy: Policy, rules: tuple[PodRule, ...], origins: Mapping[str, str]
+    settings: Settings,
+    policy: Policy,
+    rules: tuple[PodRule, ...],
+    apps: tuple[AppRule, ...],
+    origins: Mapping[str, str],
 ) -> None:
     """Misconfigured for the first rule that is broken."""
     for key, wrong in (
@@ -42,6 +48,7 @@ def check_together(
         *_bindings(rules),
         *_shares(policy.nics),
         *kubernetes_complaints(settings.kubernetes),
+        *app_complaints(settings.app_signals, apps),
     ):
         raise Misconfigured(f"{origins[key]}: {key} {wrong}")
 

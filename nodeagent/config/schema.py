@@ -15,16 +15,18 @@ from typing import Any
 import msgspec.inspect as inspection
 from msgspec import NODEFAULT, Struct
 
+from nodeagent.model.app import AppRule
 from nodeagent.model.nic_policy import NicRule
 from nodeagent.model.pod import PodRule
 from nodeagent.model.policy import Policy
 from nodeagent.model.settings import Settings
 from nodeagent.model.units import MAX_BYTES, format_bytes, parse_bytes
 
-POD, NIC = "pods", "nics"
+POD, NIC, APP = "pods", "nics", "apps"
 LISTS: dict[str, type[Struct]] = {
     POD: PodRule,
     NIC: NicRule,
+    APP: AppRule,
 }  # the keys of one [[pods]] entry are "pods.match", "pods.qos" ...
 MAX_LIST = 256
 _UNITS = {  # by the end of the key's name; the first that fits

@@ -2,27 +2,34 @@
 
 What Batch itself uses is never part of the online terms, so it is not subtracted twice. `system` is all
 use that belongs to no known pod. Steal time is not available. The value falls in one step and rises
-slowly; an input that is unknown for longer than `stale_after_s` withdraws the whole offer.
+slowly; an input that is unknown for longer than `stale_after_s` withdraws the whole offer. While online work
+is confirmed to be disturbed the CPU offer is shrunk in the same tick; it is never more than without.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from nodeagent.core import directives, zones
 from nodeagent.core.directives import NO_ORDERS, Orders
-from nodeagent.core.formula import Inputs, offline_available, online_peak
+from nodeagent.core.formula import SHRINK, Inputs, offline_available, online_peak
 from nodeagent.core.histogram import CPU, MEMORY, Scale, observe
 from nodeagent.core.rates import View
 from nodeagent.core.reach import Reach
 from nodeagent.core.usage import SYSTEM_SPAN_S, Usage
 from nodeagent.model.capacity import Amount, Capacity, Lent, Term
 from nodeagent.model.decision import BatchLimit, Histogram, Memory, Offer, OnlineHistory
+from nodeagent.model.interference import Interference, State
+from nodeagent.model.interference_policy import InterferencePolicy
 from nodeagent.model.policy import CapacityPolicy
 
 RESIZED = 1.5  # a state directory that came from a machine so much larger or smaller tells nothing here
+
+NAMED = 3  # victims in a reason; the rest is counted
 
 
 class Assessed(Struct, frozen=True, gc=False):
@@ -33,29 +40,55 @@ class Assessed(Struct, frozen=True, gc=False):
     offer: Offer
 
 
+class Bounds(Struct, frozen=True, gc=False):
+    """What bounds the offer beside the formula: Batch's limit, the CPUs that it may have (None: all), orders.
+
+    While Batch is held to less for the sake of LS work no more than that is offered. `shrink` is the share of
+    the CPU offer that confirmed interference leaves, None while there is none.
+    """
+
+    batch: BatchLimit
+    reach: Reach | None = None
+    orders: Orders = NO_ORDERS
+    shrink: Term | None = None
+
+
+def shrink(found: Interference, policy: InterferencePolicy) -> Term | None:
+    """What confirmed interference leaves of the CPU offer, None while nobody is confirmed to be disturbed."""
+    hurt = [e.victim_name for e in found.episodes if e.cleared_unix is None and e.state is State.CONFIRMED]
+    if not hurt:
+        return None
+    names = ", ".join(hurt[:NAMED]) + (f" +{len(hurt) - NAMED}" if len(hurt) > NAMED else "")
+    source = f"policy: interference.offer_ratio, while {names} is disturbed"
+    return Term(SHRINK, min(1.0, policy.offer_ratio), source, 0.0)
+
+
 def assess(
     view: View,
     usage: Usage,
     policy: CapacityPolicy,
     memory: Memory,
-    batch: BatchLimit,
-    reach: Reach | None = None,
-    orders: Orders = NO_ORDERS,
+    bounds: Bounds,
 ) -> Assessed:
-    """Capacity of the node and of each NUMA node in this tick; with `reach` on the CPUs that Batch may have.
+    """Capacity of the node and of each NUMA node in this tick, within `bounds`.
 
-    While Batch is held to less for the sake of LS work (`batch`), no more than that is offered. `policy` is
-    the one that `orders` leave.
+    `policy` is the one that the orders of `bounds` leave.
     """
+    orders = bounds.orders
     history = _learn(view, usage, policy, memory.online)
     withdrawn = _withdrawn(usage, policy) or orders.withdrawn
-    inputs = Inputs(view, usage, policy, directives.remembered(orders, history), reach)
+    remembered = directives.remembered(orders, history)
+    inputs = Inputs(view, usage, policy, remembered, bounds.reach, bounds.shrink)
     offer = memory.offer
-    cpu, size = directives.held(orders, _pressed(_cpu(inputs), batch), _memory(inputs))
-    computed = (0.0, 0.0) if withdrawn else (cpu.computed, size.computed)
+    calm = _pressed(_cpu(inputs), bounds.batch)
+    cpu, size = directives.held(orders, _shrunk(calm, bounds.shrink), _memory(inputs))
+    calm, _ = directives.held(orders, calm, size)
     step_s = growth_s(view, usage, policy, offer)
-    cpu = _damped(cpu, computed[0], offer.cpu_cores, policy.raise_ratio_per_s * step_s * _total(cpu))
-    size = _damped(size, computed[1], offer.memory_bytes, policy.raise_ratio_per_s * step_s * _total(size))
+    rise, known = policy.raise_ratio_per_s * step_s, 0.0 if withdrawn else math.inf
+    calm = _damped(calm, known, offer.calm_cpu_cores, rise * _total(cpu))
+    most = known if bounds.shrink is None else min(known, calm.available * bounds.shrink.value)
+    cpu = _damped(cpu, most, offer.cpu_cores, rise * _total(cpu))
+    size = _damped(size, known, offer.memory_bytes, rise * _total(size))
     by_zone = zones.split(inputs, cpu, size, offer, step_s)
     snapshot = view.snapshot
     capacity = Capacity(
@@ -70,7 +103,8 @@ def assess(
         withdrawn=withdrawn,
         lent=_integrated(memory.lent, usage.batch_cores or 0.0, cpu.available, view.dt_s or 0.0),
     )
-    return Assessed(capacity, history, zones.remember(snapshot.at, cpu, size, by_zone))
+    offer = replace(zones.remember(snapshot.at, cpu, size, by_zone), calm_cpu_cores=calm.available)
+    return Assessed(capacity, history, offer)
 
 
 def growth_s(view: View, usage: Usage, policy: CapacityPolicy, offer: Offer) -> float:
@@ -194,6 +228,10 @@ def _pressed(cpu: Amount, batch: BatchLimit) -> Amount:
     return Amount(0.0, cores, (*cpu.terms, Term("batch_limit", cores, "cut: LS work waits for CPU", 0.0)))
 
 
+def _shrunk(cpu: Amount, by: Term | None) -> Amount:
+    return cpu if by is None else Amount(0.0, cpu.computed * by.value, (*cpu.terms, by))
+
+
 def _memory(inputs: Inputs) -> Amount:
     view, usage, policy = inputs.view, inputs.usage, inputs.policy
     total, watermark = usage.memory_total_bytes or 0.0, float(view.snapshot.node.watermark_bytes or 0)
@@ -214,9 +252,9 @@ def _memory(inputs: Inputs) -> Amount:
     return Amount(0.0, value, terms)
 
 
-def _damped(amount: Amount, computed: float, last: float, rise: float) -> Amount:
+def _damped(amount: Amount, most: float, last: float, rise: float) -> Amount:
     """Fast down, slow up."""
-    return Amount(min(computed, last + rise), amount.computed, amount.terms)
+    return Amount(min(amount.computed, most, last + rise), amount.computed, amount.terms)
 
 
 def _total(amount: Amount) -> float:

@@ -98,8 +98,10 @@ def think(snapshot: Snapshot, policy: Policy, memory: Memory) -> Thought:
     hurt = limit.undirected(signals, told.directed)
     batch, why = limit.next_limit(view, hurt, policy.cpu, last, capped, use.cpu_sure)
     batch, why = directives.limited(batch, why, roof, ceiling)
-    offered = capacity.assess(view, use, formula, memory, batch, within, orders)
-    scene = replace(_shared(ground, policy, batch, why), restraints={r.cgroup: r for r in told.restraints})
+    shrink = capacity.shrink(told, policy.interference)
+    offered = capacity.assess(view, use, formula, memory, capacity.Bounds(batch, within, orders, shrink))
+    ground = replace(ground, restraints={r.cgroup: r for r in told.restraints})
+    scene = _shared(ground, policy, batch, why)
     scene = burst.bursting(scene, use, policy, memory.bursts)
     bounds = (window, ceiling, orders, roof, formula, last)
     now = (batch, why, offered, scene, told, felt)
@@ -183,7 +185,8 @@ def _shared(ground: Scene, policy: Policy, batch: BatchLimit, why: str) -> Scene
     if batch.cores is None:
         return replace(ground, why=why)
     cores = limit.grid(batch.cores, ground.view.snapshot.topology.cores)
-    shares = share.split(ground.view, cores, policy.cpu.floor_cores, ground.scope, ground.knobs)
+    floor, held = policy.cpu.floor_cores, ground.restraints
+    shares = share.split(ground.view, cores, floor, ground.scope, ground.knobs, held)
     return replace(ground, shares=shares, why=why)
 
 

@@ -5,7 +5,8 @@ holds what we wrote belongs to somebody else now; it is not given back.
 
 Invariant: after every prefix of the list the hierarchy is valid for the kernel. cgroup v1 refuses a quota
 above that of the nearest limited ancestor, and a set that its parent's does not hold, so: loosen from the
-root down, then tighten from the leaves up; and bursts in between, which no quota may be below.
+root down, then tighten from the leaves up; and bursts in between, which no quota may be below. What can fail
+leaves nobody frozen: first of all thaw, freeze last.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ def fit(reading: KnobReading, value: Value) -> Value:
     if reading.knob.kind.is_set:
         return fit_set(reading, listed(value))
     value = numeric(value)
-    if math.isinf(value) and reading.knob.kind is Kind.CPU_QUOTA:
+    if math.isinf(value) and reading.knob.kind in (Kind.CPU_QUOTA, Kind.MEMORY_HIGH):
         return value
     if value == 0.0 and reading.knob.kind is Kind.CPU_WEIGHT and reading.has_idle:
         return value
@@ -97,11 +98,19 @@ def _change(
 
 
 def _ordered(todo: Sequence[Change], found: Mapping[Knob, KnobReading]) -> tuple[Change, ...]:
-    """Loosened from the root down, bursts, tightened from the leaves up; `todo` is from the root down."""
+    """Thawed, loosened from the root down, bursts, tightened from the leaves up, frozen.
+
+    `todo` is from the root down.
+    """
     inside = _inside(found) if any(change.knob.kind.is_set for change in todo) else {}
+    thaw: list[Change] = []
+    freeze: list[Change] = []
     loosen, bursts, tighten = [], [], []
     for change in todo:
         old, new = change.old, change.new
+        if change.knob.kind is Kind.FREEZE:
+            (freeze if new else thaw).append(change)
+            continue
         if change.knob.kind is Kind.CPU_BURST:
             bursts.append(change)
             continue
@@ -113,7 +122,7 @@ def _ordered(todo: Sequence[Change], found: Mapping[Knob, KnobReading]) -> tuple
             loosen.append(change if via == new else replace(change, new=via, gives_back=False))
         if via != new:
             tighten.append(change if via == old else replace(change, old=via, inherited=None))
-    return (*loosen, *bursts, *reversed(tighten))
+    return (*thaw, *loosen, *bursts, *reversed(tighten), *freeze)
 
 
 def _valid(

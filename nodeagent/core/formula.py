@@ -8,14 +8,17 @@ from nodeagent.core.histogram import Scale, percentile, window_max
 from nodeagent.core.rates import View
 from nodeagent.core.reach import Reach
 from nodeagent.core.usage import Usage
+from nodeagent.model.capacity import Term
 from nodeagent.model.decision import Histogram, OnlineHistory
 from nodeagent.model.policy import CapacityPolicy
+
+SHRINK = "interference_ratio"  # the term of confirmed interference
 
 
 class Inputs(Struct, frozen=True, gc=False):
     """Everything that the formula is fed with in one tick; `history` includes this tick.
 
-    `reach` is None where Batch may run on any CPU.
+    `reach` is None where Batch may run on any CPU, `shrink` while no online work is disturbed.
     """
 
     view: View
@@ -23,6 +26,7 @@ class Inputs(Struct, frozen=True, gc=False):
     policy: CapacityPolicy
     history: OnlineHistory
     reach: Reach | None = None
+    shrink: Term | None = None
 
 
 def offline_available(

@@ -16,6 +16,7 @@ from nodeagent.core.rates import View
 from nodeagent.core.scene import Scene
 from nodeagent.model.cpuset import CpuSet, size, within
 from nodeagent.model.decision import BatchCpus, Memory
+from nodeagent.model.foreign import Foreign
 from nodeagent.model.placement import BindRequest, Placed, Placement
 from nodeagent.model.plan import Kind, Knob
 from nodeagent.model.pod import PodSpec, Qos
@@ -34,7 +35,7 @@ def seated(
     theirs = foreign.settled(scene.view.snapshot.foreign, memory.foreign)
     memory = replace(memory, foreign=theirs)
     if not policy.placement or batch_cores is None or not foreign.known(theirs):
-        return scene, replace(memory, placement=None, batch_cpus=None)
+        return _unplaced(scene, theirs), replace(memory, placement=None, batch_cpus=None)
     view = scene.view
     off = foreign.hands_off(theirs, view.snapshot.topology)
     alone = foreign.left_alone(view, theirs, scene.knobs)
@@ -62,6 +63,14 @@ def seated(
     )
     scene = replace(scene, placement=found, left_alone=frozenset(alone))
     return scene, replace(memory, placement=found, batch_cpus=wanted)
+
+
+def _unplaced(scene: Scene, theirs: Foreign) -> Scene:
+    """Even so, whose CPUs are somebody else's business leaves none of them."""
+    away = {cgroup for cgroup, restraint in scene.restraints.items() if restraint.away_from}
+    if away and foreign.known(theirs):
+        away &= foreign.left_alone(scene.view, theirs, scene.knobs).keys()
+    return replace(scene, left_alone=frozenset(away)) if away else scene
 
 
 def _specs(view: View) -> Iterator[PodSpec]:

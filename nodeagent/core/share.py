@@ -3,6 +3,7 @@
 A pod's weight is its CPU request (1 core when it has none) times its priority's factor. A pod that does
 not use its quota leaves the rest to the others; one that is throttled gets its full fair share back in
 the next tick. A pod outside the scope, itself and its tier, is not bounded: what it uses is taken off first.
+What a restrained pod must do without goes to the others.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from msgspec import Struct
 
 from nodeagent.core.fair import max_min
 from nodeagent.core.rates import PodRates, View
+from nodeagent.core.restrained import NONE, in_force
+from nodeagent.model.interference import Restraint
 from nodeagent.model.plan import Kind, Knob, KnobReading, numeric
 from nodeagent.model.pod import PodSpec, Priority
 
@@ -61,9 +64,10 @@ def split(
     floor_cores: float,
     scope: frozenset[str],
     knobs: Mapping[Knob, KnobReading],
+    restraints: Mapping[str, Restraint] = NONE,
 ) -> Shares:
     """Shares of `limit_cores` for the Batch pods and tiers whose cgroup is in `scope`."""
-    c = claims(view, limit_cores, floor_cores, scope, knobs)
+    c = claims(view, limit_cores, floor_cores, scope, knobs, restraints)
     pods = {p.pod.spec.cgroup: first + rest for p, (first, rest) in zip(c.pods, granted(c), strict=True)}
     tiers = _tiers(view, c.pods, pods, c.left, scope)
     return Shares({cgroup: cores for cgroup, cores in pods.items() if cgroup in scope}, tiers)
@@ -75,20 +79,28 @@ def claims(
     floor_cores: float,
     scope: frozenset[str],
     knobs: Mapping[Knob, KnobReading],
+    restraints: Mapping[str, Restraint] = NONE,
 ) -> Claims:
     """What there is to share, and who asks for how much of it."""
+    held = in_force(view, scope, restraints)
     batch = [p for p in view.pods if not p.pod.spec.online]
     outside = sum(p.cores or 0.0 for p in batch if not _bounded(p.pod.spec, scope))
     bounded = [p for p in batch if _bounded(p.pod.spec, scope)]
     quotas = [knobs.get(Knob(Kind.CPU_QUOTA, p.pod.spec.cgroup)) for p in bounded]
+    caps = [cap_cores(held.get(p.pod.spec.cgroup)) for p in bounded]
     return Claims(
         outside,
         max(floor_cores, limit_cores - outside),
         bounded,
         [weight(p.pod.spec) for p in bounded],
-        [_demand(p, q) for p, q in zip(bounded, quotas, strict=True)],
-        [_roof(p, q) for p, q in zip(bounded, quotas, strict=True)],
+        [min(_demand(p, q), cap) for p, q, cap in zip(bounded, quotas, caps, strict=True)],
+        [min(_roof(p, q), cap) for p, q, cap in zip(bounded, quotas, caps, strict=True)],
     )
+
+
+def cap_cores(restraint: Restraint | None) -> float:
+    """The most that a restraint leaves a pod; inf without one."""
+    return math.inf if restraint is None or restraint.quota_cores is None else restraint.quota_cores
 
 
 def granted(c: Claims) -> list[tuple[float, float]]:

@@ -22,7 +22,7 @@ def add_up(view: View, last: Mapping[str, Wait]) -> dict[str, Wait]:
     """The waits of the LS pods after this tick, by uid; a pod whose wait is not known has none."""
     after = {}
     for p in view.pods:
-        ratio, source = _waited(p) if p.pod.spec.qos is Qos.LS else (None, "")
+        ratio, source = waited(p) if p.pod.spec.qos is Qos.LS else (None, "")
         if ratio is not None and view.dt_s is not None:
             before = last.get(p.pod.spec.uid)
             more = before is not None and before.span_s < SPAN_S and before.source == source
@@ -36,7 +36,8 @@ def ratio(wait: Wait) -> float:
     return min(1.0, wait.waited_s / max(wait.span_s, SPAN_S))
 
 
-def _waited(p: PodRates) -> tuple[float | None, str]:
+def waited(p: PodRates) -> tuple[float | None, str]:
+    """Share of this tick that the pod waited, None where not known, and what tells so."""
     own = p.throttled_ratio or 0.0
     if p.stall_ratio is not None:
         return min(1.0, max(0.0, p.stall_ratio - own)), "PSI cpu some"

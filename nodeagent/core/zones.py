@@ -28,6 +28,7 @@ class _Row(Struct, frozen=True, gc=False):
     source: str  # of `online`
     age_s: float  # of `online` and `system`
     most: float = math.inf  # what Batch can get at
+    shrink: Term | None = None  # what interference leaves of it
 
 
 def split(inputs: Inputs, cpu: Amount, memory: Amount, offer: Offer, step_s: float) -> tuple[Zone, ...]:
@@ -66,6 +67,7 @@ def _cpu(node: NumaNode, inputs: Inputs) -> _Row:
         BY_CPUS,
         usage.cpu_age_s,
         math.inf if inputs.reach is None else inputs.reach.zone_cores.get(node.id, 0.0),
+        inputs.shrink,
     )
 
 
@@ -101,7 +103,8 @@ def _fitted(
 
 def _formula(i: _Row) -> float:
     value = offline_available(i.total, i.ceiling_ratio, i.reserved, i.system, i.peak)
-    return min(value, i.most * i.ceiling_ratio) if i.most < i.total else value
+    value = min(value, i.most * i.ceiling_ratio) if i.most < i.total else value
+    return value if i.shrink is None else value * i.shrink.value
 
 
 def _scaled(values: dict[int, float], limit: float) -> dict[int, float]:
@@ -121,4 +124,5 @@ def _terms(i: _Row) -> tuple[Term, ...]:
         Term("online_now", i.online, i.source, i.age_s),
         Term("online_peak", i.peak, "as the node's", 0.0),
         *reach,
+        *(() if i.shrink is None else (i.shrink,)),
     )

@@ -1,8 +1,9 @@
 """CPU weight: Batch runs when nobody else wants the CPU, LS wins over MID, in a class the request counts.
 
 The agent's own tier is made idle (SCHED_IDLE, Linux kernel commit 304000390f88 ("sched: Cgroup SCHED_IDLE
-support") (in v5.15)) and its pods weigh against each other inside it. A kubelet-owned QoS directory is
-never made idle, since kubelet then fails to write its cpu.shares and does not start; its pods are.
+support") (in v5.15)) and its pods weigh against each other inside it, those that disturb online work last. A
+kubelet-owned QoS directory is never made idle, since kubelet then fails to write its cpu.shares and does not
+start; its pods are.
 
 Weights count among siblings only. The agent's own class directories are siblings, so the class is set there
 and the request inside. Elsewhere kubelet has set weights by request all over; they keep their proportions,
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from nodeagent.core.restrained import in_force
 from nodeagent.core.scene import Scene
 from nodeagent.core.share import PRIORITY_FACTOR, weight
 from nodeagent.model.plan import Kind, Knob, KnobReading, Setting, numeric
@@ -31,6 +33,7 @@ def enforce(scene: Scene, policy: Policy) -> Iterator[Setting]:
     own_ls = Knob(Kind.CPU_WEIGHT, OWN_LS)
     if OWN_LS in scene.scope and own_ls in scene.knobs:
         yield Setting(own_ls, policy.weight.ls_over_mid, NAME, "LS wins over MID")
+    restrained = in_force(scene.view, scene.scope, scene.restraints)
     for p in scene.view.pods:
         spec = p.pod.spec
         knob = Knob(Kind.CPU_WEIGHT, spec.cgroup)
@@ -38,6 +41,8 @@ def enforce(scene: Scene, policy: Policy) -> Iterator[Setting]:
             continue
         if spec.online:
             yield from _online(spec, scene.knobs[knob], policy)
+        elif (held := restrained.get(spec.cgroup)) is not None and held.idle:
+            yield _last(scene, knob, policy, held.why)
         elif spec.tier == OWN_TIER:
             share = weight(spec) / PRIORITY_FACTOR[Priority.MEDIUM]
             yield Setting(knob, share, NAME, f"request and priority ({spec.priority.value}) inside the tier")
@@ -55,7 +60,7 @@ def _online(spec: PodSpec, reading: KnobReading, policy: Policy) -> Iterator[Set
             yield Setting(reading.knob, own * policy.weight.ls_factor, NAME, "LS: its own weight, more of it")
 
 
-def _last(scene: Scene, knob: Knob, policy: Policy) -> Setting:
+def _last(scene: Scene, knob: Knob, policy: Policy, why: str = "") -> Setting:
     if policy.cpu.idle and scene.knobs[knob].has_idle:
-        return Setting(knob, IDLE, NAME, "Batch runs only when nobody else wants the CPU")
-    return Setting(knob, LOWEST, NAME, "lowest weight: cpu.idle is not here or not wanted")
+        return Setting(knob, IDLE, NAME, why or "Batch runs only when nobody else wants the CPU")
+    return Setting(knob, LOWEST, NAME, why or "lowest weight: cpu.idle is not here or not wanted")

@@ -3,15 +3,17 @@
 The other online pods are moved only when somebody owns cores that they must leave; else their sets are
 theirs. cgroup v1 wants every set within the one above it, so what is inside a pod gets the pod's, and takes a
 CPU that goes offline out of every set for good, so the agent's own directories are held as they were found.
-CPUs are set at once, memory nodes once the pages are there (see core.pages).
+CPUs are set at once, memory nodes once the pages are there (see core.pages). A Batch pod that disturbs others
+leaves them its CPUs whether pods are placed or not (see core.away).
 
 Invariant: nothing is written to a pod that somebody else looks after, nor to the tier around it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
+from nodeagent.core.away import leaving, left_of
 from nodeagent.core.foreign import holds
 from nodeagent.core.homes import Home, home_of
 from nodeagent.core.pages import held_up, meanwhile
@@ -28,15 +30,16 @@ SETS = (Kind.CPUS, Kind.MEMS, Kind.MIGRATE)
 
 def enforce(scene: Scene, policy: Policy) -> Iterator[Setting]:
     """CPUs and memory nodes of every pod and tier in scope; what is held is kept while nothing is decided."""
+    away = leaving(scene)
     if scene.placement is None:
-        if policy.numa.placement:
-            yield from _kept(scene)
+        yield from _kept(scene) if policy.numa.placement else _away(scene, away)
         return
+    homes = {**scene.homes, **away}
     waiting = held_up(scene.moves, scene.view.snapshot.moving)
     for knob, reading in scene.knobs.items():
-        home = home_of(knob.target, scene.homes) if knob.kind in SETS else None
+        home = home_of(knob.target, homes) if knob.kind in SETS else None
         if home is not None:
-            yield from _setting(reading, scene.homes[home], waits=home in waiting)
+            yield from _setting(reading, homes[home], waits=home in waiting)
     yield from _own(scene)
 
 
@@ -50,6 +53,14 @@ def _setting(reading: KnobReading, home: Home, *, waits: bool) -> Iterator[Setti
             yield Setting(knob, text, NAME, f"{home.why}; its pages are moved first")
     elif text := home.cpus if knob.kind is Kind.CPUS else home.mems:
         yield Setting(knob, text, NAME, home.why)
+
+
+def _away(scene: Scene, away: Mapping[str, Home]) -> Iterator[Setting]:
+    """CPUs alone, of these pods and, where v1 wants them within, of what is inside them."""
+    for knob, reading in scene.knobs.items() if away else ():
+        home = home_of(knob.target, away) if knob.kind is Kind.CPUS else None
+        if home is not None and (knob.target == home or reading.nested):
+            yield Setting(knob, left_of(reading, away[home].cpus), NAME, away[home].why)
 
 
 def _own(scene: Scene) -> Iterator[Setting]:

@@ -21,6 +21,7 @@ from nodeagent.model.plan import Change, KnobReading, Outcome, Setting, sound
 from nodeagent.model.pod import PodSpec
 from nodeagent.model.policy import Policy
 from nodeagent.model.snapshot import Container, Pod, Reading, Snapshot
+from nodeagent.model.symptom import AppReading, Symptoms
 from nodeagent.model.topology import Topology
 
 MAGIC = b"najrnl\x00\x02"
@@ -59,6 +60,13 @@ class _Who(Struct, frozen=True, array_like=True, gc=False):
     unsupported: tuple[str, ...]
 
 
+class _Told(Struct, frozen=True, array_like=True, gc=False):
+    """What is read of a pod less often than each tick."""
+
+    symptoms: Symptoms | None
+    app: AppReading | None
+
+
 class _Net(Struct, frozen=True, array_like=True, gc=False):
     """Who is in the network and whose packets are told how: all but what was counted and is bounded."""
 
@@ -67,13 +75,17 @@ class _Net(Struct, frozen=True, array_like=True, gc=False):
 
 
 class _Rest(Struct, frozen=True, array_like=True, gc=False):
-    """What is new in every tick; the readings of each pod are its own, then its containers'."""
+    """What is new in every tick; the readings of each pod are its own, then its containers'.
+
+    `told` are the symptoms and what the applications told, by the pod's place, where they are new.
+    """
 
     snapshot: Snapshot
     readings: tuple[tuple[Reading, ...], ...]
     decision: Decision
     changes: tuple[Change, ...]
     outcomes: tuple[Outcome, ...]
+    told: tuple[tuple[int, _Told], ...] = ()
 
 
 _decode_sections = msgspec.msgpack.Decoder(tuple[Raw, Raw, Raw, Raw, Raw, Raw]).decode
@@ -100,6 +112,7 @@ class Packer:
 
     def __init__(self) -> None:
         self._last = [b""] * _SECTIONS
+        self._pods: tuple[Pod, ...] = ()
 
     def pack(self, tick: Tick) -> bytes:
         """ValueError or OverflowError when a value has no msgpack form (a lone surrogate, 2**64)."""
@@ -111,6 +124,7 @@ class Packer:
             replace(decided, plan=(), shaping=bounded),
             tick.changes,
             tick.outcomes,
+            self._news_of(seen.pods),
         )
         who = [
             _Who(pod.spec, tuple((c.name, c.cgroup, c.inode) for c in pod.containers), pod.unsupported)
@@ -120,6 +134,18 @@ class Packer:
         news = [Raw(_NIL if now == last else now) for now, last in zip(sections, self._last, strict=True)]
         self._last = sections
         return _encode(news)
+
+    def _news_of(self, pods: tuple[Pod, ...]) -> tuple[tuple[int, _Told], ...]:
+        before, self._pods = self._pods, pods
+        blank = len(pods) - len(before)
+        olds = (*((pod.symptoms, pod.app) for pod in before), *[(None, None)] * blank)
+        return tuple(
+            [
+                (place, _Told(pod.symptoms, pod.app))
+                for place, (pod, old) in enumerate(zip(pods, olds, strict=False))
+                if pod.symptoms is not old[0] or pod.app is not old[1]
+            ]
+        )
 
 
 class Unpacker:
@@ -131,6 +157,7 @@ class Unpacker:
         self._knobs: tuple[KnobReading, ...] | None = None
         self._plan: tuple[Setting, ...] | None = None
         self._net: _Net | None = None
+        self._told: list[_Told] = []
 
     def unpack(self, data: bytes) -> Tick:
         """ValueError (which msgspec's errors are) for anything but a tick."""
@@ -149,7 +176,8 @@ class Unpacker:
         for owned in (*(theirs.kubelet or ()), *(theirs.realtime or ()), *(theirs.partitions or ())):
             if canonical(owned.cpus) != owned.cpus:
                 raise ValueError("what is somebody else's is no list of CPUs")
-        pods = tuple(_pod(each, read) for each, read in zip(self._who, news.readings, strict=True))
+        self._hear(news.told, len(self._who))
+        pods = tuple(_pod(*each) for each in zip(self._who, news.readings, self._told, strict=True))
         nics, shaping = _joined(self._net, news)
         return Tick(
             replace(news.snapshot, topology=self._topology, pods=pods, knobs=self._knobs, nics=nics),
@@ -157,6 +185,13 @@ class Unpacker:
             news.changes,
             news.outcomes,
         )
+
+    def _hear(self, news: tuple[tuple[int, _Told], ...], pods: int) -> None:
+        self._told = [*self._told[:pods], *[_Told(None, None)] * (pods - len(self._told))]
+        for place, told in news:
+            if not 0 <= place < pods:
+                raise ValueError("tells of a pod that is not there")
+            self._told[place] = told
 
 
 def _split(
@@ -190,10 +225,10 @@ def _sound(reading: KnobReading) -> bool:
     )
 
 
-def _pod(who: _Who, readings: tuple[Reading, ...]) -> Pod:
+def _pod(who: _Who, readings: tuple[Reading, ...], told: _Told) -> Pod:
     if len(readings) != 1 + len(who.containers):
         raise ValueError("readings do not match the pod")
     inner = tuple(
         Container(*which, reading) for which, reading in zip(who.containers, readings[1:], strict=True)
     )
-    return Pod(who.spec, readings[0], inner, who.unsupported)
+    return Pod(who.spec, readings[0], inner, who.unsupported, told.symptoms, told.app)

@@ -8,31 +8,28 @@ from __future__ import annotations
 
 import resource
 from collections.abc import Callable, Iterable, Mapping
-from typing import NamedTuple
 
 from nodeagent.kernel.cgroup import Found, KnobCgroup, inode_of
-from nodeagent.kernel.cgroup_v1 import CpusetV1, CpuV1
-from nodeagent.kernel.cgroup_v2 import CpusetV2, CpuV2
+from nodeagent.kernel.dialects import CONTROLLERS, DESCRIPTORS, branches
 from nodeagent.kernel.mounts import Hierarchies
-from nodeagent.kernel.net_cls import NetClsV1, below
+from nodeagent.kernel.net_cls import below
 from nodeagent.kernel.remember import reading, same, whole_percents
 from nodeagent.kernel.strays import bring_back
-from nodeagent.kernel.targets import burst_knobs, class_knobs, cpu_knobs, cpuset_knobs, weight_knobs
+from nodeagent.kernel.targets import (
+    burst_knobs,
+    class_knobs,
+    cpu_knobs,
+    cpuset_knobs,
+    restrained_knobs,
+    weight_knobs,
+)
 from nodeagent.model.errors import AgentError, Garbled, Gone, Refused, Unsupported
+from nodeagent.model.interference import Restraint
 from nodeagent.model.plan import Change, Held, Kind, Knob, KnobReading, Outcome, shown
 from nodeagent.model.pod import Member
 from nodeagent.model.policy import WeightPolicy
 
 Place = tuple[str, str]  # controller and path: a cgroup in the hierarchy of that controller
-
-
-class Branch(NamedTuple):
-    """The hierarchy of one controller and how to talk to a cgroup in it."""
-
-    root: str
-    version: int
-    dialect: type[KnobCgroup]
-    walked: bool  # pods are looked for in it: a directory that is not there has just gone
 
 
 class Knobs:
@@ -44,11 +41,7 @@ class Knobs:
     """
 
     def __init__(self, hierarchies: Hierarchies, *, max_kept: int | None = None) -> None:
-        self._branches: dict[str, Branch] = {
-            controller: _branch(hierarchies, controller)
-            for controller in ("cpu", "cpuset", "net_cls")
-            if controller in hierarchies.roots
-        }
+        self._branches = branches(hierarchies)
         self._cgroups: dict[Place, KnobCgroup] = {}
         self._absent: set[Knob] = set()
         self._max_kept = _affordable() if max_kept is None else max_kept
@@ -88,6 +81,12 @@ class Knobs:
             return ()
         each = (burst_knobs(member, paths, nested=cpu.version == 1) for member, paths in limited)
         return tuple(sorted(set[Knob]().union(*each)))
+
+    def restrained_for(self, held: Iterable[tuple[Member, Restraint]]) -> tuple[Knob, ...]:
+        """What these restraints set that is not read of every Batch pod, and what that is held against."""
+        cpuset = self._branches.get("cpuset")
+        nested = cpuset is not None and cpuset.version == 1
+        return tuple(sorted(set[Knob]().union(*(restrained_knobs(m, r, nested=nested) for m, r in held))))
 
     def classes_for(self, members: Iterable[Member], tiers: Iterable[str]) -> tuple[Knob, ...]:
         """Network classes of pods, of what is inside them, and of tiers."""
@@ -174,7 +173,7 @@ class Knobs:
 
     def _allowed(self, kind: Kind) -> str:
         """What no set on v1 may exceed: that of the root, which has the online CPUs and the memory nodes."""
-        branch = self._branches.get(_CONTROLLERS[kind])
+        branch = self._branches.get(CONTROLLERS[kind])
         if branch is None or branch.version != 1:
             return ""
         try:
@@ -258,34 +257,12 @@ class Knobs:
         return False
 
 
-_CONTROLLERS = {
-    Kind.CPU_QUOTA: "cpu",
-    Kind.CPU_WEIGHT: "cpu",
-    Kind.CPU_BURST: "cpu",
-    Kind.CPUS: "cpuset",
-    Kind.MEMS: "cpuset",
-    Kind.MIGRATE: "cpuset",
-    Kind.NET_CLASS: "net_cls",
-}
-DESCRIPTORS = 6  # of a cgroup: the directory and five files
-_DIALECTS: dict[tuple[str, int], type[KnobCgroup]] = {
-    ("cpu", 1): CpuV1,
-    ("cpu", 2): CpuV2,
-    ("cpuset", 1): CpusetV1,
-    ("cpuset", 2): CpusetV2,
-    ("net_cls", 1): NetClsV1,
-}
 _UNKNOWN = -1  # the directory may not be looked at; no inode has this number
 _MISSES: dict[type[AgentError], str] = {Garbled: "garbled", Gone: "gone", Refused: "refused"}
 
 
 def _place(knob: Knob) -> Place:
-    return _CONTROLLERS[knob.kind], knob.target
-
-
-def _branch(hierarchies: Hierarchies, controller: str) -> Branch:
-    at = hierarchies.roots[controller]
-    return Branch(at.root, at.version, _DIALECTS[controller, at.version], at == hierarchies.walk)
+    return CONTROLLERS[knob.kind], knob.target
 
 
 def _affordable() -> int:

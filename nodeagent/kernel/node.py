@@ -1,4 +1,4 @@
-"""Node-wide readings: /proc/stat, meminfo, pressure, loadavg, zoneinfo, and each NUMA node's meminfo.
+"""Node-wide readings: /proc/stat, meminfo, pressure, loadavg, zoneinfo, disks, and each NUMA node's meminfo.
 
 Invariant: a file that is missing or garbled makes its own part None (or leaves its NUMA node out), no other.
 """
@@ -9,6 +9,7 @@ import os
 import re
 from typing import Any
 
+from nodeagent.kernel.disks import DiskFiles
 from nodeagent.kernel.files import KeptFile, Shelf, read_whole
 from nodeagent.kernel.parse import MAX_NUMBER, number
 from nodeagent.kernel.reading import PsiFiles
@@ -24,10 +25,11 @@ _HIGH = re.compile(rb"^ +high +(\d{1,18})$", re.MULTILINE)
 class NodeFiles:
     """`slow_tick_s`: how often zoneinfo, which is long and all but constant, is read."""
 
-    def __init__(self, proc: str, sys_node: str, slow_tick_s: float, shelf: Shelf) -> None:
+    def __init__(self, proc: str, sys_node: str, sys_block: str, slow_tick_s: float, shelf: Shelf) -> None:
         self._stat = KeptFile(f"{proc}/stat", cpu_rows, shelf, hot=True)
         self._memory = KeptFile(f"{proc}/meminfo", meminfo, shelf, hot=True)
         self._load = KeptFile(f"{proc}/loadavg", loadavg, shelf, hot=True)
+        self._disks = DiskFiles(proc, sys_block, shelf)
         self._zoneinfo = f"{proc}/zoneinfo"
         self._psi = PsiFiles(f"{proc}/pressure", shelf, suffix="")
         self._sys_node = sys_node
@@ -51,6 +53,7 @@ class NodeFiles:
             memory_stall=self._psi.memory.value(),
             io_stall=self._psi.io.value(),
             load=self._load.value(),
+            disks=self._disks.read(),
         )
 
     def psi_kinds(self) -> frozenset[str]:
@@ -64,6 +67,7 @@ class NodeFiles:
         files: tuple[KeptFile[Any], ...] = (self._stat, self._memory, self._load, *self._psi.files)
         for file in (*files, *self._numa.values()):
             file.close()
+        self._disks.close()
 
     def _watermarks(self) -> int | None:
         try:

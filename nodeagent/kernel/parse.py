@@ -35,10 +35,13 @@ def microseconds(raw: bytes) -> int | None:
     return None if value is None else value // 1000
 
 
-def run_delay_ns(raw: bytes) -> int | None:
-    """Second of schedstat's three fields: ns on a run queue (Linux Documentation/scheduler/sched-stats)."""
+def schedstat(raw: bytes) -> tuple[int, int] | None:
+    """A thread's (ns on a run queue, ns on a CPU) (Linux Documentation/scheduler/sched-stats.rst)."""
     words = raw.split()
-    return number(words[1]) if len(words) == 3 else None
+    if len(words) != 3:
+        return None
+    run_ns, delay_ns = number(words[0]), number(words[1])
+    return None if run_ns is None or delay_ns is None else (delay_ns, run_ns)
 
 
 def stall(raw: bytes) -> Stall | None:
@@ -85,7 +88,8 @@ class FlatKeyed:
         if layout is not None and words[::2] == layout.keys and 2 * raw.count(b"\n") == len(words):
             texts = layout.values(words)
             if b"".join(texts).isdigit() and max(map(len, texts)) <= 18:  # so all are below 10**18
-                return tuple(map(int, texts))
+                found = tuple(map(int, texts))
+                return found if layout.order is None else layout.order((*found, None))
         return self._strict(raw, words)
 
     def _strict(self, raw: bytes, words: list[bytes]) -> Numbers | None:
@@ -100,15 +104,18 @@ class FlatKeyed:
             found[key] = value or 0
         if self._wanted[0] not in found:
             return None
-        if len(self._wanted) > 1 and all(key in found for key in self._wanted):
-            self._learn(words)
+        self._learn(words, [key for key in self._wanted if key in found])
         return tuple(found.get(key) for key in self._wanted)
 
-    def _learn(self, words: list[bytes]) -> None:
-        if len(self._layouts) < _MAX_LAYOUTS:
+    def _learn(self, words: list[bytes], there: list[bytes]) -> None:
+        if len(self._layouts) < _MAX_LAYOUTS and len(there) > 1:  # of one key, itemgetter gives no tuple
             keys = words[::2]
-            places = [2 * keys.index(key) + 1 for key in self._wanted]
-            self._layouts[len(words)] = _Layout(keys, itemgetter(*places))
+            places = [2 * keys.index(key) + 1 for key in there]
+            order = [there.index(key) if key in there else -1 for key in self._wanted]
+            whole = len(there) == len(self._wanted)
+            self._layouts[len(words)] = _Layout(
+                keys, itemgetter(*places), None if whole else itemgetter(*order)
+            )
 
 
 class ByNode:
@@ -148,5 +155,8 @@ _ON_NODE = re.compile(rb" N(\d+)=(\d+)")
 
 
 class _Layout(NamedTuple):
+    """Where the wanted keys' values are. `order` puts None, which comes last, where a key is not there."""
+
     keys: list[bytes]
     values: Callable[[list[bytes]], tuple[bytes, ...]]
+    order: Callable[[Numbers], Numbers] | None

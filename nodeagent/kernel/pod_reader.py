@@ -7,16 +7,22 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Mapping
 
 from nodeagent.kernel.files import Shelf
 from nodeagent.kernel.gate import Gate, Gates
 from nodeagent.kernel.mounts import Hierarchies
 from nodeagent.kernel.own_psi import psi_path
+from nodeagent.kernel.pmu import PmuTurns
+from nodeagent.kernel.rdt import RdtGroups
 from nodeagent.kernel.reading import PSI_KINDS, CgroupReader, PsiFiles
-from nodeagent.kernel.run_delay import RunDelay
+from nodeagent.kernel.symptoms.net import namespace_of
+from nodeagent.kernel.symptoms.pod import SymptomReader, hardware_lacking
+from nodeagent.kernel.symptoms.run_delay import RunDelay
 from nodeagent.model.errors import AgentError, Gone, Unsupported
 from nodeagent.model.pod import CgroupDir, Member, Qos
 from nodeagent.model.snapshot import Container, Pod, Reading
+from nodeagent.model.symptom import Pmu, Symptoms
 
 # Where pressure was told nowhere, that is asked again after 1, 2, 4, 8, and then each 16 slow readings: a
 # process may have been seen on its way into its cgroups.
@@ -24,13 +30,32 @@ _ASK_AGAIN = 16
 
 
 class Host:
-    """What all pods of one reader share. `psi_kinds` are the kinds of pressure that the node has at all."""
+    """What all pods of one reader share. `psi_kinds` are the kinds of pressure that the node has at all.
 
-    def __init__(self, places: Hierarchies, proc: str, shelf: Shelf, psi_kinds: frozenset[str]) -> None:
+    `attended` are the pods (uids) whose slow tier and symptoms are read in every tick, `counted` what the PMU
+    has counted, by cgroup and inode.
+    """
+
+    def __init__(
+        self,
+        places: Hierarchies,
+        proc: str,
+        shelf: Shelf,
+        psi_kinds: frozenset[str],
+        *,
+        pmu: PmuTurns,
+        rdt: RdtGroups,
+        symptoms: bool = True,
+    ) -> None:
+        self.pmu, self.rdt = pmu, rdt
+        self.counted: Mapping[tuple[str, int], Pmu] = {}
         self.places = places
         self.proc = proc
         self.shelf = shelf
         self.psi_kinds = psi_kinds
+        self.symptoms = symptoms
+        self.netns = namespace_of(proc, 1)
+        self.attended: frozenset[str] = frozenset()
         self.gates = Gates(proc, shelf)
         self.vanished: list[str] = []
 
@@ -40,7 +65,7 @@ class PodReader:
 
     __slots__ = (
         "_busy", "_cgroup", "_containers", "_delay", "_denied", "_first_slow_at", "_gate", "_host", "_member",
-        "_pod", "_slow_at", "_unsupported", "psi_directory",
+        "_pod", "_ran", "_slow_at", "_symptoms", "_unsupported", "psi_directory",
     )  # fmt: skip
 
     def __init__(self, host: Host, member: Member, slow_at: float) -> None:
@@ -54,7 +79,8 @@ class PodReader:
         self._containers: dict[tuple[str, CgroupDir], _ContainerReader] = {}
         self._gate: Gate = host.gates.node
         self._delay: RunDelay | None = None
-        self._busy = True
+        self._symptoms: SymptomReader | None = None
+        self._busy = self._ran = True
         self._denied = 0  # slow readings since the pressure was found to be nowhere, from 1; 0: it was not
         self._unsupported = _stalls(frozenset(PSI_KINDS) - host.psi_kinds)
         self._pod: Pod | None = None
@@ -72,6 +98,8 @@ class PodReader:
                 self._containers[name, directory] = added
         if self._delay is not None:
             self._delay.threads = self._thread_lists()
+        if self._symptoms is not None:
+            self._symptoms.follow(self._inside("cgroup.procs"))
 
     def read(self, at: float, full: bool, slow_tick_s: float) -> Pod | None:
         """The pod now; None when it is gone. Cgroups that are gone are added to the host's `vanished`."""
@@ -83,11 +111,10 @@ class PodReader:
         if self.psi_directory is None:
             slow = self._without_psi(slow)
         moved = self._gate.moved
-        delay_us = (
-            None if self.psi_directory is not None and not self._unsupported else self._run_delay_us(at)
-        )
+        slow = slow or self._attended
+        self._cgroup.delay = None if not self._unsupported else self._stand_in()
         try:
-            reading = self._cgroup.read(at, slow, full, moved, delay_us)
+            reading = self._cgroup.read(at, slow, full, moved)
         except Gone:
             self._host.vanished.append(self._member.spec.cgroup)
             return None
@@ -97,13 +124,33 @@ class PodReader:
         elif pod is not None and reading is pod.reading and not self._containers:
             self._busy = False
             return pod
-        return self._renewed(reading, self._read_containers(at, slow, full, moved))
+        symptoms = None if pod is None else pod.symptoms
+        if slow or symptoms is None:
+            symptoms = self._read_symptoms(at, reading, full or self._attended)
+        return self._renewed(reading, self._read_containers(at, slow, full, moved), symptoms)
 
     def close(self) -> None:
         self._cgroup.close()
         for container in self._containers.values():
             container.close()
-        self._stop_delay()
+        if self._delay is not None:
+            self._delay.close()
+        if self._symptoms is not None:
+            self._symptoms.close()
+
+    @property
+    def perf_directory(self) -> str | None:
+        """Its directory in the hierarchy of perf_event; None for one that is not online, or not known."""
+        found = self._host.places.roots.get("perf_event")
+        if not self._member.spec.online:
+            return None
+        return f"{found.root}/{self._member.spec.cgroup}" if found is not None else self.psi_directory
+
+    @property
+    def _attended(self) -> bool:
+        """One that takes from others only while it runs; one that suffers also while it cannot."""
+        spec = self._member.spec
+        return spec.uid in self._host.attended and (self._ran or spec.online)
 
     def _without_psi(self, slow: bool) -> bool:
         """Look for the pressure: as long as it is not known, and ever more seldom where it was nowhere.
@@ -120,12 +167,30 @@ class PodReader:
         inner = [container.read(at, slow, full, moved) for container in self._containers.values()]
         return tuple([container for container in inner if container is not None])
 
-    def _renewed(self, reading: Reading, containers: tuple[Container, ...]) -> Pod:
+    def _read_symptoms(self, at: float, reading: Reading, full: bool) -> Symptoms | None:
+        host, spec = self._host, self._member.spec
+        if not host.symptoms:
+            return None
+        if self._symptoms is None:
+            lists = self._inside("cgroup.procs")
+            lacking = hardware_lacking(pmu=not host.pmu.why, rdt=host.rdt.mounted)
+            self._symptoms = SymptomReader(
+                host.places, host.proc, host.shelf, spec.cgroup, lists, host.netns, lacking
+            )
+        delay = self._run_delay() if spec.online else None
+        pmu = host.counted.get((spec.cgroup, spec.inode))
+        rdt = host.rdt.read(name for name, _ in self._member.containers) if host.rdt.mounted else None
+        return self._symptoms.read(at, reading.cpu_us, self._cgroup.reclaim, delay, pmu, rdt, full=full)
+
+    def _renewed(self, reading: Reading, containers: tuple[Container, ...], symptoms: Symptoms | None) -> Pod:
         pod = self._pod
         self._busy = pod is None or reading is not pod.reading
+        self._ran = pod is None or reading.cpu_us is None or reading.cpu_us != pod.reading.cpu_us
         unsupported = self._unsupported + self._cgroup.lacks
+        if self._symptoms is not None:
+            unsupported += self._symptoms.unsupported
         if pod is None or self._busy or (containers, unsupported) != (pod.containers, pod.unsupported):
-            self._pod = pod = Pod(self._member.spec, reading, containers, unsupported)
+            self._pod = pod = Pod(self._member.spec, reading, containers, unsupported, symptoms)
         return pod
 
     def _find_psi(self) -> None:
@@ -144,7 +209,8 @@ class PodReader:
             return
         self._unsupported, self._denied = _stalls(frozenset(PSI_KINDS) - host.psi_kinds), 0
         if path is not None:
-            self._stop_delay()
+            if self._delay is not None:
+                self._delay.keep = False
             self.psi_directory = f"{host.places.unified}/{path}"
             self._cgroup.psi = PsiFiles(self.psi_directory, host.shelf)
             self._gate = host.gates.over(self.psi_directory)
@@ -162,24 +228,28 @@ class PodReader:
             self._cgroup.psi = self.psi_directory = None
             self._gate = self._host.gates.node
 
-    def _run_delay_us(self, at: float) -> int | None:
-        """What stands in for the CPU pressure of an LS pod that has none."""
-        if self._member.spec.qos is not Qos.LS or "cpu_stall" not in self._unsupported:
+    def _stand_in(self) -> RunDelay | None:
+        """What stands in for the CPU pressure of an online pod that has none."""
+        spec = self._member.spec
+        wanted = spec.qos is Qos.LS or (self._host.symptoms and spec.online)
+        if not wanted or "cpu_stall" not in self._unsupported:
             return None
-        if self._delay is None:
-            self._delay = RunDelay(self._host.proc, self._thread_lists(), self._host.shelf)
-        return self._delay.read(at)
+        delay = self._run_delay()
+        delay.keep = True
+        return delay
 
-    def _stop_delay(self) -> None:
-        if self._delay is not None:
-            self._delay.close()
-            self._delay = None
+    def _run_delay(self) -> RunDelay:
+        if self._delay is None:
+            self._delay = RunDelay(self._host.proc, self._thread_lists(), self._host.shelf, keep=False)
+        return self._delay
 
     def _thread_lists(self) -> tuple[str, ...]:
-        walk = self._host.places.walk
-        name = "tasks" if walk.version == 1 else "cgroup.threads"
-        cgroups = (self._member.spec.cgroup, *self._member.nested)
-        return tuple(f"{walk.root}/{cgroup}/{name}" for cgroup in cgroups)
+        return self._inside("tasks" if self._host.places.walk.version == 1 else "cgroup.threads")
+
+    def _inside(self, name: str) -> tuple[str, ...]:
+        """Paths of this file in the pod's cgroup and in all that are in it."""
+        root = self._host.places.walk_root
+        return tuple(f"{root}/{cgroup}/{name}" for cgroup in (self._member.spec.cgroup, *self._member.nested))
 
 
 class _ContainerReader:

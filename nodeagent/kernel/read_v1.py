@@ -16,7 +16,17 @@ from nodeagent.model.snapshot import MemoryEvents
 _SETTLED_S = 2.5
 
 _throttling = FlatKeyed(b"nr_periods", b"nr_throttled", b"throttled_time")
-_memory_stat = FlatKeyed(b"total_inactive_file", b"total_rss", b"total_cache")
+# workingset_refault was parted in two in Linux 5.9; what was scanned is told in v2 only.
+_memory_stat = FlatKeyed(
+    b"total_inactive_file",
+    b"total_rss",
+    b"total_cache",
+    b"total_workingset_refault_anon",
+    b"total_workingset_refault_file",
+    b"total_workingset_refault",
+    b"total_pgmajfault",
+)
+_NOTHING: Numbers = (None,) * 7
 _oom_control = FlatKeyed(b"oom_kill_disable", b"oom_kill")  # oom_kill since Linux 4.13
 
 # Pages on the LRU lists, which are those of user space; the line is there since Linux 3.13.
@@ -24,6 +34,8 @@ pages_by_node = ByNode(b"hierarchical_total=", unit_bytes=os.sysconf("SC_PAGE_SI
 
 Cpu = tuple[int | None, int | None, int | None, int | None]
 Details = tuple[int | None, int | None, int | None]
+Reclaim = tuple[int | None, int | None, int | None]
+NO_RECLAIM: Reclaim = (None, None, None)
 
 
 class CpuV1:
@@ -61,21 +73,24 @@ class CpuV1:
 class MemoryV1:
     """memory.usage_in_bytes each tick; memory.stat, failcnt and oom_control in the slow tier."""
 
-    __slots__ = ("_failcnt", "_oom", "_stat", "usage")
+    __slots__ = ("_failcnt", "_oom", "_stat", "reclaim", "usage")
 
     def __init__(self, directory: str | None, shelf: Shelf) -> None:
         self.usage = KeptFile(inside(directory, "memory.usage_in_bytes"), number, shelf, hot=True)
         self._stat = KeptFile(inside(directory, "memory.stat"), _memory_stat, shelf)
         self._failcnt = KeptFile(inside(directory, "memory.failcnt"), number, shelf)
         self._oom = KeptFile(inside(directory, "memory.oom_control"), _oom_control, shelf)
+        self.reclaim = NO_RECLAIM
 
     @property
     def files(self) -> tuple[KeptFile[int] | KeptFile[Numbers], ...]:
         return (self.usage, self._stat, self._failcnt, self._oom)
 
     def detail(self) -> Details:
-        """(inactive file, anonymous, file) bytes."""
-        inactive, anon, cache = self._stat.value() or (None, None, None)
+        """(inactive file, anonymous, file) bytes; notes `reclaim`: pages (refaulted, scanned, faulted in)."""
+        found = self._stat.value() or _NOTHING
+        inactive, anon, cache, refaults_anon, refaults_file, refaults, major = found
+        self.reclaim = (refaulted(refaults_anon, refaults_file, refaults), None, major)
         return (inactive, anon, cache)
 
     def events(self) -> MemoryEvents | None:
@@ -84,3 +99,10 @@ class MemoryV1:
         if failures is None and oom is None:
             return None
         return MemoryEvents(max=failures, oom_kill=None if oom is None else oom[1])
+
+
+def refaulted(anon: int | None, file: int | None, whole: int | None) -> int | None:
+    """Pages that came back soon after they were evicted: of both kinds, or as older kernels tell it."""
+    if anon is None and file is None:
+        return whole
+    return (anon or 0) + (file or 0)

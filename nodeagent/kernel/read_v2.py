@@ -7,11 +7,23 @@ from __future__ import annotations
 
 from nodeagent.kernel.files import KeptFile, Shelf, inside
 from nodeagent.kernel.parse import ByNode, FlatKeyed, Numbers, number
-from nodeagent.kernel.read_v1 import Cpu, Details
+from nodeagent.kernel.read_v1 import NO_RECLAIM, Cpu, Details, refaulted
 from nodeagent.model.snapshot import MemoryEvents
 
 _cpu_stat = FlatKeyed(b"usage_usec", b"nr_periods", b"nr_throttled", b"throttled_usec")
-_memory_stat = FlatKeyed(b"inactive_file", b"anon", b"file")
+# workingset_refault was parted in two in Linux 5.9; pgscan, which has kswapd's part too, by who scans in 6.0.
+_memory_stat = FlatKeyed(
+    b"inactive_file",
+    b"anon",
+    b"file",
+    b"workingset_refault_anon",
+    b"workingset_refault_file",
+    b"workingset_refault",
+    b"pgscan_direct",
+    b"pgscan",
+    b"pgmajfault",
+)
+_NOTHING: Numbers = (None,) * 9
 _events = FlatKeyed(b"low", b"high", b"max", b"oom", b"oom_kill")  # oom_kill since Linux 4.13
 
 # The pages of user space: shmem and unevictable ones are in these two already. Since Linux 5.10.
@@ -45,20 +57,24 @@ class CpuV2:
 class MemoryV2:
     """memory.current each tick; memory.stat and memory.events in the slow tier."""
 
-    __slots__ = ("_events", "_stat", "usage")
+    __slots__ = ("_events", "_stat", "reclaim", "usage")
 
     def __init__(self, directory: str | None, shelf: Shelf) -> None:
         self.usage = KeptFile(inside(directory, "memory.current"), number, shelf, hot=True)
         self._stat = KeptFile(inside(directory, "memory.stat"), _memory_stat, shelf)
         self._events = KeptFile(inside(directory, "memory.events"), _events, shelf)
+        self.reclaim = NO_RECLAIM
 
     @property
     def files(self) -> tuple[KeptFile[int] | KeptFile[Numbers], ...]:
         return (self.usage, self._stat, self._events)
 
     def detail(self) -> Details:
-        """(inactive file, anonymous, file) bytes."""
-        inactive, anon, file = self._stat.value() or (None, None, None)
+        """(inactive file, anonymous, file) bytes; notes `reclaim`: pages (refaulted, scanned, faulted in)."""
+        found = self._stat.value() or _NOTHING
+        inactive, anon, file, refaults_anon, refaults_file, refaults, direct, scanned, major = found
+        whole = refaulted(refaults_anon, refaults_file, refaults)
+        self.reclaim = (whole, scanned if direct is None else direct, major)
         return (inactive, anon, file)
 
     def events(self) -> MemoryEvents | None:

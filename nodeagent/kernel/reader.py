@@ -5,12 +5,16 @@ Invariant: the clock is not read here; whatever a file says, `read` returns.
 
 from __future__ import annotations
 
+import os
+
 from msgspec import Struct
 
 from nodeagent.kernel.files import Descriptors, Misses, Shelf, read_whole
 from nodeagent.kernel.mounts import Hierarchies, find_hierarchies, under
 from nodeagent.kernel.node import NodeFiles
+from nodeagent.kernel.pmu import PmuTurns
 from nodeagent.kernel.pod_reader import Host, PodReader
+from nodeagent.kernel.rdt import RdtGroups
 from nodeagent.kernel.topology import TopologyFiles
 from nodeagent.model.errors import Garbled
 from nodeagent.model.pod import Member
@@ -32,18 +36,32 @@ class Seen(Struct, frozen=True, gc=False):
 
 
 class NodeReader:
-    """Keeps the files of a node and its pods open from tick to tick. Unsupported without any cgroup mount."""
+    """Keeps the files of a node and its pods open from tick to tick. Unsupported without any cgroup mount.
+
+    `symptoms`: also read what tells of trouble in each pod; it may be changed between two readings.
+    """
 
     def __init__(
-        self, host_root: str = "/", *, slow_tick_s: float = 5.0, max_kept_fds: int | None = None
+        self,
+        host_root: str = "/",
+        *,
+        slow_tick_s: float = 5.0,
+        max_kept_fds: int | None = None,
+        symptoms: bool = True,
     ) -> None:
         self._shelf = Shelf(Descriptors(max_kept_fds), Misses())
         self._slow_tick_s = max(slow_tick_s, _SHORTEST_S)
         proc, system = under(host_root, "/proc"), under(host_root, "/sys/devices/system")
         self.hierarchies: Hierarchies = find_hierarchies(host_root)
         self._topology = TopologyFiles(proc, system, self._shelf)
-        self._node = NodeFiles(proc, self._topology.sys_node, self._slow_tick_s, self._shelf)
-        self._host = Host(self.hierarchies, proc, self._shelf, self._node.psi_kinds())
+        block = under(host_root, "/sys/block")
+        self._node = NodeFiles(proc, self._topology.sys_node, block, self._slow_tick_s, self._shelf)
+        kinds = self._node.psi_kinds()
+        self._pmu = self._counters()
+        rdt = RdtGroups(under(host_root, "/sys/fs/resctrl"), self._shelf)
+        self._host = Host(
+            self.hierarchies, proc, self._shelf, kinds, pmu=self._pmu, rdt=rdt, symptoms=symptoms
+        )
         self._pods: dict[tuple[str, int], PodReader] = {}
         self._members: tuple[Member, ...] = ()
         self._born = 0
@@ -60,21 +78,45 @@ class NodeReader:
         topology = self._topology.read(at)
         node = self._node.read(at, tuple(each.id for each in topology.nodes), full=full)
         self._host.gates.read()
+        self._host.rdt.look(at)
+        if not self._pmu.why and self._host.symptoms:
+            directories = {key: where for key, pod in self._pods.items() if (where := pod.perf_directory)}
+            self._host.counted = self._pmu.read(at, directories, [cpu.id for cpu in topology.cpus])
         read = [pod.read(at, full, self._slow_tick_s) for pod in self._pods.values()]
         pods = tuple([pod for pod in read if pod is not None])
         vanished = tuple(self._host.vanished)
         self._host.vanished.clear()
         return Seen(topology, node, pods, vanished, self._shelf.misses.taken())
 
+    @property
+    def symptoms(self) -> bool:
+        return self._host.symptoms
+
+    @symptoms.setter
+    def symptoms(self, wanted: bool) -> None:
+        self._host.symptoms = wanted
+
+    def attend(self, uids: frozenset[str]) -> None:
+        """From now on these pods alone are read wholly in each tick, as far as something moves in them."""
+        self._host.attended = uids
+
     def close(self) -> None:
         """Close every kept file."""
         for pod in self._pods.values():
             pod.close()
+        self._pmu.close()
+        self._host.rdt.close()
         self._pods = {}
         self._members = ()
         self._host.gates.close()
         self._node.close()
         self._topology.close()
+
+    def _counters(self) -> PmuTurns:
+        """What is here to count cycles with."""
+        pmu, found = PmuTurns(), self.hierarchies.roots.get("perf_event")
+        pmu.probe(found.root if found is not None else self.hierarchies.unified, min(os.sched_getaffinity(0)))
+        return pmu
 
     def _follow(self, members: tuple[Member, ...], at: float) -> None:
         """Open for those that came, close for those that went; a new inode under an old name is both."""

@@ -20,8 +20,9 @@ from nodeagent.kernel import read_v1, read_v2
 from nodeagent.kernel.files import KeptFile, Shelf, inside
 from nodeagent.kernel.mounts import Hierarchies
 from nodeagent.kernel.parse import Pages, number, stall
-from nodeagent.kernel.read_v1 import Cpu, CpuV1, Details, MemoryV1
+from nodeagent.kernel.read_v1 import Cpu, CpuV1, Details, MemoryV1, Reclaim
 from nodeagent.kernel.read_v2 import CpuV2, MemoryV2
+from nodeagent.kernel.symptoms.run_delay import RunDelay
 from nodeagent.model.errors import Gone
 from nodeagent.model.pod import CgroupDir
 from nodeagent.model.snapshot import MemoryEvents, Reading, Stall
@@ -69,12 +70,13 @@ class PsiFiles:
 class CgroupReader:
     """`directory` is looked for in every hierarchy; `psi` is where its pressure is told, None: nowhere.
 
-    `numa`: also tell on which NUMA nodes its pages are.
+    `numa`: also tell on which NUMA nodes its pages are. `delay` is what stands in for its CPU pressure: it
+    moves only when a thread comes to run.
     """
 
     __slots__ = (
         "_cold", "_cpu", "_directory", "_events", "_files", "_last", "_last_cpu", "_memory", "_misses",
-        "_pages", "_pids", "_psi", "_stirred", "_sure", "_walk_root",
+        "_pages", "_pids", "_psi", "_stirred", "_sure", "_walk_root", "delay",
     )  # fmt: skip
 
     def __init__(
@@ -99,6 +101,7 @@ class CgroupReader:
             self._files = (*self._files, self._pages)
         self._psi: PsiFiles | None = None
         self._directory, self._walk_root, self._misses = directory, places.walk_root, shelf.misses
+        self.delay: RunDelay | None = None
         self._sure = False  # True while a descriptor is kept that dies with the cgroup
         self._events: MemoryEvents | None = None
         self._stirred = True  # some task ran or waited since the events were read
@@ -120,13 +123,16 @@ class CgroupReader:
         return self._files if self._psi is None else (*self._files, *self._psi.files)
 
     @property
+    def reclaim(self) -> Reclaim:
+        """Pages (refaulted, scanned directly, read from disk) so far, as of the last slow reading."""
+        return self._memory.reclaim
+
+    @property
     def lacks(self) -> tuple[str, ...]:
         """What no file of this cgroup tells: ("memory",) where it is in no memory hierarchy."""
         return ("memory",) if self._memory.usage.absent else ()
 
-    def read(
-        self, at: float, slow: bool, full: bool, parent_moved: bool, run_delay_us: int | None = None
-    ) -> Reading:
+    def read(self, at: float, slow: bool, full: bool, parent_moved: bool) -> Reading:
         """`slow`: the slow tier is due. `full`: read every file, even what could be known without.
 
         Gone when the cgroup is, or when there is another one in its place.
@@ -143,6 +149,7 @@ class CgroupReader:
         waiting = full or cpu_stall is None or cpu_stall is not last.cpu_stall
         cpu = self._cpu.read(at, waiting)
         resting = not waiting and cpu is self._last_cpu
+        delay_us = None if self.delay is None else self._waited(self.delay, at, cpu[0], slow)
         used = last.memory_bytes
         if slow or parent_moved or not resting or used is None:
             used = self._memory.usage.value()
@@ -156,14 +163,19 @@ class CgroupReader:
             self._stirred = True
         if not self._sure or self._misses.gone != gone_before:
             self._check()
-        if slow or not resting or used is not last.memory_bytes or run_delay_us != last.run_delay_us:
+        if slow or not resting or used is not last.memory_bytes or delay_us != last.run_delay_us:
             self._last_cpu = cpu
-            self._last = Reading(*(*cpu, cpu_stall, used, run_delay_us, *self._cold))
+            self._last = Reading(*(*cpu, cpu_stall, used, delay_us, *self._cold))
         return self._last
 
     def close(self) -> None:
         for file in self.files:
             file.close()
+
+    def _waited(self, delay: RunDelay, at: float, cpu_us: int | None, slow: bool) -> int | None:
+        last = self._last
+        known = last.run_delay_us is not None and cpu_us is not None and cpu_us == last.cpu_us
+        return last.run_delay_us if known and not slow else delay.read(at)
 
     def _retry_absent(self) -> None:
         """A controller may have been enabled since."""

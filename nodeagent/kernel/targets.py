@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from nodeagent.model.plan import Kind, Knob
+from nodeagent.model.interference import Restraint, Rung
+from nodeagent.model.plan import Kind, Knob, KnobReading
 from nodeagent.model.pod import OWN_LS, OWN_ROOT, Member, Qos
 from nodeagent.model.policy import WeightPolicy
 from nodeagent.model.snapshot import Pod
@@ -54,6 +55,29 @@ def weight_knobs(members: Iterable[Member], pools: Collection[str], policy: Weig
         elif spec.qos is Qos.LS and policy.ls_factor > 1.0:
             found.add(spec.cgroup)
     return {Knob(Kind.CPU_WEIGHT, path) for path in found}
+
+
+def restrained_knobs(member: Member, restraint: Restraint, *, nested: bool) -> set[Knob]:
+    """What a restraint sets that is not read of every Batch pod; `nested` (v1): with the sets inside it."""
+    top = member.spec.cgroup
+    found = set()
+    if restraint.away_from:
+        sets = around([top]) | {top} | (_within([member]) if nested else set())
+        found |= {Knob(Kind.CPUS, path) for path in sets}
+    if restraint.memory_high_bytes is not None:
+        found.add(Knob(Kind.MEMORY_HIGH, top))
+    if restraint.io_weight is not None:
+        found.add(Knob(Kind.IO_WEIGHT, top))
+    if restraint.frozen or restraint.rung >= Rung.FREEZE:
+        found.add(Knob(Kind.FREEZE, top))
+    return found
+
+
+def absent(wanted: Iterable[Knob], found: Iterable[KnobReading], pods: Collection[str]) -> tuple[Knob, ...]:
+    """Those of these pods that are not there; a freezer in which the pod's processes are not is none."""
+    wanted = [knob for knob in wanted if knob.target in pods]
+    there = {r.knob for r in found if r.knob.kind is not Kind.FREEZE or r.high} if wanted else set()
+    return tuple(knob for knob in wanted if knob not in there)
 
 
 def class_knobs(members: Iterable[Member], tiers: Iterable[str]) -> set[Knob]:

@@ -52,7 +52,7 @@ class AppRule(Struct, frozen=True, forbid_unknown_fields=True):
 
     match: Annotated[
         str,
-        Meta(min_length=1, max_length=MAX_TEXT, description="glob over the cgroup path or the pod's name"),
+        Meta(min_length=1, max_length=MAX_TEXT, description="glob over cgroup path or pod name"),
     ]
     metrics: Annotated[
         str,
@@ -64,7 +64,7 @@ class AppRule(Struct, frozen=True, forbid_unknown_fields=True):
     ] = ""
     latency_histogram: Annotated[
         str,
-        Meta(max_length=MAX_TEXT, description='its latency: NAME or NAME{label="value"}; summed over series'),
+        Meta(max_length=MAX_TEXT, description='its latency: NAME or NAME{label="value"}; series are summed'),
     ] = ""
     requests_counter: Annotated[
         str, Meta(max_length=MAX_TEXT, description="its requests, likewise; default: the histogram's _count")
@@ -80,6 +80,31 @@ class AppRule(Struct, frozen=True, forbid_unknown_fields=True):
     ] = 5.0
 
 
+class AppSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """By which ways applications may tell of themselves."""
+
+    annotations: Annotated[
+        bool, Meta(description="scrape what annotations of Kubernetes pods name (nodeagent.io/metrics)")
+    ] = True
+    push: Annotated[
+        bool,
+        Meta(description="take what applications push over gRPC (AppSignals); each tells of its own pod"),
+    ] = True
+    timeout_s: Annotated[float, Meta(ge=0.05, le=10.0, description="longest that one scrape may take")] = 1.0
+    max_bytes: Annotated[
+        int, Meta(ge=4096, le=64 << 20, description="largest answer to a scrape; larger ones are refused")
+    ] = 4 << 20
+    statsd_socket: Annotated[
+        str, Meta(max_length=107, description='path of a datagram socket for StatsD; "" = off')
+    ] = ""
+    statsd_udp: Annotated[
+        str, Meta(max_length=64, description='the same by UDP, loopback only: 127.0.0.1:8125; "" = off')
+    ] = ""
+    statsd_lines_per_s: Annotated[
+        int, Meta(ge=10, le=1_000_000, description="lines of StatsD that are looked at; others are dropped")
+    ] = 10_000
+
+
 class AppWish(Struct, frozen=True):
     """What Kubernetes tells of a pod's application: its annotations, and where the pod is to be found."""
 
@@ -89,6 +114,21 @@ class AppWish(Struct, frozen=True):
     slo: Slo | None = None
     addresses: tuple[str, ...] = ()
     host_network: bool = False
+
+
+class Push(Struct, frozen=True):
+    """What an application tells by itself of the `requests` that it answered in the last `window_s`.
+
+    Either `latency_s`, (quantile, seconds), or a histogram, `counts` of buckets up to `bounds_s`, of which
+    the last one is inf; or neither.
+    """
+
+    window_s: float
+    requests: int
+    latency_s: tuple[tuple[float, float], ...] = ()
+    bounds_s: tuple[float, ...] = ()
+    counts: tuple[float, ...] = ()
+    slo: Slo | None = None
 
 
 def requests_needed(quantile: float) -> int:
@@ -145,7 +185,7 @@ def parse_labels(text: str) -> dict[str, str]:
 
 
 def allowed(host: str, own: tuple[str, ...], *, loopback: bool) -> bool:
-    """Whether the literal address may be asked: it is one of the pod's `own`, or on loopback where that may."""
+    """Whether the literal address may be asked: it is one of the pod's `own`, or on loopback if that may."""
     address = _address(host)
     if address is None:
         return False

@@ -8,68 +8,80 @@ from __future__ import annotations
 from msgspec import Struct
 
 from nodeagent.model.interference import Episode, Rung, Suspect, Trial
+from nodeagent.model.symptom import Channel
 
 
 class Sample(Struct, frozen=True, array_like=True, gc=False):
-    """What the victim's alarmed signs were in one tick, and what Batch as a whole might use then (None: not told)."""
+    """A victim's alarmed signs in one tick, and what Batch as a whole might use then (None: not told)."""
 
     at: float
     values: dict[str, float]
     limit_cores: float | None = None
 
 
-class Hold(Struct, frozen=True, gc=False, kw_only=True):
-    """One suspect held for one victim. `rungs` in the order taken; `until` is the end of the lease.
+class Held(Struct, frozen=True, gc=False, kw_only=True):
+    """One suspect that is held for one victim's sake. `rungs` in the order taken; the lease ends at `until`.
 
-    `usual_cores` is what it used before: recovery goes up to there. `stepped_at` is the last step, either
-    way; `relaxing` since the first step down. `frozen_at`: it is frozen since then, `thawed_at`: it was until.
+    `stepped_at` is the last step, either way; `relaxing`: a step down was taken since the last step up, and
+    `growing`: its quota is being raised. `turned_at` is when it was last frozen or thawed.
     """
 
     uid: str
     cgroup: str
     inode: int
     rungs: tuple[Rung, ...]
+    episode: str  # id
+    channel: Channel
     until: float
     stepped_at: float
-    usual_cores: float
+    why: str
+    proven: bool = True  # by a trial; else it ends as soon as the victim is seen again
     quota_cores: float | None = None
-    usual_bytes: int | None = None
     memory_high_bytes: int | None = None
     away_from: str = ""
     relaxing: bool = False
-    relaxed_at: float | None = None
-    frozen_at: float | None = None
-    thawed_at: float | None = None
+    growing: bool = False
+    frozen: bool = False
+    turned_at: float | None = None
     asked_to_evict: bool = False
-    why: str = ""
+    stuck: str = ""  # why no step up is taken although one is due
 
 
 class Probe(Struct, frozen=True, gc=False, kw_only=True):
-    """The trial that runs: `sign` of the victim is compared above its `baseline`, in ticks under a Batch limit
-    of at least `limit_cores` (None: any)."""
+    """The trial that runs. `excess` is what the victim's `sign` is above its `baseline`.
+
+    `used` are the suspect's cores. A tick counts only where Batch as a whole might use at least `limit_cores`
+    (None: in any case). Without `cap_cores` the suspect is made idle.
+    """
 
     trial: Trial
     suspect: Suspect
     inode: int
-    cap_cores: float
-    usual_cores: float
+    cap_cores: float | None
     sign: str
     baseline: float
     limit_cores: float | None = None
-    samples: tuple[tuple[float, float], ...] = ()  # (at, excess over the baseline)
-    used: tuple[tuple[float, float], ...] = ()  # (at, cores of the suspect)
+    excess: tuple[tuple[float, float], ...] = ()  # (at, value)
+    used: tuple[tuple[float, float], ...] = ()
+
+
+class FullStall(Struct, frozen=True, array_like=True, gc=False):
+    """Memory PSI "full" of a victim: its total as of `at`, and the share of wall time before that."""
+
+    at: float | None = None
+    total_us: int = 0
+    ratio: float = 0.0
 
 
 class Case(Struct, frozen=True, gc=False, kw_only=True):
     """One victim, from the first alarm until nothing is left to do for it.
 
-    `bad_at` is when it was last confirmed, `calm_since` and `blind_since` since when it is calm or unknown
-    without a break, `hard_since` since when it waits twice as long as it may.
+    `bad_at` is when it was last confirmed; it is calm since `calm_since`, unknown since `blind_since`, and
+    waits far longer than it may since `hard_since`, without a break. `last_id` is its last episode.
     """
 
     uid: str
     inode: int
-    since: float
     episode: Episode | None = None
     last_id: str = ""
     samples: tuple[Sample, ...] = ()
@@ -79,11 +91,12 @@ class Case(Struct, frozen=True, gc=False, kw_only=True):
     hard_since: float | None = None
     ranked_at: float | None = None
     probe: Probe | None = None
-    holds: tuple[Hold, ...] = ()
+    held: tuple[Held, ...] = ()
+    memory_full: FullStall = FullStall()
 
 
 class Doubt(Struct, frozen=True, array_like=True, gc=False):
-    """A suspect whose trial did not make the victim better, `count` times, the last one ended at `at`."""
+    """Trials of a suspect that did not help the victim: how many, and when the last one ended."""
 
     victim: str
     suspect: str
@@ -92,9 +105,15 @@ class Doubt(Struct, frozen=True, array_like=True, gc=False):
 
 
 class Course(Struct, frozen=True, gc=False):
-    """Cases by victim. By suspect: when it was stepped up or down, and when trouble came back after a step down."""
+    """As of `at` in the boot `boot_id`: cases by victim.
 
+    By suspect: when it was stepped up or down, when trouble came back after that, when it was let go.
+    """
+
+    boot_id: str = ""
+    at: float = 0.0
     cases: dict[str, Case] = {}
     steps: dict[str, tuple[float, ...]] = {}
     relapses: dict[str, tuple[float, ...]] = {}
+    let_go: dict[str, float] = {}
     doubts: tuple[Doubt, ...] = ()

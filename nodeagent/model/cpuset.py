@@ -69,6 +69,12 @@ def common(a: str, b: str) -> str:
     return str(CpuSet(CpuSet.parse(a) & CpuSet.parse(b)))
 
 
+@lru_cache(maxsize=1024)
+def without(a: str, b: str) -> str:
+    """What is in `a` and not in `b`."""
+    return str(CpuSet(CpuSet.parse(a) - CpuSet.parse(b)))
+
+
 def _number(text: str) -> int:
     if not (text.isascii() and text.isdigit()) or len(text) > 5 or int(text) >= MAX_CPUS:
         raise ValueError(f"not a CPU number: {text[:20]!r}")

@@ -79,13 +79,17 @@ class OnlineHistory(Struct, frozen=True, gc=False):
 
 
 class Offer(Struct, frozen=True, gc=False):
-    """What was last offered, for fast-down and slow-up; `at` in monotonic seconds, None before the first."""
+    """What was last offered, for fast-down and slow-up; `at` in monotonic seconds, None before the first.
+
+    `calm_cpu_cores` is what would have been, were nobody online disturbed.
+    """
 
     at: float | None = None
     cpu_cores: float = 0.0
     memory_bytes: float = 0.0
     zone_cpu_cores: dict[int, float] = {}
     zone_memory_bytes: dict[int, float] = {}
+    calm_cpu_cores: float = 0.0
 
 
 class BatchLimit(Struct, frozen=True, gc=False):

@@ -16,6 +16,7 @@ class Topic(enum.StrEnum):
     DRIFT = "drift"
     POD = "pod"
     CAPACITY = "capacity"
+    INTERFERENCE = "interference"
 
 
 # By the name, else by its first word; what begins and ends without being here is a signal.
@@ -36,6 +37,7 @@ TOPICS = {
     "directive": Topic.CAPACITY,
     "mode": Topic.CAPACITY,
     "owners": Topic.SIGNAL,
+    "interference": Topic.INTERFERENCE,
 }
 
 

@@ -10,6 +10,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from nodeagent.model.app import AppWish
 from nodeagent.model.pod import Priority, Qos
 
 SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
@@ -119,6 +120,7 @@ class PodTold(Struct, frozen=True, kw_only=True):
     sandboxes: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
     wrong: tuple[str, ...] = ()
+    app: AppWish = AppWish()
 
     @property
     def full_name(self) -> str:

@@ -11,7 +11,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from nodeagent.model.cpuset import canonical, union
-from nodeagent.model.units import format_bps
+from nodeagent.model.units import format_bps, format_bytes
 
 
 class Kind(enum.StrEnum):
@@ -21,6 +21,9 @@ class Kind(enum.StrEnum):
     CPUS = "cpuset.cpus"  # a set: CPUs that tasks may run on
     MEMS = "cpuset.mems"  # a set: NUMA nodes that memory may come from
     MIGRATE = "cpuset.memory_migrate"  # v1: 1.0 = a change of MEMS moves the pages too (v2 always does)
+    MEMORY_HIGH = "memory.high"  # bytes beyond which memory is taken back (see kernel.memory); inf = no bound
+    IO_WEIGHT = "io.weight"  # 1.0 = the kernel's default weight
+    FREEZE = "cgroup.freeze"  # 1.0 = all its processes stand still
     NET_CLASS = "net_cls.classid"  # v1: the HTB class of its sockets (0x4e510030); 0 = none, as new ones have
     NIC_RATE = "nic.rate"  # bits/s that a class of a NIC ("eth0/batch") is guaranteed; 0 = nothing
     NIC_CEIL = "nic.ceil"  # bits/s that it never exceeds; inf = no limit
@@ -59,7 +62,7 @@ class Knob(NamedTuple):
 class KnobReading(Struct, frozen=True, gc=False):
     """One knob as found in this tick, what of it is ours, and what values the kernel takes.
 
-    A number is accepted when it is inf (quota), 0.0 (weight, if `has_idle`) or n/`scale` within
+    A number is accepted when it is inf (quota, memory bound), 0.0 (weight, if `has_idle`) or n/`scale` within
     [`low`, `high`]. A set is accepted when it lies within `allowed`, that of the hierarchy's root ("" = any
     is); `effective` is the set that really holds. `nested` (v1): the kernel refuses a quota above the nearest
     limited ancestor's, and a set that is not within its parent's or does not hold its children's.
@@ -221,14 +224,18 @@ def sound(kind: Kind, value: object) -> bool:
 
 
 def shown(value: Value, kind: Kind | None = None) -> str:
-    """For people: "no limit", "0.5", "0-3,8", "(empty)"; by `kind` "950 Mbit/s", "4e51:30"."""
+    """For people: "no limit", "0.5", "0-3,8", "(empty)"; by `kind` "950 Mbit/s", "64 MiB", "frozen"."""
     if isinstance(value, str):
         return value or "(empty)"
     if kind is not None and kind.of_nic:
         return format_bps(value)
     if kind is Kind.NET_CLASS:
         return f"{int(value) >> 16:x}:{int(value) & 0xFFFF:x}" if value else "none"
-    return "no limit" if math.isinf(value) else f"{value:g}"
+    if kind is Kind.FREEZE:
+        return "frozen" if value else "running"
+    if math.isinf(value):
+        return "no limit"
+    return format_bytes(value) if kind is Kind.MEMORY_HIGH else f"{value:g}"
 
 
 class Conflict(Exception):

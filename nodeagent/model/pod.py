@@ -7,6 +7,8 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from nodeagent.model.app import AppWish
+
 OWN_ROOT = "nodeagent"  # the agent's own cgroup subtree, in every hierarchy
 OWN_TIER = f"{OWN_ROOT}/batch"
 OWN_LS = f"{OWN_ROOT}/ls"
@@ -131,9 +133,11 @@ class Claim(Struct, frozen=True, gc=False, kw_only=True):
 class Member(Struct, frozen=True, gc=False):
     """A recognised pod with the cgroups inside it.
 
-    `containers` are (name, directory) of its direct children, `nested` the paths of all its descendants.
+    `containers` are (name, directory) of its direct children, `nested` the paths of all its descendants,
+    `app` what Kubernetes tells of its application.
     """
 
     spec: PodSpec
     containers: tuple[tuple[str, CgroupDir], ...] = ()
     nested: tuple[str, ...] = ()
+    app: AppWish = AppWish()

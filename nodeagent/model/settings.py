@@ -10,8 +10,10 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from nodeagent.model.app import AppSettings
 from nodeagent.model.controller import ControllerSettings
 from nodeagent.model.kubernetes import KubernetesSettings
+from nodeagent.model.plan import Kind
 from nodeagent.model.publish import PublishSettings
 
 
@@ -21,8 +23,28 @@ class Mode(enum.StrEnum):
 
 
 class Actuator(enum.StrEnum):
+    """What `agent.enforce` names. CPU: quotas, weights and sets; the last three are for antagonists alone."""
+
     CPU = "cpu"
     NIC = "nic"
+    MEMORY = "memory"
+    IO = "io"
+    FREEZE = "freeze"
+
+
+_ACTUATORS = {
+    Kind.NIC_RATE: Actuator.NIC,
+    Kind.NIC_CEIL: Actuator.NIC,
+    Kind.NET_CLASS: Actuator.NIC,
+    Kind.MEMORY_HIGH: Actuator.MEMORY,
+    Kind.IO_WEIGHT: Actuator.IO,
+    Kind.FREEZE: Actuator.FREEZE,
+}
+
+
+def actuator_of(kind: Kind) -> Actuator:
+    """Which of `agent.enforce` writes knobs of this kind."""
+    return _ACTUATORS.get(kind, Actuator.CPU)
 
 
 class OnExit(enum.StrEnum):
@@ -43,9 +65,13 @@ class AgentSettings(Struct, frozen=True, forbid_unknown_fields=True):
     mode: Annotated[
         Mode, Meta(description="enforce: write, below `scope` only; observe: plan, write nothing")
     ] = Mode.ENFORCE
-    enforce: Annotated[tuple[Actuator, ...], Meta(description="what may be written in mode enforce")] = (
-        Actuator.CPU,
-    )
+    enforce: Annotated[
+        tuple[Actuator, ...],
+        Meta(
+            description="what may be written in mode enforce; memory, io and freeze: of Batch pods that "
+            "disturb online ones. freeze stops a pod for moments: its peers may take it for dead"
+        ),
+    ] = (Actuator.CPU, Actuator.MEMORY, Actuator.IO)
     on_exit: Annotated[
         OnExit, Meta(description="restore: give all values back on stop; keep: leave them as they are")
     ] = OnExit.RESTORE
@@ -192,4 +218,5 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     journal: JournalSettings = JournalSettings()
     publish: PublishSettings = PublishSettings()
     directives: DirectiveSettings = DirectiveSettings()
+    app_signals: AppSettings = AppSettings()
     log: LogSettings = LogSettings()

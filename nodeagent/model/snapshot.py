@@ -13,9 +13,9 @@ from nodeagent.model.foreign import Foreign
 from nodeagent.model.kubernetes import PodList
 from nodeagent.model.nic import NicsSeen
 from nodeagent.model.pages import PagesMoving
-from nodeagent.model.plan import KnobReading
+from nodeagent.model.plan import Knob, KnobReading
 from nodeagent.model.pod import PodSpec
-from nodeagent.model.settings import Mode
+from nodeagent.model.settings import Actuator, Mode
 from nodeagent.model.symptom import AppReading, Disk, Symptoms
 from nodeagent.model.topology import Topology
 
@@ -151,7 +151,8 @@ class Snapshot(Struct, frozen=True, gc=False, kw_only=True):
     "signal" or "directive". `foreign` is looked at only where pods are placed. `defragment`: an operator
     asks, once, that bound pods be moved together. `nics` is None where no traffic is shaped, `pod_list` where
     nobody is asked for Kubernetes' pods. `directives` are those in force and those that ended since the last
-    tick, `refused` those not taken since. `mode` is the configured one, None where it was not told.
+    tick, `refused` those not taken since. `mode` and `enforce` are the configured ones, None where not told.
+    `absent` are knobs that the last decision's restraints want and this node has not, or not of that pod.
     """
 
     seq: int
@@ -173,3 +174,5 @@ class Snapshot(Struct, frozen=True, gc=False, kw_only=True):
     directives: tuple[DirectiveStatus, ...] = ()
     refused: tuple[Refusal, ...] = ()
     mode: Mode | None = None
+    enforce: tuple[Actuator, ...] | None = None
+    absent: tuple[Knob, ...] = ()

@@ -57,10 +57,20 @@ class PodSpecDocument(Struct, frozen=True, rename="camel"):
     resources: Resources | None = None
     priority: int | None = None
     priority_class_name: str | None = None
+    host_network: bool | None = None
+
+
+class Address(Struct, frozen=True):
+    """One of a pod's addresses."""
+
+    ip: str = ""
 
 
 class Status(Struct, frozen=True, rename="camel"):
-    """Which containers it has."""
+    """Which containers it has, and its addresses (of the host, where it has no network of its own)."""
+
+    pod_ip: str | None = field(default=None, name="podIP")
+    pod_ips: list[Address] | None = field(default=None, name="podIPs")
 
     container_statuses: list[ContainerStatus] | None = None
     init_container_statuses: list[ContainerStatus] | None = None

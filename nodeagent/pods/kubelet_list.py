@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from nodeagent.model.kubernetes import ContainerTold, KubernetesSettings, PodTold
 from nodeagent.model.pod import Qos
+from nodeagent.pods.apps import app_wish
 from nodeagent.pods.document import ContainerStatus, PodDocument, PodSpecDocument, Status, read_documents
 from nodeagent.pods.labels import CONFIG_MIRROR, NUMA, Priced, wishes
 from nodeagent.pods.requests import first_requested, requested
@@ -31,10 +32,12 @@ def pod_told(pod: PodDocument, settings: KubernetesSettings) -> PodTold:
         cpus = cpus if milli is None else milli / 1000.0
         size = first_requested(spec, settings.batch_memory)
         memory = memory if size is None else size
-    wrong = wish.wrong
+    wrong, status = list(wish.wrong), pod.status or Status()
     bind = wish.numa_bind
     if bind and not wish.exclusive and cpus is None:
-        wrong, bind = (*wrong, f"{NUMA} = bind needs a CPU request"), False
+        wrong.append(f"{NUMA} = bind needs a CPU request")
+        bind = False
+    app = app_wish(annotations, _addresses(status), wrong, host_network=bool(spec.host_network))
     return PodTold(
         uid=meta.uid,
         namespace=meta.namespace,
@@ -48,10 +51,17 @@ def pod_told(pod: PodDocument, settings: KubernetesSettings) -> PodTold:
         near=wish.near if bind else "",
         hands_off=wish.hands_off,
         critical=wish.critical,
-        containers=tuple(_containers(pod.status or Status())),
+        containers=tuple(_containers(status)),
         aliases=_aliases(annotations),
-        wrong=wrong,
+        wrong=tuple(wrong),
+        app=app,
     )
+
+
+def _addresses(status: Status) -> tuple[str, ...]:
+    """Each once, the first one first."""
+    given = (status.pod_ip or "", *(each.ip for each in status.pod_ips or ()))
+    return tuple(dict.fromkeys(each for each in given if each))
 
 
 def _aliases(annotations: Mapping[str, str]) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import KeysView, Mapping
 from typing import NamedTuple
 
+from nodeagent.model.app import AppWish
 from nodeagent.model.glob import glob_regex
 from nodeagent.model.kubernetes import PodTold
 from nodeagent.model.pod import CgroupDir, Claim, Member, NumaWish, PodRule, PodSpec, Priority, Qos
@@ -191,7 +192,8 @@ def _member(place: _Place, claim: Claim | None, taken: KeysView[str], told: Told
                 if pid is not None:
                     pids.append((directory.path, pid))
     nested = tuple(directory.path for directory in place.below)
-    return Member(_spec(place, claim, taken, tuple(pids)), tuple(containers), nested)
+    app = AppWish() if place.told is None else place.told.app
+    return Member(_spec(place, claim, taken, tuple(pids)), tuple(containers), nested, app)
 
 
 def _spec(

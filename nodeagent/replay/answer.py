@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from nodeagent.model.interference import Episode
+
 LISTED = 1000  # differences and stretches that are kept; all are counted
 
 
@@ -66,7 +68,10 @@ class Otherwise(Struct, frozen=True, kw_only=True):
 
 
 class Replayed(Struct, frozen=True, kw_only=True):
-    """`differing` lists the first of `differing_count` ticks; `otherwise` is None without another policy."""
+    """`differing` lists the first of `differing_count` ticks, `episodes` the first that were recorded.
+
+    `otherwise` is None without another policy.
+    """
 
     ticks: int
     segments: int
@@ -75,6 +80,8 @@ class Replayed(Struct, frozen=True, kw_only=True):
     differing_count: int
     differing: tuple[Difference, ...]
     otherwise: Otherwise | None
+    episode_count: int = 0
+    episodes: tuple[Episode, ...] = ()
     warnings: tuple[str, ...]
 
     @property

@@ -15,6 +15,7 @@ from nodeagent.model.errors import Failed
 from nodeagent.model.policy import Policy
 from nodeagent.replay.again import Again
 from nodeagent.replay.answer import Replayed
+from nodeagent.replay.troubles import Troubles
 from nodeagent.replay.what_if import WhatIf
 
 
@@ -30,16 +31,19 @@ def replay(
     inside = directory / "journal"
     warnings: list[str] = []
     judge: Again | WhatIf = Again() if policy is None else WhatIf(policy)
-    course = _Course()
+    course, troubles = _Course(), Troubles()
     for segment in read_segments(inside if inside.is_dir() else directory, warnings.append):
         judge.begin(segment)
         for tick in segment.ticks():
-            judge.tick(tick, course.step(segment.head.run, tick))
+            gap_s = course.step(segment.head.run, tick)
+            judge.tick(tick, gap_s)
+            troubles.tick(tick, gap_s)
             if progress is not None and course.ticks % 100 == 0:
                 progress(course.ticks)
         course.segments += 1
     if course.last is None:
         raise Failed(f"{directory}: no tick can be read", "; ".join(warnings[:3]))
+    troubles.end()
     return Replayed(
         ticks=course.ticks,
         segments=course.segments,
@@ -48,6 +52,8 @@ def replay(
         differing_count=judge.count if isinstance(judge, Again) else 0,
         differing=tuple(judge.listed) if isinstance(judge, Again) else (),
         otherwise=judge.answer() if isinstance(judge, WhatIf) else None,
+        episode_count=troubles.count,
+        episodes=tuple(troubles.listed),
         warnings=tuple(warnings),
     )
 

@@ -7,6 +7,7 @@ from typing import cast
 
 import msgspec
 
+from nodeagent.model.interference_told import story
 from nodeagent.replay.answer import Otherwise, Replayed, Said, Stretch
 
 SHOWN = 20  # lines of one kind; the rest is counted
@@ -34,14 +35,23 @@ def as_text(replayed: Replayed) -> str:
     what = f"{_count(replayed.ticks, 'tick')} in {_count(replayed.segments, 'segment')}, {span}"
     lines = [f"warning: {warning}" for warning in replayed.warnings]
     if replayed.otherwise is not None:
-        return "\n".join([*lines, what, *_otherwise(replayed.otherwise)])
+        return "\n".join([*lines, what, *_otherwise(replayed.otherwise), *_episodes(replayed)])
     if replayed.ok:
-        return "\n".join([*lines, what, "every decision is the same as recorded"])
+        return "\n".join([*lines, what, "every decision is the same as recorded", *_episodes(replayed)])
     lines += [what, f"{_count(replayed.differing_count, 'tick')} decided otherwise than recorded:"]
     lines += [
         f"  tick {d.seq} at {_time(d.unix)} ({d.segment}): {d.what}" for d in replayed.differing[:SHOWN]
     ]
-    return "\n".join([*lines, *_more(replayed.differing_count)])
+    return "\n".join([*lines, *_more(replayed.differing_count), *_episodes(replayed)])
+
+
+def _episodes(replayed: Replayed) -> list[str]:
+    """What was recorded of interference, a line each."""
+    if not replayed.episode_count:
+        return []
+    told = [f"  {_time(each.opened_unix)}  {story(each, UTC)}" for each in replayed.episodes[:SHOWN]]
+    count = _count(replayed.episode_count, "episode")
+    return ["", f"{count} of interference recorded (times in UTC):", *told, *_more(replayed.episode_count)]
 
 
 def _otherwise(other: Otherwise) -> list[str]:

@@ -9,6 +9,7 @@ from nodeagent.model.plan import BURST, Kind, Setting, shown
 from nodeagent.model.pod import PodSpec
 from nodeagent.report.directive_events import directive_events
 from nodeagent.report.event import Event, Value, gist
+from nodeagent.report.interference_events import interference_events
 from nodeagent.report.nic_events import nic_events
 from nodeagent.report.pages import page_events
 from nodeagent.report.pod_list_events import pod_list_events
@@ -21,6 +22,9 @@ UNITS = {
     Kind.CPUS: "cpus",
     Kind.MEMS: "mems",
     Kind.MIGRATE: "switch",
+    Kind.MEMORY_HIGH: "bytes",
+    Kind.IO_WEIGHT: "weight",
+    Kind.FREEZE: "frozen",
     Kind.NET_CLASS: "class",
     Kind.NIC_RATE: "bps",
     Kind.NIC_CEIL: "bps",
@@ -28,17 +32,19 @@ UNITS = {
 
 
 def events(before: Tick | None, now: Tick) -> Iterator[Event]:
-    """The list, pods, directives, signals, the Batch limit, places, pages, NICs, writes, drift, the offer."""
+    """The list, pods, directives, signals, interference, limits, places, pages, NICs, writes, the offer."""
     yield from pod_list_events(before, now)
     yield from _pods(before, now)
     yield from directive_events(before, now)
     yield from _signals(before, now)
+    yield from interference_events(before, now)
     yield from _limit(before, now)
     yield from _places(before, now)
     yield from _others(before, now)
     yield from _bursts(before, now)
     yield from page_events(before, now)
     yield from nic_events(before, now)
+    yield from _absent(before, now)
     yield from _writes(before, now)
     yield from _drifts(before, now)
     yield from _offer(before, now)
@@ -127,6 +133,15 @@ def _bursts(before: Tick | None, now: Tick) -> Iterator[Event]:
 def _bursting(tick: Tick | None) -> dict[str, Setting]:
     plan = tick.decision.plan if tick else ()
     return {s.knob.target: s for s in plan if s.by == BURST and s.knob.kind is Kind.CPU_QUOTA}
+
+
+def _absent(before: Tick | None, now: Tick) -> Iterator[Event]:
+    """Steps against an antagonist that cannot be taken on this node."""
+    told = before.snapshot.absent if before else ()
+    for knob in now.snapshot.absent:
+        if knob not in told:
+            keys: dict[str, Value] = {"knob": str(knob), "why": "not on this node, or not of this pod"}
+            yield Event("warning", "knob.absent", keys)
 
 
 def _writes(before: Tick | None, now: Tick) -> Iterator[Event]:

@@ -9,8 +9,8 @@ import msgspec
 
 from nodeagent.model.event import Happened, Heard
 
-FIRST = frozenset({"cgroup", "knob", "nic", "pod", "subject"})
-LAST = frozenset({"evidence", "why"})
+FIRST = frozenset({"cgroup", "knob", "nic", "pod", "subject", "victim"})
+LAST = frozenset({"evidence", "story", "why"})
 
 
 def lines(heard: Heard, *, as_json: bool) -> Iterator[str]:

@@ -22,13 +22,14 @@ from nodeagent.model.controller import LinkSeen
 from nodeagent.model.decision import Tick
 from nodeagent.model.plan import Kind, Knob
 from nodeagent.model.rpc_told import News, RpcTold
+from nodeagent.report.interference_metrics import InterferenceCounters
 from nodeagent.report.link import link_text
 from nodeagent.report.node import node_text
 from nodeagent.report.pages import moved_bytes
 from nodeagent.report.pods import PodPage
 from nodeagent.report.text import Label, family
 
-OWN_SERIES = 90  # what the registry below and the link come to, at most
+OWN_SERIES = 150  # what the registry below and the link come to, at most
 TICK_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
 
@@ -54,11 +55,13 @@ class Metrics:
         self._drifted: dict[Knob, int] = {}
         self._link: LinkSeen | None = None
         self._make(version, revision)
+        self._interference = InterferenceCounters(self.registry)
 
     def observe_tick(self, tick: Tick, duration_s: float, own: OwnCost) -> None:
         """Count a finished tick and show it from now on; called by the loop."""
         before, self._latest = self._latest, (tick, own)
         self._moved.inc(moved_bytes(before and before[0], tick))
+        self._interference.observe(before and before[0], tick)
         self._duration.observe(duration_s)
         self._ticks.labels(tick.snapshot.woken_by).inc()
         for outcome in tick.outcomes:

@@ -16,12 +16,14 @@ from nodeagent.model.plan import BURST, Kind
 from nodeagent.model.pod import Qos
 from nodeagent.model.settings import Mode
 from nodeagent.model.snapshot import Pod, Snapshot
+from nodeagent.report.interference_metrics import interference_text
 from nodeagent.report.nics import nic_text
 from nodeagent.report.pages import left_bytes
 from nodeagent.report.text import Label, family
 
 DIRECTIVES = ("observe", "enforce", "hold", "lend", "recall")
-CEILING = "ceiling_ratio"  # the one term without the unit of its formula
+CEILING = "ceiling_ratio"
+SHRINK = "interference_ratio"  # core.formula.SHRINK
 
 
 def node_text(tick: Tick) -> str:
@@ -35,6 +37,7 @@ def node_text(tick: Tick) -> str:
         _gauge("numa_pages_left_bytes", "Pages that are to follow their pods", {None: left_bytes(tick)}),
         *_batch(decision),
         _gauge("bursting_pods", "LS pods with more than their CPU quota for now", {None: _bursting(tick)}),
+        interference_text(tick),
         *_directed(tick),
         *_placement(decision.placement),
         nic_text(tick),
@@ -59,11 +62,17 @@ def _offer(offer: Capacity) -> Iterator[str]:
     yield _gauge("offline_cpu_term_cores", "Inputs of the CPU formula", _terms(offer.cpu))
     yield _gauge("offline_memory_term_bytes", "Inputs of the memory formula", _terms(offer.memory))
     yield _gauge(
-        "offline_cpu_ceiling_ratio", "Share of the cores that may be in use in all", _ceiling(offer.cpu)
+        "offline_cpu_ceiling_ratio",
+        "Share of the cores that may be in use in all",
+        _ratio(offer.cpu, CEILING),
     )
     yield _gauge(
-        "offline_memory_ceiling_ratio", "Share of memory that may be in use in all", _ceiling(offer.memory)
+        "offline_memory_ceiling_ratio",
+        "Share of memory that may be in use in all",
+        _ratio(offer.memory, CEILING),
     )
+    left = _ratio(offer.cpu, SHRINK) or {None: 1.0}
+    yield _gauge("offline_interference_ratio", "Share of the CPU offer that interference leaves", left)
     withdrawn = float(bool(offer.withdrawn))
     yield _gauge("offline_withdrawn", "1 while nothing is offered for want of good inputs", {None: withdrawn})
     yield _gauge("offline_confidence_ratio", "Confidence in the offer", {None: offer.confidence})
@@ -161,11 +170,12 @@ def _pod_list(seen: Snapshot) -> Iterator[str]:
 
 
 def _terms(amount: Amount) -> dict[Label | None, float]:
-    return {("term", term.name): term.value for term in amount.terms if term.name != CEILING}
+    """Those in the unit of the formula."""
+    return {("term", term.name): term.value for term in amount.terms if not term.name.endswith("_ratio")}
 
 
-def _ceiling(amount: Amount) -> dict[Label | None, float]:
-    found = next((term.value for term in amount.terms if term.name == CEILING), None)
+def _ratio(amount: Amount, name: str) -> dict[Label | None, float]:
+    found = next((term.value for term in amount.terms if term.name == name), None)
     return {} if found is None else {None: found}
 
 

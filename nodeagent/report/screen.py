@@ -14,6 +14,7 @@ from rich.text import Text
 
 from nodeagent.model.decision import Tick
 from nodeagent.model.directive import State
+from nodeagent.model.interference_told import story
 from nodeagent.model.placement import Placement
 from nodeagent.model.plan import Kind, Knob, Value
 from nodeagent.model.pod import Qos
@@ -24,6 +25,7 @@ from nodeagent.report.events import events
 from nodeagent.report.nic_lines import nic_lines
 
 ACTIONS = 8
+STORIES = 3
 COLOUR = {Qos.LS: "green", Qos.MID: "cyan", Qos.BATCH: "yellow"}
 
 
@@ -45,6 +47,7 @@ class Screen:
         parts: tuple[RenderableType, ...] = (
             _node_line(self._title, tick, duration_s),
             *map(Text, _directives(tick)),
+            *(Text(line, style="red") for line in _interference(tick)),
             _pods(self._before, tick),
             *map(Text, nic_lines(tick)),
             *self._actions,
@@ -79,6 +82,14 @@ def _directives(tick: Tick) -> Iterator[str]:
         if status.state is State.IN_FORCE:
             of, left = status.directive, format_duration(status.ends_unix - tick.snapshot.unix)
             yield f"directive {of.id} of {status.issuer}: {of.kind}, {left} left  {of.reason}".rstrip()
+
+
+def _interference(tick: Tick) -> Iterator[str]:
+    """A line for each that is slowed."""
+    found = [e for e in tick.decision.interference.episodes if e.cleared_unix is None]
+    yield from map(story, found[:STORIES])
+    if len(found) > STORIES:
+        yield f"... and {len(found) - STORIES} more are slowed: nodeagent interference"
 
 
 def _pods(before: Tick | None, tick: Tick) -> Table:

@@ -8,9 +8,10 @@ Invariant: figures are as coarse as they are of use to people, so that the line 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
 from nodeagent.model.decision import Tick
+from nodeagent.model.interference_told import antagonists, named
 from nodeagent.model.pod import Qos
 from nodeagent.model.settings import Actuator, Mode
 from nodeagent.model.units import format_bytes
@@ -24,7 +25,8 @@ def status_line(tick: Tick, acting: Collection[Actuator]) -> str:
     doing = f"enforcing {', '.join(sorted(acting))}" if acting else "observing"
     if acting and tick.decision.mode is Mode.OBSERVE:
         doing = "observing, as directed"
-    return "; ".join((doing, _offer(tick), _pods(tick), _pressure(tick)))
+    parts = (doing, _offer(tick), _pods(tick), _pressure(tick), *_interference(tick))
+    return "; ".join(parts)
 
 
 def _offer(tick: Tick) -> str:
@@ -49,6 +51,18 @@ def _pressure(tick: Tick) -> str:
         return "no pressure"
     more = f" and {len(found) - MOST_NAMES} more" if len(found) > MOST_NAMES else ""
     return f"pressure on {', '.join(sorted(found)[:MOST_NAMES])}{more}"
+
+
+def _interference(tick: Tick) -> Iterator[str]:
+    """Who is slowed, and by whom as far as that is known."""
+    found = [e for e in tick.decision.interference.episodes if e.cleared_unix is None]
+    told = []
+    for each in found[:MOST_NAMES]:
+        who = named(each, antagonists(each))
+        told.append(f"{each.victim_name} by {who}" if who else each.victim_name)
+    more = f" and {len(found) - MOST_NAMES} more" if len(found) > MOST_NAMES else ""
+    if told:
+        yield f"slowed: {', '.join(told)}{more}"
 
 
 def _few(cores: float) -> str:

@@ -1,6 +1,6 @@
 """What is posted, and who waits for it: the tick, the events, the number of watchers.
 
-Invariant: `latest` and `events.post` are for the agent's thread, all else for the event loop; a watcher never
+Invariant: `post` and `events.post` are for the agent's thread, all else for the event loop; a watcher never
 holds the agent up.
 """
 
@@ -15,9 +15,13 @@ from typing import Any, NoReturn
 import grpc
 from google.protobuf.message import DecodeError, Message
 
+from nodeagent.model.interference import Episode
+from nodeagent.model.interference_changes import closed
 from nodeagent.rpc.caller import CALLER
 from nodeagent.rpc.posted import Posted
 from nodeagent.rpc.ring import Ring
+
+CLEARED = 256  # episodes that are over and still told
 
 Context = Any  # grpc.aio.ServicerContext: grpc ships no annotations
 Calls = dict[str, grpc.RpcMethodHandler]  # of a service, by method; requests and responses stay bytes
@@ -28,12 +32,21 @@ class Board:
 
     def __init__(self, max_watchers: int) -> None:
         self.latest: Posted | None = None
+        self.cleared: tuple[Episode, ...] = ()  # the latest first
         self.events = Ring()
         self.watchers = 0
         self.stopping = False
         self.news = asyncio.Event()
         self._max_watchers = max_watchers
         self._peers: Counter[str] = Counter()
+
+    def post(self, posted: Posted) -> None:
+        """The latest tick from now on; episodes that ended in it are kept."""
+        before = None if self.latest is None else self.latest.tick
+        ended = tuple(closed(before, posted.tick))
+        if ended:
+            self.cleared = (*ended, *self.cleared)[:CLEARED]
+        self.latest = posted
 
     def wake(self) -> None:
         """Let every watcher look at the board."""

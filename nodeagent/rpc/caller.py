@@ -29,19 +29,27 @@ class Role(enum.IntEnum):
 
 
 class Origin(NamedTuple):
-    """Where a connection comes from: a TCP address, or user id and process (pid) on a unix socket."""
+    """Where a connection comes from: a TCP address, or user id and process (pid) on a unix socket.
+
+    `cgroup` is that of the process when it connected, "" where it is not known: ids are given anew.
+    """
 
     address: str = ""
     uid: int | None = None
     pid: int | None = None
+    cgroup: str = ""
 
 
 class Caller(NamedTuple):
-    """`peer` is the same for all its connections; `issuer` is what is recorded of its directives."""
+    """`peer` is the same for all its connections; `issuer` is what is recorded of its directives.
+
+    `cgroup` is that of its process, "" where it is not known.
+    """
 
     role: Role
     peer: str
     issuer: str
+    cgroup: str = ""
 
 
 class Access(NamedTuple):
@@ -65,7 +73,7 @@ class Access(NamedTuple):
             return Caller(self.loopback, peer, peer)
         reads = origin.uid == 0 or not self.reader_uids or origin.uid in self.reader_uids
         role = Role.DIRECTOR if origin.uid in self.director_uids else Role.READER if reads else Role.NONE
-        return Caller(role, f"uid:{origin.uid}", f"uid:{origin.uid} pid:{origin.pid}")
+        return Caller(role, f"uid:{origin.uid}", f"uid:{origin.uid} pid:{origin.pid}", origin.cgroup)
 
     def _named(self, found: tuple[str, ...]) -> Caller:
         for role, globs in ((Role.DIRECTOR, self.directors), (Role.READER, self.readers)):

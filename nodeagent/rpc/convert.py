@@ -11,6 +11,7 @@ from nodeagent.model.capacity import Amount, Capacity, Term
 from nodeagent.model.decision import Decision, Drift, Signal, Tick
 from nodeagent.model.plan import Change, Kind, Knob, Outcome, Setting, Value
 from nodeagent.rpc.directed import WIRE_MODE, status_message
+from nodeagent.rpc.interference import add_interference
 from nodeagent.rpc.nics import add_network
 from nodeagent.rpc.placed import add_placement
 from nodeagent.rpc.scalars import I64, U32, U64, text, timestamp, whole
@@ -24,10 +25,15 @@ KIND = {
     Kind.CPUS: pb.KNOB_KIND_CPUS,
     Kind.MEMS: pb.KNOB_KIND_MEMS,
     Kind.MIGRATE: pb.KNOB_KIND_MEMORY_MIGRATE,
+    Kind.MEMORY_HIGH: pb.KNOB_KIND_MEMORY_HIGH,
+    Kind.IO_WEIGHT: pb.KNOB_KIND_IO_WEIGHT,
+    Kind.FREEZE: pb.KNOB_KIND_FREEZE,
     Kind.NET_CLASS: pb.KNOB_KIND_NET_CLASS,
     Kind.NIC_RATE: pb.KNOB_KIND_NIC_RATE,
     Kind.NIC_CEIL: pb.KNOB_KIND_NIC_CEIL,
 }
+WEIGHTS = frozenset({Kind.CPU_WEIGHT, Kind.IO_WEIGHT})
+SWITCHES = frozenset({Kind.MIGRATE, Kind.FREEZE})
 
 
 def capacity_message(capacity: Capacity) -> pb.Capacity:
@@ -72,6 +78,7 @@ def report_message(tick: Tick, hostname: str, version: str = "") -> pb.NodeRepor
     _decide(report, decision, seen.at)
     add_placement(report, tick)
     add_network(report, tick)
+    add_interference(report, tick)
     return report
 
 
@@ -140,13 +147,15 @@ def _value(kind: Kind, value: Value) -> pb.KnobValue:
         return pb.KnobValue(cpus=value) if kind is Kind.CPUS else pb.KnobValue(mems=value)
     if isinf(value):
         return pb.KnobValue(unlimited=True)
-    if kind is Kind.MIGRATE:
+    if kind in SWITCHES:
         return pb.KnobValue(on=value != 0.0)
+    if kind is Kind.MEMORY_HIGH:
+        return pb.KnobValue(bytes=whole(value, 0, U64))
     if kind is Kind.NET_CLASS:
         return pb.KnobValue(classid=whole(value, 0, U32))
     if kind.of_nic:
         return pb.KnobValue(bps=value)
-    return pb.KnobValue(weight_ratio=value) if kind is Kind.CPU_WEIGHT else pb.KnobValue(cores=value)
+    return pb.KnobValue(weight_ratio=value) if kind in WEIGHTS else pb.KnobValue(cores=value)
 
 
 def setting_message(setting: Setting) -> pb.Setting:

@@ -18,6 +18,7 @@ import secrets
 import socket
 import struct
 import tempfile
+from collections.abc import Callable
 
 from nodeagent.rpc.address import MAX_PATH_BYTES, Listen, Unix, identity, listen
 from nodeagent.rpc.caller import Origin
@@ -25,16 +26,21 @@ from nodeagent.rpc.splice import Connection
 
 BACKLOG = 128
 FAREWELL_S = 1.0
+CgroupOf = Callable[[int], str]
 _CREDENTIALS = struct.Struct("iII")  # struct ucred: pid, uid, gid
 
 
 class Door:
-    """One public socket. `connections` are those inside, by the name that gRPC calls them by."""
+    """One public socket. `connections` are those inside, by the name that gRPC calls them by.
 
-    def __init__(self, where: Unix, room: int) -> None:
+    `cgroup_of` tells where a process is, "" where it is not known.
+    """
+
+    def __init__(self, where: Unix, room: int, cgroup_of: CgroupOf = lambda _pid: "") -> None:
         self.connections: dict[str, Connection] = {}
         self._path = where
         self._room = room
+        self._cgroup_of = cgroup_of
         self._names: dict[Connection, str] = {}
         self._private = -1
         self._public = socket.socket(socket.AF_UNIX)
@@ -77,9 +83,12 @@ class Door:
             for connection in tuple(self.connections.values()):
                 connection.abort()
 
-    def admit(self, transport: asyncio.Transport) -> None:
-        """Somebody has connected."""
-        origin, name = _origin(transport.get_extra_info("socket")), f"nodeagent-{secrets.token_hex(16)}"
+    def admit(self, transport: asyncio.BaseTransport) -> None:
+        """Somebody has connected, and nothing was read of it yet."""
+        assert isinstance(transport, asyncio.Transport)
+        if transport.is_closing():
+            return
+        origin, name = self._origin(transport.get_extra_info("socket")), f"nodeagent-{secrets.token_hex(16)}"
         inner = self._connect(name) if self._has_room(origin) else None
         if inner is None:
             transport.abort()
@@ -102,6 +111,11 @@ class Door:
         self._public.listen(BACKLOG)
         self._public.setblocking(False)
         return 1
+
+    def _origin(self, client: socket.socket) -> Origin:
+        packed = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        pid, uid, _gid = _CREDENTIALS.unpack(packed)
+        return Origin(uid=uid, pid=pid, cgroup=self._cgroup_of(pid))
 
     def _has_room(self, origin: Origin) -> bool:
         if origin.uid in (0, os.geteuid()):  # these could take all that there is anyway
@@ -135,14 +149,8 @@ class _Visitor(asyncio.Protocol):
         self._door = door
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._door.admit(transport)
-
-
-def _origin(client: socket.socket) -> Origin:
-    packed = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    pid, uid, _gid = _CREDENTIALS.unpack(packed)
-    return Origin(uid=uid, pid=pid)
+        # Not at once: before CPython 3.11.4 (gh-103607) what is paused in here is read all the same.
+        asyncio.get_running_loop().call_soon(self._door.admit, transport)
 
 
 def _private_port(add_port: Listen, home: str) -> int:

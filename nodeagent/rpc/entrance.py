@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from nodeagent.rpc.address import Tcp, Unix
 from nodeagent.rpc.caller import Access
-from nodeagent.rpc.door import Door
+from nodeagent.rpc.door import CgroupOf, Door
 from nodeagent.rpc.guard import Guard, Limits
 
 
@@ -18,8 +18,10 @@ class Terms(NamedTuple):
     max_connection_age_s: float = 3600.0
 
 
-def entrance(where: Unix | Tcp | None, terms: Terms, calls_per_peer: int) -> tuple[Door | None, Guard]:
+def entrance(
+    where: Unix | Tcp | None, terms: Terms, calls_per_peer: int, cgroup_of: CgroupOf = lambda _pid: ""
+) -> tuple[Door | None, Guard]:
     """The door of a unix socket, and the guard of all that comes in there or elsewhere."""
-    door = Door(where, 2 * calls_per_peer) if isinstance(where, Unix) else None
+    door = Door(where, 2 * calls_per_peer, cgroup_of) if isinstance(where, Unix) else None
     limits = terms.limits._replace(calls_per_peer=calls_per_peer)
     return door, Guard(terms.access, limits, door.connections if door else {})

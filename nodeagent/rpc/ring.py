@@ -26,6 +26,7 @@ TOPIC = {
     Topic.DRIFT: event_pb2.EVENT_TOPIC_DRIFT,
     Topic.POD: event_pb2.EVENT_TOPIC_POD,
     Topic.CAPACITY: event_pb2.EVENT_TOPIC_CAPACITY,
+    Topic.INTERFERENCE: event_pb2.EVENT_TOPIC_INTERFERENCE,
 }
 LEVEL = {
     "debug": event_pb2.EVENT_LEVEL_DEBUG,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from nodeagent.model.settings import Settings
+from nodeagent.rpc.app_calls import Pushes
 from nodeagent.rpc.caller import Access
 from nodeagent.rpc.directing import Taker
+from nodeagent.rpc.door import CgroupOf
 from nodeagent.rpc.entrance import Terms
 from nodeagent.rpc.guard import Limits
 from nodeagent.rpc.posted import Accountant
@@ -12,7 +14,7 @@ from nodeagent.rpc.server import Beside, RpcServer
 from nodeagent.rpc.tls import Identity, TlsFiles
 
 
-def served_as(  # what the configuration does not tell
+def served_as(  # noqa: PLR0913  # what the configuration does not tell
     settings: Settings,
     *,
     hostname: str,
@@ -20,6 +22,8 @@ def served_as(  # what the configuration does not tell
     accountant: Accountant,
     directives: Taker,
     beside: Beside,
+    pushes: Pushes | None = None,
+    cgroup_of: CgroupOf = lambda _pid: "",
 ) -> RpcServer:
     """Not yet started; Failed when the TLS files cannot be used."""
     grpc = settings.grpc
@@ -39,5 +43,7 @@ def served_as(  # what the configuration does not tell
         beside=beside,
         tls=Identity(files) if grpc.tls_address else None,
         tls_address=grpc.tls_address,
+        pushes=pushes,
+        cgroup_of=cgroup_of,
         terms=Terms(access, Limits(grpc.calls_per_s, grpc.peer_calls_per_s), grpc.max_connection_age_s),
     )

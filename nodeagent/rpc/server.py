@@ -26,9 +26,12 @@ from nodeagent.model.event import Event
 from nodeagent.model.policy import Policy
 from nodeagent.model.rpc_told import RpcTold
 from nodeagent.rpc.address import listen, parse, parse_tls
+from nodeagent.rpc.app_calls import SERVICE as APP_SIGNALS
+from nodeagent.rpc.app_calls import AppCalls, Pushes
 from nodeagent.rpc.control import Control
 from nodeagent.rpc.cut import cut_untrusted
 from nodeagent.rpc.directing import Taker
+from nodeagent.rpc.door import CgroupOf
 from nodeagent.rpc.entrance import Terms, entrance
 from nodeagent.rpc.keepalive import keepalive
 from nodeagent.rpc.posted import Accountant, Posted
@@ -52,7 +55,8 @@ class RpcServer:
     `terms` say who may what, and how often.
     `control` is the unix socket for Control, which only root may open; "" = it is not served. `accountant`
     makes of a tick what Explain and ListPods tell; None: nothing is explained. `beside` is entered on the
-    server's event loop once it serves, and left before it stops.
+    server's event loop once it serves, and left before it stops. `pushes` takes what applications tell,
+    None: AppSignals is not served; `cgroup_of` tells where the process of a client is.
     Misconfigured at once for an address that is neither a unix socket nor on loopback.
     """
 
@@ -78,6 +82,8 @@ class RpcServer:
         tls: Identity | None = None,
         tls_address: str = "",
         terms: Terms = Terms(),  # noqa: B008  # a tuple
+        pushes: Pushes | None = None,
+        cgroup_of: CgroupOf = lambda _pid: "",
     ) -> None:
         self.address = address
         self.tls, self.tls_address = tls, tls_address
@@ -94,7 +100,8 @@ class RpcServer:
         self._where = parse(address) if address or not tls_address else None
         self._per_peer = max_watchers + UNARY_CALLS
         self._options = _options(max_message_bytes, self._per_peer, terms.max_connection_age_s)
-        self._door, self.guard = entrance(self._where, terms, self._per_peer)
+        self._door, self.guard = entrance(self._where, terms, self._per_peer, cgroup_of)
+        self._apps = AppCalls(pushes) if pushes is not None else None
         self._reflection = reflection
         self._beside = beside
         self._health = health.aio.HealthServicer()
@@ -122,7 +129,7 @@ class RpcServer:
         accountant = self._accountant
         account = None if accountant is None else partial(accountant, tick, policy, before)
         self.service.board.events.post(tick.snapshot.seq, tick.snapshot.unix, events)
-        self.service.board.latest = Posted(tick, time.monotonic(), account)
+        self.service.board.post(Posted(tick, time.monotonic(), account))
         if self._loop is not None and not self._poked:
             self._poked = True
             with contextlib.suppress(RuntimeError):  # the loop is closed
@@ -166,7 +173,8 @@ class RpcServer:
             maximum_concurrent_rpcs=4 * self._per_peer,  # the guard has limits for each client
         )
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
-        _add_services(server, self.service, self._health, self._reflection)
+        handlers = (self.service.handlers(), *(() if self._apps is None else (self._apps.handlers(),)))
+        _add_services(server, handlers, self._health, self._reflection)
         server.add_generic_rpc_handlers((self.control.refusals(),))
         try:
             self._listen(server)
@@ -225,16 +233,20 @@ class RpcServer:
 
 
 def _add_services(
-    server: grpc.aio.Server, service: Service, healthy: health.aio.HealthServicer, reflection: bool
+    server: grpc.aio.Server,
+    handlers: tuple[grpc.GenericRpcHandler, ...],
+    healthy: health.aio.HealthServicer,
+    reflection: bool,
 ) -> None:
     from grpc_health.v1 import health_pb2_grpc
 
-    server.add_generic_rpc_handlers((service.handlers(),))
+    server.add_generic_rpc_handlers(handlers)
     health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
     if reflection:
         from grpc_reflection.v1alpha import reflection as reflect
 
-        reflect.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflect.SERVICE_NAME), server)
+        names = (SERVICE, *((APP_SIGNALS,) if len(handlers) > 1 else ()), health.SERVICE_NAME)
+        reflect.enable_server_reflection((*names, reflect.SERVICE_NAME), server)
 
 
 def _options(max_message_bytes: int, per_peer: int, max_age_s: float) -> list[tuple[str, int]]:

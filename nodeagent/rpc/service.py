@@ -14,6 +14,7 @@ from nodeagent.rpc.board import Board, Calls, Context, abort, first, read
 from nodeagent.rpc.directing import Taker, direct_calls
 from nodeagent.rpc.event_calls import event_calls
 from nodeagent.rpc.explain_calls import explain_calls
+from nodeagent.rpc.interference_calls import interference_calls
 from nodeagent.rpc.pod_calls import pod_calls
 from nodeagent.rpc.posted import Posted, differs
 from nodeagent.v1 import nodeagent_pb2 as pb
@@ -67,6 +68,7 @@ class Service:
             **own,
             **pod_calls(self.board, self._max_message_bytes),
             **explain_calls(self.board, self._max_message_bytes),
+            **interference_calls(self.board, self._max_message_bytes),
             **({} if self._directives is None else direct_calls(self.board, self._directives)),
             **event_calls(self.board, self._max_message_bytes, self._heartbeat_s),
         }

@@ -32,11 +32,17 @@ _V2 = {
     Kind.CPU_WEIGHT: Property("CPUWeight", "t", "CPUWeight", 100),
     Kind.CPUS: Property("AllowedCPUs", "ay", "AllowedCPUs"),
     Kind.MEMS: Property("AllowedMemoryNodes", "ay", "AllowedMemoryNodes"),
+    Kind.MEMORY_HIGH: Property("MemoryHigh", "t", "MemoryHigh"),
+    Kind.IO_WEIGHT: Property("IOWeight", "t", "IOWeight", 100),
 }
 
 
 def property_of(kind: Kind, version: int) -> Property | None:
-    """The property for a knob on cgroup v1 or v2; None where a reload does not touch its file."""
+    """The property for a knob on cgroup v1 or v2; None where a reload does not touch its file.
+
+    Freezing is no property, and no reload undoes it. A unit that is stopped while frozen ends once it is
+    thawed, or by SIGKILL after its TimeoutStopSec.
+    """
     return (_V2 if version == 2 else _V1).get(kind)
 
 
@@ -47,6 +53,8 @@ def raw(kind: Kind, prop: Property, value: Value) -> Raw | None:
     number = numeric(value)
     if kind is Kind.CPU_QUOTA:
         return INFINITY if math.isinf(number) else math.ceil(round(number * 1e6, 3))
+    if kind is Kind.MEMORY_HIGH:
+        return INFINITY if math.isinf(number) else int(number)
     if number == DEFAULT_WEIGHT:
         return INFINITY
     if number == 0.0 and prop.name != "CPUWeight":
@@ -61,6 +69,8 @@ def value(kind: Kind, prop: Property, found: Raw) -> Value:
         return str(CpuSet(number for number in range(bits.bit_length()) if bits >> number & 1))
     if kind is Kind.CPU_QUOTA:
         return math.inf if found == INFINITY else found / 1e6
+    if kind is Kind.MEMORY_HIGH:
+        return math.inf if found == INFINITY else float(found)
     return DEFAULT_WEIGHT if found == INFINITY else found / prop.scale
 
 

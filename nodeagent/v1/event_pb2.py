@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18nodeagent/v1/event.proto\x12\x0cnodeagent.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8f\x02\n\x05\x45vent\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x0b\n\x03seq\x18\x02 \x01(\x04\x12/\n\x0bobserved_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\'\n\x05level\x18\x04 \x01(\x0e\x32\x18.nodeagent.v1.EventLevel\x12\'\n\x05topic\x18\x05 \x01(\x0e\x32\x18.nodeagent.v1.EventTopic\x12\x0c\n\x04name\x18\x06 \x01(\t\x12+\n\x04keys\x18\x07 \x03(\x0b\x32\x1d.nodeagent.v1.Event.KeysEntry\x1a+\n\tKeysEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*\x86\x01\n\nEventLevel\x12\x1b\n\x17\x45VENT_LEVEL_UNSPECIFIED\x10\x00\x12\x14\n\x10\x45VENT_LEVEL_INFO\x10\x01\x12\x17\n\x13\x45VENT_LEVEL_WARNING\x10\x02\x12\x15\n\x11\x45VENT_LEVEL_ERROR\x10\x03\x12\x15\n\x11\x45VENT_LEVEL_DEBUG\x10\x04*\x9f\x01\n\nEventTopic\x12\x1b\n\x17\x45VENT_TOPIC_UNSPECIFIED\x10\x00\x12\x16\n\x12\x45VENT_TOPIC_SIGNAL\x10\x01\x12\x16\n\x12\x45VENT_TOPIC_ACTION\x10\x02\x12\x15\n\x11\x45VENT_TOPIC_DRIFT\x10\x03\x12\x13\n\x0f\x45VENT_TOPIC_POD\x10\x04\x12\x18\n\x14\x45VENT_TOPIC_CAPACITY\x10\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18nodeagent/v1/event.proto\x12\x0cnodeagent.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8f\x02\n\x05\x45vent\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x0b\n\x03seq\x18\x02 \x01(\x04\x12/\n\x0bobserved_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\'\n\x05level\x18\x04 \x01(\x0e\x32\x18.nodeagent.v1.EventLevel\x12\'\n\x05topic\x18\x05 \x01(\x0e\x32\x18.nodeagent.v1.EventTopic\x12\x0c\n\x04name\x18\x06 \x01(\t\x12+\n\x04keys\x18\x07 \x03(\x0b\x32\x1d.nodeagent.v1.Event.KeysEntry\x1a+\n\tKeysEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*\x86\x01\n\nEventLevel\x12\x1b\n\x17\x45VENT_LEVEL_UNSPECIFIED\x10\x00\x12\x14\n\x10\x45VENT_LEVEL_INFO\x10\x01\x12\x17\n\x13\x45VENT_LEVEL_WARNING\x10\x02\x12\x15\n\x11\x45VENT_LEVEL_ERROR\x10\x03\x12\x15\n\x11\x45VENT_LEVEL_DEBUG\x10\x04*\xbd\x01\n\nEventTopic\x12\x1b\n\x17\x45VENT_TOPIC_UNSPECIFIED\x10\x00\x12\x16\n\x12\x45VENT_TOPIC_SIGNAL\x10\x01\x12\x16\n\x12\x45VENT_TOPIC_ACTION\x10\x02\x12\x15\n\x11\x45VENT_TOPIC_DRIFT\x10\x03\x12\x13\n\x0f\x45VENT_TOPIC_POD\x10\x04\x12\x18\n\x14\x45VENT_TOPIC_CAPACITY\x10\x05\x12\x1c\n\x18\x45VENT_TOPIC_INTERFERENCE\x10\x06\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,7 +37,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EVENTLEVEL']._serialized_start=350
   _globals['_EVENTLEVEL']._serialized_end=484
   _globals['_EVENTTOPIC']._serialized_start=487
-  _globals['_EVENTTOPIC']._serialized_end=646
+  _globals['_EVENTTOPIC']._serialized_end=676
   _globals['_EVENT']._serialized_start=76
   _globals['_EVENT']._serialized_end=347
   _globals['_EVENT_KEYSENTRY']._serialized_start=304

@@ -26,6 +26,7 @@ class EventTopic(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     EVENT_TOPIC_DRIFT: _ClassVar[EventTopic]
     EVENT_TOPIC_POD: _ClassVar[EventTopic]
     EVENT_TOPIC_CAPACITY: _ClassVar[EventTopic]
+    EVENT_TOPIC_INTERFERENCE: _ClassVar[EventTopic]
 EVENT_LEVEL_UNSPECIFIED: EventLevel
 EVENT_LEVEL_INFO: EventLevel
 EVENT_LEVEL_WARNING: EventLevel
@@ -37,6 +38,7 @@ EVENT_TOPIC_ACTION: EventTopic
 EVENT_TOPIC_DRIFT: EventTopic
 EVENT_TOPIC_POD: EventTopic
 EVENT_TOPIC_CAPACITY: EventTopic
+EVENT_TOPIC_INTERFERENCE: EventTopic
 
 class Event(_message.Message):
     __slots__ = ("number", "seq", "observed_at", "level", "topic", "name", "keys")

@@ -4,6 +4,7 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from nodeagent.v1 import directive_pb2 as _directive_pb2
 from nodeagent.v1 import event_pb2 as _event_pb2
 from nodeagent.v1 import explain_pb2 as _explain_pb2
+from nodeagent.v1 import interference_pb2 as _interference_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
@@ -102,6 +103,9 @@ class KnobKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     KNOB_KIND_NIC_RATE: _ClassVar[KnobKind]
     KNOB_KIND_NIC_CEIL: _ClassVar[KnobKind]
     KNOB_KIND_NET_CLASS: _ClassVar[KnobKind]
+    KNOB_KIND_MEMORY_HIGH: _ClassVar[KnobKind]
+    KNOB_KIND_IO_WEIGHT: _ClassVar[KnobKind]
+    KNOB_KIND_FREEZE: _ClassVar[KnobKind]
 UPDATE_REASON_UNSPECIFIED: UpdateReason
 UPDATE_REASON_SNAPSHOT: UpdateReason
 UPDATE_REASON_CHANGE: UpdateReason
@@ -159,6 +163,9 @@ KNOB_KIND_CPU_BURST: KnobKind
 KNOB_KIND_NIC_RATE: KnobKind
 KNOB_KIND_NIC_CEIL: KnobKind
 KNOB_KIND_NET_CLASS: KnobKind
+KNOB_KIND_MEMORY_HIGH: KnobKind
+KNOB_KIND_IO_WEIGHT: KnobKind
+KNOB_KIND_FREEZE: KnobKind
 
 class DefragmentRequest(_message.Message):
     __slots__ = ("dry_run",)
@@ -199,6 +206,30 @@ class Move(_message.Message):
     old_mems: str
     new_mems: str
     def __init__(self, pod_uid: _Optional[str] = ..., pod_name: _Optional[str] = ..., old_cpus: _Optional[str] = ..., new_cpus: _Optional[str] = ..., old_mems: _Optional[str] = ..., new_mems: _Optional[str] = ...) -> None: ...
+
+class ListInterferenceRequest(_message.Message):
+    __slots__ = ("open_only", "victim")
+    OPEN_ONLY_FIELD_NUMBER: _ClassVar[int]
+    VICTIM_FIELD_NUMBER: _ClassVar[int]
+    open_only: bool
+    victim: str
+    def __init__(self, open_only: _Optional[bool] = ..., victim: _Optional[str] = ...) -> None: ...
+
+class ListInterferenceResponse(_message.Message):
+    __slots__ = ("seq", "observed_at", "episodes", "restraints", "rejections", "left_out")
+    SEQ_FIELD_NUMBER: _ClassVar[int]
+    OBSERVED_AT_FIELD_NUMBER: _ClassVar[int]
+    EPISODES_FIELD_NUMBER: _ClassVar[int]
+    RESTRAINTS_FIELD_NUMBER: _ClassVar[int]
+    REJECTIONS_FIELD_NUMBER: _ClassVar[int]
+    LEFT_OUT_FIELD_NUMBER: _ClassVar[int]
+    seq: int
+    observed_at: _timestamp_pb2.Timestamp
+    episodes: _containers.RepeatedCompositeFieldContainer[_interference_pb2.Episode]
+    restraints: _containers.RepeatedCompositeFieldContainer[_interference_pb2.Restraint]
+    rejections: _containers.RepeatedCompositeFieldContainer[_interference_pb2.Rejection]
+    left_out: int
+    def __init__(self, seq: _Optional[int] = ..., observed_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., episodes: _Optional[_Iterable[_Union[_interference_pb2.Episode, _Mapping]]] = ..., restraints: _Optional[_Iterable[_Union[_interference_pb2.Restraint, _Mapping]]] = ..., rejections: _Optional[_Iterable[_Union[_interference_pb2.Rejection, _Mapping]]] = ..., left_out: _Optional[int] = ...) -> None: ...
 
 class GetCapacityRequest(_message.Message):
     __slots__ = ()
@@ -431,7 +462,7 @@ class Lent(_message.Message):
     def __init__(self, used_core_s: _Optional[float] = ..., offered_core_s: _Optional[float] = ...) -> None: ...
 
 class NodeReport(_message.Message):
-    __slots__ = ("seq", "observed_at", "woken_by", "node", "pods", "capacity", "batch_limit_cores", "batch_limit_why", "signals", "plan", "yielded", "changes", "outcomes", "drifts", "misses", "placement", "owners_unknown", "network", "directives", "mode", "pod_list")
+    __slots__ = ("seq", "observed_at", "woken_by", "node", "pods", "capacity", "batch_limit_cores", "batch_limit_why", "signals", "plan", "yielded", "changes", "outcomes", "drifts", "misses", "placement", "owners_unknown", "network", "directives", "mode", "pod_list", "interference")
     class MissesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -460,6 +491,7 @@ class NodeReport(_message.Message):
     DIRECTIVES_FIELD_NUMBER: _ClassVar[int]
     MODE_FIELD_NUMBER: _ClassVar[int]
     POD_LIST_FIELD_NUMBER: _ClassVar[int]
+    INTERFERENCE_FIELD_NUMBER: _ClassVar[int]
     seq: int
     observed_at: _timestamp_pb2.Timestamp
     woken_by: str
@@ -481,7 +513,8 @@ class NodeReport(_message.Message):
     directives: _containers.RepeatedCompositeFieldContainer[_directive_pb2.DirectiveStatus]
     mode: _directive_pb2.Mode
     pod_list: PodList
-    def __init__(self, seq: _Optional[int] = ..., observed_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., woken_by: _Optional[str] = ..., node: _Optional[_Union[Node, _Mapping]] = ..., pods: _Optional[_Iterable[_Union[Pod, _Mapping]]] = ..., capacity: _Optional[_Union[Capacity, _Mapping]] = ..., batch_limit_cores: _Optional[float] = ..., batch_limit_why: _Optional[str] = ..., signals: _Optional[_Iterable[_Union[Signal, _Mapping]]] = ..., plan: _Optional[_Iterable[_Union[Setting, _Mapping]]] = ..., yielded: _Optional[_Iterable[_Union[Knob, _Mapping]]] = ..., changes: _Optional[_Iterable[_Union[Change, _Mapping]]] = ..., outcomes: _Optional[_Iterable[_Union[Outcome, _Mapping]]] = ..., drifts: _Optional[_Iterable[_Union[Drift, _Mapping]]] = ..., misses: _Optional[_Mapping[str, int]] = ..., placement: _Optional[_Union[Placement, _Mapping]] = ..., owners_unknown: _Optional[_Iterable[str]] = ..., network: _Optional[_Union[Network, _Mapping]] = ..., directives: _Optional[_Iterable[_Union[_directive_pb2.DirectiveStatus, _Mapping]]] = ..., mode: _Optional[_Union[_directive_pb2.Mode, str]] = ..., pod_list: _Optional[_Union[PodList, _Mapping]] = ...) -> None: ...
+    interference: _interference_pb2.Interference
+    def __init__(self, seq: _Optional[int] = ..., observed_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., woken_by: _Optional[str] = ..., node: _Optional[_Union[Node, _Mapping]] = ..., pods: _Optional[_Iterable[_Union[Pod, _Mapping]]] = ..., capacity: _Optional[_Union[Capacity, _Mapping]] = ..., batch_limit_cores: _Optional[float] = ..., batch_limit_why: _Optional[str] = ..., signals: _Optional[_Iterable[_Union[Signal, _Mapping]]] = ..., plan: _Optional[_Iterable[_Union[Setting, _Mapping]]] = ..., yielded: _Optional[_Iterable[_Union[Knob, _Mapping]]] = ..., changes: _Optional[_Iterable[_Union[Change, _Mapping]]] = ..., outcomes: _Optional[_Iterable[_Union[Outcome, _Mapping]]] = ..., drifts: _Optional[_Iterable[_Union[Drift, _Mapping]]] = ..., misses: _Optional[_Mapping[str, int]] = ..., placement: _Optional[_Union[Placement, _Mapping]] = ..., owners_unknown: _Optional[_Iterable[str]] = ..., network: _Optional[_Union[Network, _Mapping]] = ..., directives: _Optional[_Iterable[_Union[_directive_pb2.DirectiveStatus, _Mapping]]] = ..., mode: _Optional[_Union[_directive_pb2.Mode, str]] = ..., pod_list: _Optional[_Union[PodList, _Mapping]] = ..., interference: _Optional[_Union[_interference_pb2.Interference, _Mapping]] = ...) -> None: ...
 
 class PodList(_message.Message):
     __slots__ = ("source", "state", "age_s", "pod_count", "error")
@@ -892,7 +925,7 @@ class Knob(_message.Message):
     def __init__(self, kind: _Optional[_Union[KnobKind, str]] = ..., target: _Optional[str] = ...) -> None: ...
 
 class KnobValue(_message.Message):
-    __slots__ = ("cores", "weight_ratio", "unlimited", "cpus", "mems", "on", "bps", "classid")
+    __slots__ = ("cores", "weight_ratio", "unlimited", "cpus", "mems", "on", "bps", "classid", "bytes")
     CORES_FIELD_NUMBER: _ClassVar[int]
     WEIGHT_RATIO_FIELD_NUMBER: _ClassVar[int]
     UNLIMITED_FIELD_NUMBER: _ClassVar[int]
@@ -901,6 +934,7 @@ class KnobValue(_message.Message):
     ON_FIELD_NUMBER: _ClassVar[int]
     BPS_FIELD_NUMBER: _ClassVar[int]
     CLASSID_FIELD_NUMBER: _ClassVar[int]
+    BYTES_FIELD_NUMBER: _ClassVar[int]
     cores: float
     weight_ratio: float
     unlimited: bool
@@ -909,7 +943,8 @@ class KnobValue(_message.Message):
     on: bool
     bps: float
     classid: int
-    def __init__(self, cores: _Optional[float] = ..., weight_ratio: _Optional[float] = ..., unlimited: _Optional[bool] = ..., cpus: _Optional[str] = ..., mems: _Optional[str] = ..., on: _Optional[bool] = ..., bps: _Optional[float] = ..., classid: _Optional[int] = ...) -> None: ...
+    bytes: int
+    def __init__(self, cores: _Optional[float] = ..., weight_ratio: _Optional[float] = ..., unlimited: _Optional[bool] = ..., cpus: _Optional[str] = ..., mems: _Optional[str] = ..., on: _Optional[bool] = ..., bps: _Optional[float] = ..., classid: _Optional[int] = ..., bytes: _Optional[int] = ...) -> None: ...
 
 class Setting(_message.Message):
     __slots__ = ("knob", "value", "by", "why")

@@ -75,6 +75,11 @@ class NodeAgentStub:
                 request_serializer=nodeagent_dot_v1_dot_nodeagent__pb2.ListDirectivesRequest.SerializeToString,
                 response_deserializer=nodeagent_dot_v1_dot_nodeagent__pb2.ListDirectivesResponse.FromString,
                 _registered_method=True)
+        self.ListInterference = channel.unary_unary(
+                '/nodeagent.v1.NodeAgent/ListInterference',
+                request_serializer=nodeagent_dot_v1_dot_nodeagent__pb2.ListInterferenceRequest.SerializeToString,
+                response_deserializer=nodeagent_dot_v1_dot_nodeagent__pb2.ListInterferenceResponse.FromString,
+                _registered_method=True)
 
 
 class NodeAgentServicer:
@@ -141,6 +146,14 @@ class NodeAgentServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListInterference(self, request, context):
+        """Online pods that are slowed by their neighbours now, and those that were lately. When there are more than fit
+        into the server's message limit the oldest are left out.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_NodeAgentServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -183,6 +196,11 @@ def add_NodeAgentServicer_to_server(servicer, server):
                     servicer.ListDirectives,
                     request_deserializer=nodeagent_dot_v1_dot_nodeagent__pb2.ListDirectivesRequest.FromString,
                     response_serializer=nodeagent_dot_v1_dot_nodeagent__pb2.ListDirectivesResponse.SerializeToString,
+            ),
+            'ListInterference': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListInterference,
+                    request_deserializer=nodeagent_dot_v1_dot_nodeagent__pb2.ListInterferenceRequest.FromString,
+                    response_serializer=nodeagent_dot_v1_dot_nodeagent__pb2.ListInterferenceResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -402,6 +420,33 @@ class NodeAgent:
             '/nodeagent.v1.NodeAgent/ListDirectives',
             nodeagent_dot_v1_dot_nodeagent__pb2.ListDirectivesRequest.SerializeToString,
             nodeagent_dot_v1_dot_nodeagent__pb2.ListDirectivesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListInterference(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nodeagent.v1.NodeAgent/ListInterference',
+            nodeagent_dot_v1_dot_nodeagent__pb2.ListInterferenceRequest.SerializeToString,
+            nodeagent_dot_v1_dot_nodeagent__pb2.ListInterferenceResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -223,8 +223,9 @@ def collect(port: int) -> None:
                 state["highest"] = max(state["highest"], number)
 
     def count() -> Answer:
-        expected = state["highest"] - min(seen, default=0) + 1 if seen else 0
-        return {**state, "received": len(seen), "missing": expected - len(seen)}
+        came = set(seen)  # more come meanwhile
+        expected = max(came) - min(came) + 1 if came else 0
+        return {**state, "received": len(came), "missing": expected - len(came)}
 
     threading.Thread(target=listen, daemon=True).start()
     _tell(count)

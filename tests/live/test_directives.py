@@ -37,6 +37,8 @@ from tests.unit.collectors import collecting
 pytestmark = pytest.mark.live
 CPUS = os.cpu_count() or 1
 FLOOR = 0.1
+# In an emulated machine the tests run in a unit, which is an online pod, and need much of a CPU.
+NEARLY_ALL = CPUS * (0.9 if SLOWNESS == 1 else 0.4)
 
 
 def direct(agent: RunningAgent, *words: str) -> dict[str, Any]:
@@ -126,13 +128,13 @@ def test_a_hold_lowers_the_real_quota_at_once(tmp_path: Path, quiet: list[str]) 
     name = unique("held")
     hog = executed(tmp_path / "run", "batch", name, SPIN)
     with running(tmp_path, through=quiet, cpu__recover_ratio_per_s=1.0) as agent, hog:
-        until(lambda: 0.9 * CPUS < tier_quota() <= CPUS, "a quota")
+        until(lambda: NEARLY_ALL < tier_quota() <= CPUS, "a quota")
         direct(agent, "hold", "--cpu", "0.2", "--for", "1h", "--id", "h")
         until(lambda: tier_quota() <= 0.2, "the hold", 5.0)
         until(lambda: (quota_cores(f"{OWN_TIER}/{name}") or 9.0) <= 0.2, "the pod's too", 5.0)
         until(lambda: any("hold at 0.2 cores" in e["why"] for e in agent.named("batch.limit")), "its reason")
         direct(agent, "end", "h")
-        until(lambda: tier_quota() > 0.9 * CPUS, "Batch grows back")
+        until(lambda: tier_quota() > NEARLY_ALL, "Batch grows back")
 
 
 def test_a_directive_does_not_wait_for_the_next_tick(tmp_path: Path) -> None:
@@ -149,7 +151,7 @@ def test_a_directive_does_not_wait_for_the_next_tick(tmp_path: Path) -> None:
 def test_a_recall_brings_batch_evenly_to_its_floor_by_the_deadline(tmp_path: Path, quiet: list[str]) -> None:
     hog = executed(tmp_path / "run", "batch", unique("recalled"), SPIN)
     with running(tmp_path, through=quiet, cpu__recover_ratio_per_s=1.0) as agent, hog:
-        until(lambda: 0.9 * CPUS < tier_quota() <= CPUS, "a quota")
+        until(lambda: NEARLY_ALL < tier_quota() <= CPUS, "a quota")
         direct(agent, "recall", "--by", lease(4.0), "--for", "1h", "--id", "r")
         begin, seen = time.monotonic(), [tier_quota()]
         while tier_quota() > FLOOR:
@@ -211,7 +213,7 @@ def test_a_controllers_directive_comes_down_its_stream_and_is_told_up_there(
         running(tmp_path, None, quiet, **values, **{"controller.report_s": 0.25}) as agent,
         pod,
     ):
-        until(lambda: tier_quota() > 0.9 * CPUS and bool(collector.streams), "a quota and a report")
+        until(lambda: tier_quota() > NEARLY_ALL and bool(collector.streams), "a quota and a report")
         heard = collector.streams[0]
         heard.down.put(ReportResponse(directive=hold))
         until(lambda: tier_quota() <= 0.2, "the hold")

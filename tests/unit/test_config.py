@@ -127,7 +127,7 @@ BAD = {
     ),
     "[agent]\nmode = true": "/na.toml:2: agent.mode takes enforce | observe, found true",
     "[agent]\nenforce = 'cpu'": "/na.toml:2: agent.enforce takes a list, found 'cpu'",
-    "[agent]\nenforce = ['gpu']": "agent.enforce takes any of cpu | nic, found 'gpu'; did you mean \"cpu\"?",
+    "[agent]\nenforce = ['gpu']": "agent.enforce takes any of cpu | nic | memory | io | freeze, found 'gpu'; did you mean \"cpu\"?",
     "[agent]\ntick_s = 0.01": "/na.toml:2: agent.tick_s takes 0.1 to 60, found 0.01",
     "[agent]\ntick_s = '1s'": "/na.toml:2: agent.tick_s takes a number of seconds, found '1s'",
     "[agent]\ntick_s = true": "/na.toml:2: agent.tick_s takes a number of seconds, found true",

@@ -19,6 +19,7 @@ from nodeagent.model.decision import Drift, Memory, Signal, Tick
 from nodeagent.model.plan import Change, Kind, Knob, Outcome
 from nodeagent.model.policy import CpuPolicy, Policy
 from nodeagent.model.snapshot import Container, Pod
+from nodeagent.model.symptom import AppReading, DeviceUse, Disk, Pmu, Rdt, Slo, Symptoms
 from tests.unit import samples
 from tests.unit.nic_samples import nic_tick
 
@@ -81,6 +82,35 @@ def test_rare_fields_and_unlimited_values_come_back(tmp_path: Path) -> None:
     assert read(tmp_path)[1] == [plain, tick, plain]
 
 
+def test_symptoms_and_what_applications_tell_are_written_when_they_are_new_and_come_back() -> None:
+    def told(pods: int, **fields: object) -> Tick:
+        tick = samples.tick(1, pods=4)
+        snapshot = replace(
+            tick.snapshot,
+            pods=tuple(replace(pod, **fields) for pod in tick.snapshot.pods[:pods]),
+            node=replace(tick.snapshot.node, disks=(Disk("259:0", "nvme0n1", 5, 700, 300),)),
+        )
+        return replace(tick, snapshot=snapshot)
+
+    symptoms = Symptoms(
+        4711.0, 1, 2, 0.5, 3, 4, 5, (DeviceUse("259:0", 6, 7),), 8, 9, 10, 11, Pmu(1.0, 10.0, 2, 3), Rdt(4, 5)
+    )
+    app = AppReading("grpc", 4712.0, requests=5, latency_s=((0.99, 0.02),), slo=Slo(0.99, 0.05))
+    ticks = [
+        told(3),
+        told(3, symptoms=symptoms),
+        told(3, symptoms=symptoms),
+        told(2, symptoms=symptoms, app=app),
+        told(4, symptoms=replace(symptoms, at=4716.0)),
+        told(4),
+    ]
+    packer, unpacker = Packer(), Unpacker()
+    packed = [packer.pack(each) for each in ticks]
+    assert [unpacker.unpack(data) for data in packed] == ticks
+    once = msgspec.msgpack.encode(symptoms)
+    assert [data.count(once) for data in packed] == [0, 3, 0, 2, 0, 0]
+
+
 def test_who_is_in_the_network_is_written_once_and_comes_back(tmp_path: Path) -> None:
     ticks = [nic_tick(2), nic_tick(3), nic_tick(4, links=()), samples.tick(5), nic_tick(6)]
     packer, unpacker = Packer(), Unpacker()
@@ -98,7 +128,9 @@ def test_a_tick_comes_back_to_the_byte(tmp_path: Path) -> None:
 
 def test_the_fields_that_are_packed_by_name_are_all_that_there_are() -> None:
     """A field added to Pod or Container must be added to packed.py too, or it would be lost in silence."""
-    assert Pod.__struct_fields__ == ("spec", "reading", "containers", "unsupported")
+    assert Pod.__struct_fields__ == (
+        "spec", "reading", "containers", "unsupported", "symptoms", "app",
+    )  # fmt: skip
     assert Container.__struct_fields__ == ("name", "cgroup", "inode", "reading")
 
 
@@ -250,6 +282,7 @@ from nodeagent.journal import Journal
 from nodeagent.model.decision import Memory
 from nodeagent.model.policy import Policy
 from nodeagent.model.snapshot import Container, Pod
+from nodeagent.model.symptom import AppReading, DeviceUse, Disk, Pmu, Rdt, Slo, Symptoms
 from tests.unit import samples
 journal = Journal(Path({str(tmp_path)!r}))
 for seq in range(1, 8):

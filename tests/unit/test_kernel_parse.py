@@ -18,7 +18,7 @@ Parser = Callable[[bytes], object]
 PARSERS: dict[str, Parser] = {
     "number": parse.number,
     "microseconds": parse.microseconds,
-    "run_delay": parse.run_delay_ns,
+    "schedstat": parse.schedstat,
     "stall": parse.stall,
     "keyed": FlatKeyed(b"usage_usec", b"nr_periods"),
     "cpu_rows": node.cpu_rows,

@@ -69,6 +69,11 @@ def test_labels_hold_no_ids_and_no_paths() -> None:
         "version",
         "revision",
         "le",
+        "channel",
+        "gate",
+        "result",
+        "rung",
+        "state",
     }
     assert "nodeagent/batch" not in page(tick)
 

@@ -10,7 +10,6 @@ from msgspec.structs import replace
 
 from nodeagent.core.decide import decide
 from nodeagent.core.diff import diff
-from nodeagent.hands import actuator_of
 from nodeagent.kernel.knobs import Knobs
 from nodeagent.kernel.mounts import Hierarchies, Hierarchy
 from nodeagent.model.decision import Decision, Memory
@@ -19,7 +18,7 @@ from nodeagent.model.nic_policy import ClassifyBy, NicPolicy, NicRule, ScheduleB
 from nodeagent.model.plan import Change, Held, Kind, Knob, KnobReading, Setting, shown, sound
 from nodeagent.model.pod import Member, PodSpec, Qos
 from nodeagent.model.policy import Policy
-from nodeagent.model.settings import Actuator
+from nodeagent.model.settings import Actuator, actuator_of
 from nodeagent.model.snapshot import Pod, Reading
 from nodeagent.rpc.convert import report_message
 from nodeagent.v1 import nodeagent_pb2 as pb

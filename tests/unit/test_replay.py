@@ -24,6 +24,7 @@ from nodeagent.model.snapshot import Pod, Snapshot
 from nodeagent.replay import Replayed, as_dict, as_json, as_text, replay
 from tests.unit import samples
 from tests.unit.courses import CALM_HURT_CALM, DEAF, POLICY, SMALL, record, recorded, snapshots, turn
+from tests.unit.interference_samples import ticks
 
 
 def test_a_recorded_run_is_decided_the_same_again(tmp_path: Path) -> None:
@@ -207,3 +208,30 @@ def test_a_long_journal_needs_no_more_memory_than_a_short_one(tmp_path: Path) ->
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < 2 * peaks[0]
+
+
+def test_episodes_are_told_once_each_with_their_stories(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    for tick in ticks():
+        journal.append(tick, Policy(), Memory())
+        if tick.snapshot.seq == 5:
+            journal.rotate()  # an episode goes on in the next segment
+    journal.close()
+    told = replay(tmp_path)
+    assert told.episode_count == 1
+    text = as_text(told)
+    assert "\n1 episode of interference recorded (times in UTC):\n" in text
+    assert "because transcode-3 took CPU time; I capped it; search-7 recovered in 4 s" in text
+    (episode,) = json.loads(as_json(told))["episodes"]
+    assert (episode["victim_name"], episode["channel"]) == ("search-7", "cpu")
+
+
+def test_an_episode_at_whose_end_nobody_recorded_is_told_as_it_was_last_known(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    for tick in ticks()[:5]:
+        journal.append(tick, Policy(), Memory())
+    journal.close()
+    told = replay(tmp_path)
+    assert told.episode_count == 1 and told.episodes[0].cleared_unix is None
+    assert "search-7 is slowed since 14:30:01 probably because transcode-3" in as_text(told)
+    assert replay(tmp_path, POLICY).episode_count == 1

@@ -25,8 +25,18 @@ V1 = {
     "cpu.idle": "0\n",
 }
 CLASSES_V1 = {"net_cls.classid": "0\n"}
+REST_V1 = {
+    "memory": {"memory.soft_limit_in_bytes": "9223372036854771712\n"},
+    "blkio": {"blkio.bfq.weight": "100\n"},
+    "freezer": {"freezer.state": "THAWED\n", "cgroup.procs": "4242\n"},
+}
 SETS_V1 = {"cpuset.cpus": "0-3\n", "cpuset.mems": "0-1\n", "cpuset.memory_migrate": "0\n"}
 V2 = {"cpu.max": "max 100000\n", "cpu.max.burst": "0\n", "cpu.weight": "100\n", "cpu.idle": "0\n"}
+REST_V2 = {
+    "memory": {"memory.high": "max\n"},
+    "io": {"io.weight": "default 100\n", "io.bfq.weight": "default 100\n"},
+    "freezer": {"cgroup.freeze": "0\n", "cgroup.events": "populated 1\nfrozen 0\n"},
+}
 SETS_V2 = {
     "cpuset.cpus": "\n",
     "cpuset.cpus.effective": "0-3\n",
@@ -36,7 +46,10 @@ SETS_V2 = {
 MOUNTS = {
     1: "32 31 0:29 / /sys/fs/cgroup/cpu rw,relatime - cgroup cgroup rw,cpu\n"
     "33 31 0:30 / /sys/fs/cgroup/cpuset rw,relatime - cgroup cgroup rw,cpuset\n"
-    "34 31 0:31 / /sys/fs/cgroup/net_cls rw,relatime - cgroup cgroup rw,net_cls\n",
+    "34 31 0:31 / /sys/fs/cgroup/net_cls rw,relatime - cgroup cgroup rw,net_cls\n"
+    "35 31 0:32 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory\n"
+    "36 31 0:33 / /sys/fs/cgroup/blkio rw,relatime - cgroup cgroup rw,blkio\n"
+    "37 31 0:34 / /sys/fs/cgroup/freezer rw,relatime - cgroup cgroup rw,freezer\n",
     2: "32 31 0:29 / /sys/fs/cgroup rw,relatime - cgroup2 cgroup2 rw\n",
 }
 OURS = float(0x4E510030)
@@ -58,12 +71,14 @@ class CapturedHost:
                 (self.cpu, V1 if version == 1 else V2),
                 (self.cpuset, SETS_V1 if version == 1 else SETS_V2),
                 (self.net_cls, CLASSES_V1 if version == 1 else {}),
+                *((self.cgroups / name, files) for name, files in REST_V1.items() if version == 1),
+                *((self.cgroups, files) for files in REST_V2.values() if version == 2),
             ):
                 (place / target).mkdir(parents=True, exist_ok=True)
                 for name, text in files.items():
                     (place / target / name).write_text(text)
         if version == 2:
-            (self.cgroups / "cgroup.controllers").write_text("cpu cpuset memory\n")
+            (self.cgroups / "cgroup.controllers").write_text("cpu cpuset io memory\n")
         (self.root / "proc/1").mkdir(parents=True)
         (self.root / "proc/1/mountinfo").write_text(MOUNTS[version])
         (self.root / "proc/sys/kernel/random").mkdir(parents=True)
@@ -86,6 +101,9 @@ class CapturedHost:
             Kind.CPUS: "0-1",
             Kind.MEMS: "1",
             Kind.MIGRATE: 1.0,
+            Kind.MEMORY_HIGH: float(64 << 20),
+            Kind.IO_WEIGHT: 0.01,
+            Kind.FREEZE: 1.0,
             Kind.NET_CLASS: OURS,
         }
         found = knobs.read([Knob(kind, target) for target in (TIER, POD) for kind in self.kinds], {})
@@ -145,8 +163,8 @@ def test_what_another_writer_changed_is_left_and_told(host: CapturedHost) -> Non
 
 
 def test_what_is_gone_is_told(host: CapturedHost) -> None:
-    for root in {host.cpu, host.cpuset, host.net_cls}:
-        (root / POD).rename(root / "elsewhere")
+    for pod in [path for path in host.cgroups.rglob(POD) if path.is_dir()]:
+        pod.rename(pod.parents[2] / "elsewhere")
     restored = restore(str(host.state), str(host.root))
     assert set(restored.gone) == {Knob(kind, POD) for kind in host.kinds}
     assert len(restored.put_back) == len(host.kinds)
@@ -186,7 +204,7 @@ def test_a_wrong_state_directory_or_host_root_is_told_and_nothing_is_forgotten(
     (host.root / "proc/1/mountinfo").write_text("")
     with pytest.raises(Unsupported):
         restore(str(host.state), str(host.root))
-    (host.root / "proc/1/mountinfo").write_text(MOUNTS[1].replace("cpu", "pids").replace("net_cls", "pids"))
+    (host.root / "proc/1/mountinfo").write_text(MOUNTS[1].replace("relatime - cgroup cgroup rw,", "relatime - cgroup cgroup rw,pids,x"))
     assert len(restore(str(host.state), str(host.root)).failed) == 2 * len(host.kinds)
 
 

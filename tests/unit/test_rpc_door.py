@@ -18,6 +18,7 @@ from tests.unit.rpc_strangers import crowd
 
 NOBODY = 65534
 ASK = pb.GetCapacityRequest()
+HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))  # RFC 9113, 3.4
 
 
 def test_nobody_can_take_the_names_of_connections_to_come(tmp_path: Path) -> None:
@@ -33,6 +34,17 @@ def test_nobody_can_take_the_names_of_connections_to_come(tmp_path: Path) -> Non
             squatter.bind(f"\0{seen[1]}{int(seen[2] or 0) + number}")
         with client(server) as another:
             assert another.GetCapacity(ASK, timeout=WAIT_S).capacity.seq == 1
+
+
+def test_a_client_may_speak_before_it_is_passed_on(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        stack.enter_context(serving(f"unix:{tmp_path}/s"))
+        for _ in range(50):
+            hasty = stack.enter_context(socket.socket(socket.AF_UNIX))
+            hasty.settimeout(WAIT_S)
+            hasty.connect(f"{tmp_path}/s")
+            hasty.sendall(HTTP2_PREFACE)
+            assert hasty.recv(1), "answered, not cut"
 
 
 @pytest.mark.live

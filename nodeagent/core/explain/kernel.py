@@ -20,7 +20,7 @@ def told(kind: Kind, value: Value) -> str:
         return f"{'CPUs' if kind is Kind.CPUS else 'NUMA nodes'} {shown(value)}"
     if kind in CORES:
         return amount(value, Unit.CORES)
-    if kind is Kind.CPU_WEIGHT:
+    if kind in (Kind.CPU_WEIGHT, Kind.IO_WEIGHT):
         return figure(value) if value else "idle (SCHED_IDLE)"
     if kind is Kind.MIGRATE:
         return "on" if value else "off"

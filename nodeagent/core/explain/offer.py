@@ -9,7 +9,7 @@ from nodeagent.core import directives
 from nodeagent.core.explain import zones
 from nodeagent.core.explain.ground import DAMPED, Ground, damping
 from nodeagent.core.explain.law import Given, Unit, reason
-from nodeagent.core.formula import past_peak
+from nodeagent.core.formula import SHRINK, past_peak
 from nodeagent.core.histogram import CPU, MEMORY
 from nodeagent.model.capacity import Amount, Term
 from nodeagent.model.explanation import Reason
@@ -73,6 +73,10 @@ def _rule(each: Resource, terms: dict[str, Given]) -> str:
     rule = f"max(0, max(0, total - {each.less}) * ceiling_ratio - max(reserved, system) - online_peak)"
     if "reach" in terms:
         rule = f"min({rule}, {REACH})"
+    if SHRINK in terms:
+        rule = f"min({rule}, batch_limit)" if "batch_limit" in terms else rule
+        rule = f"{rule} * {SHRINK}"
+        return f"min({rule}, hold)" if "hold" in terms else rule
     most = [name for name in ("batch_limit", "hold") if name in terms]
     return f"min({', '.join((rule, *most))})" if most else rule
 
@@ -87,7 +91,16 @@ def _available(ground: Ground, each: Resource, terms: dict[str, Given]) -> Reaso
     total = terms.get("total", Given("total", 0.0, "not known", each.unit))
     why = _why(each, ground.grown_s, first=ground.before.offer.at is None)
     given = damping(ground, computed, each.last, total)
-    return reason(name, DAMPED, given, each.amount.available, each.unit, by=BY, why=why)
+    if SHRINK not in terms:
+        return reason(name, DAMPED, given, each.amount.available, each.unit, by=BY, why=why)
+    calm = ground.thought.offered.offer.calm_cpu_cores
+    more = (
+        Given("calm_offer", calm, "what would be offered were nobody disturbed", each.unit),
+        terms[SHRINK],
+    )
+    rule = f"min({DAMPED}, calm_offer * {SHRINK})"
+    why = "shrunk: online work is disturbed"
+    return reason(name, rule, (*given, *more), each.amount.available, each.unit, by=BY, why=why)
 
 
 def _why(each: Resource, step_s: float, *, first: bool) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from nodeagent.core import limit, share
 from nodeagent.core.explain.ground import Ground
 from nodeagent.core.explain.law import Given, Unit, amount, reason
+from nodeagent.core.restrained import in_force
 from nodeagent.model.explanation import Reason
 from nodeagent.model.plan import Knob, Setting, numeric
 from nodeagent.model.pod import PodSpec
@@ -72,7 +73,7 @@ def _grid(ground: Ground) -> float:
 
 def _claims(ground: Ground) -> share.Claims:
     scene, floor = ground.thought.scene, ground.policy.cpu.floor_cores
-    return share.claims(scene.view, _grid(ground), floor, scene.scope, scene.knobs)
+    return share.claims(scene.view, _grid(ground), floor, scene.scope, scene.knobs, scene.restraints)
 
 
 def _shared(ground: Ground) -> Reason | None:
@@ -100,7 +101,7 @@ def _share(claims: share.Claims, index: int, spec: PodSpec) -> Reason:
     rule = "min(may_have, rest_level * weight)"
     level = _level(rests, claims.weights, bounds)
     spare = [
-        _cores("may_have", claims.roofs[index], "its own limit"),
+        _cores("may_have", claims.roofs[index], "its own limit, and what a restraint leaves it"),
         Given("rest_level", level, f"{many}, cores per weight", Unit.PLAIN, fine=True),
     ]
     if any(firsts):
@@ -137,8 +138,8 @@ def _bounded(ground: Ground, setting: Setting, cores: float) -> Reason:
     knob, policy = setting.knob, ground.policy.cpu
     tiers = ground.thought.scene.shares.tiers if ground.thought.scene.shares else {}
     roof = min((c for tier, c in tiers.items() if knob.target.startswith(f"{tier}/")), default=math.inf)
-    own, floor = _own(ground, knob), policy.pod_floor_cores
-    value, fair = numeric(setting.value), min(own.value, roof, max(floor, cores))
+    own, floor, cap = _own(ground, knob), policy.pod_floor_cores, _cap(ground, knob.target)
+    value, fair = numeric(setting.value), min(own.value, roof, cap, max(floor, cores))
     found = ground.readings.get(knob)
     grid = 0.0 if found is None else 1.0 / found.scale  # what is held is in the kernel's steps
     if abs(value - fair) > grid:
@@ -150,4 +151,14 @@ def _bounded(ground: Ground, setting: Setting, cores: float) -> Reason:
         _cores("pod_floor", floor, f"{POLICY}cpu.pod_floor_cores"),
         _cores("share", cores, f"cpu.share {knob.target}"),
     )
-    return _quota(setting, "min(own_limit, tier_quota, max(pod_floor, share))", given)
+    if math.isinf(cap):
+        return _quota(setting, "min(own_limit, tier_quota, max(pod_floor, share))", given)
+    held = _cores("restrained_to", cap, "of the step against what disturbs an online pod")
+    return _quota(setting, "min(own_limit, tier_quota, restrained_to, max(pod_floor, share))", (*given, held))
+
+
+def _cap(ground: Ground, cgroup: str) -> float:
+    """What a restraint leaves the pod, inf without one."""
+    scene = ground.thought.scene
+    held = in_force(scene.view, scene.scope, scene.restraints).get(cgroup)
+    return max(ground.policy.cpu.pod_floor_cores, share.cap_cores(held))

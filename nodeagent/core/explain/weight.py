@@ -5,6 +5,7 @@ from __future__ import annotations
 from nodeagent.core import share
 from nodeagent.core.explain.ground import Ground
 from nodeagent.core.explain.law import Given, Unit, reason
+from nodeagent.core.restrained import in_force
 from nodeagent.model.explanation import Reason
 from nodeagent.model.plan import Setting, numeric
 from nodeagent.model.pod import OWN_LS, OWN_ROOT, OWN_TIER, PodSpec, Priority
@@ -19,7 +20,9 @@ def of(ground: Ground, setting: Setting, spec: PodSpec) -> Reason:
         return _last(setting)
     if spec.online:
         return _online(ground, setting, spec)
-    if spec.tier != OWN_TIER:
+    scene = ground.thought.scene
+    held = in_force(scene.view, scene.scope, scene.restraints).get(spec.cgroup)
+    if spec.tier != OWN_TIER or (held is not None and held.idle):
         return _last(setting)
     request = spec.cpu_request_cores or share.DEFAULT_REQUEST_CORES
     source = "of the pod" if spec.cpu_request_cores else "it has none: counts as"

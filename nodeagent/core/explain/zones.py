@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from nodeagent.core.explain.ground import DAMPED, Ground, damping
 from nodeagent.core.explain.law import Given, Unit, reason
-from nodeagent.core.formula import offline_available
+from nodeagent.core.formula import SHRINK, offline_available
 from nodeagent.model.capacity import Amount
 from nodeagent.model.explanation import Reason
 
@@ -56,7 +56,8 @@ def _raw(terms: Mapping[str, float]) -> float:
     total, ceiling_ratio = terms.get("total", 0.0), terms.get("ceiling_ratio", 0.0)
     peak, system = terms.get("online_peak", 0.0), terms.get("system", 0.0)
     value = offline_available(total, ceiling_ratio, terms.get("reserved", 0.0), system, peak)
-    return min(value, terms["reach"] * ceiling_ratio) if terms.get("reach", total) < total else value
+    value = min(value, terms["reach"] * ceiling_ratio) if terms.get("reach", total) < total else value
+    return value * terms.get(SHRINK, 1.0)
 
 
 def _computed(part: _Part, unit: Unit, node: float, zones: float) -> Reason:
@@ -67,6 +68,8 @@ def _computed(part: _Part, unit: Unit, node: float, zones: float) -> Reason:
     rule = FORMULA
     if "reach" in part.terms and part.terms["reach"] < part.terms["total"]:
         rule = f"min({rule}, reach * ceiling_ratio)"
+    if SHRINK in part.terms:
+        rule = f"{rule} * {SHRINK}"
     rule, given = _scaled(rule, given, unit, (node, zones), "computed")
     return reason(f"{part.name}.computed", rule, given, part.amount.computed, unit, by=BY)
 

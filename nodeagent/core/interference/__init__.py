@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from nodeagent.core.interference.course import advance, victims
+from nodeagent.core.interference.cpus import CpusOf
+from nodeagent.core.interference.facts import facts
 from nodeagent.core.rates import View
 from nodeagent.model.interference import Interference
 from nodeagent.model.interference_memory import InterferenceMemory
@@ -24,4 +27,8 @@ def watch(
     """All of it in one tick; `scope` are the cgroups that may be written."""
     if not policy.interference.detect:
         return Interference(), InterferenceMemory()
-    return Interference(), memory
+    cpus_of = CpusOf(view, knobs)
+    victims(memory.course)
+    now = facts(view, knobs, scope, policy, (), {}, cpus_of)
+    told, course = advance(now, lambda _: (), memory.course)
+    return told, InterferenceMemory(memory.senses, memory.history, course)

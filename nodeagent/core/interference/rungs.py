@@ -1,0 +1,85 @@
+"""Which steps touch which resource, whether a step can be taken for a pod here, and what it comes to.
+
+Only QUOTA and IDLE are sure to exist; CPUs can be left to a victim only if others remain, memory and caches
+can be narrowed only where this host has a knob for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from nodeagent.core.interference.facts import Facts
+from nodeagent.model.cpuset import CpuSet
+from nodeagent.model.interference import Rung
+from nodeagent.model.plan import Kind, Knob, numeric
+from nodeagent.model.pod import PodSpec, Priority
+from nodeagent.model.symptom import Channel
+from nodeagent.model.topology import Cpu
+
+LADDERS = {
+    Channel.CPU: (Rung.IDLE, Rung.QUOTA, Rung.CPUSET, Rung.FREEZE),
+    Channel.LLC: (Rung.CPUSET, Rung.SHRINK, Rung.QUOTA),
+    Channel.MEMORY: (Rung.SHRINK, Rung.FREEZE, Rung.EVICT),
+    Channel.IO: (Rung.IDLE, Rung.QUOTA, Rung.FREEZE),
+    Channel.NET: (Rung.QUOTA,),
+    Channel.APP: (Rung.IDLE, Rung.QUOTA),
+}
+FLOOR_CORES = 0.1  # of a quota; work of low priority goes down to cpu.pod_floor_cores
+FLOOR_BYTES = 64 << 20  # of memory.high
+SHRINK_RATIO = 0.9  # memory.high steps (Senpai: small ones, so that reclaim keeps up)
+
+
+def quota_floor(facts: Facts, spec: PodSpec) -> float:
+    """The smallest quota of the pod, in cores."""
+    least = facts.policy.cpu.pod_floor_cores
+    return least if spec.priority is Priority.LOW else max(FLOOR_CORES, least)
+
+
+def has_quota(facts: Facts, cgroup: str) -> bool:
+    """True where the pod's quota can be set."""
+    return Knob(Kind.CPU_QUOTA, cgroup) in facts.knobs
+
+
+def is_idle(facts: Facts, cgroup: str) -> bool:
+    """True when the pod, or a cgroup around it, is under SCHED_IDLE anyway."""
+    while cgroup:
+        reading = facts.knobs.get(Knob(Kind.CPU_WEIGHT, cgroup))
+        if reading is not None and numeric(reading.actual) == 0.0:
+            return True
+        cgroup = cgroup.rpartition("/")[0]
+    return False
+
+
+def may(facts: Facts, rung: Rung, channel: Channel) -> bool:
+    """True where this agent may take such a step at all."""
+    if rung > facts.rules.top_rung:
+        return False
+    needed = {Rung.SHRINK: "rdt" if channel is Channel.LLC else "memory", Rung.FREEZE: "freeze"}.get(rung)
+    enforce = facts.view.snapshot.enforce
+    return needed is None or (enforce is None and needed != "rdt") or needed in (enforce or ())
+
+
+def away_from(facts: Facts, victim: str, suspect: str, channel: Channel) -> str:
+    """CPUs (list format) that the suspect can leave to the victim's cgroup, the most that help; "" if none.
+
+    For CPU time that is the victim's CPUs with the other threads of their cores, for caches all of its L3.
+    """
+    theirs, own = facts.cpus_of[suspect], facts.cpus_of[victim]
+    cpus = facts.view.snapshot.topology.cpus
+    cores = own.union(*(cpu.siblings for cpu in cpus if cpu.id in own))
+    widest = (_domain(cpus, own), cores, own) if channel is Channel.LLC else (cores, own)
+    return next((str(CpuSet(part)) for part in widest if part & theirs and theirs - part), "")
+
+
+def memory_step(facts: Facts, uid: str, last: int | None) -> int | None:
+    """The next memory.high of the suspect in bytes, None when it cannot go lower or is not known."""
+    found = facts.pods[uid].pod.reading.memory_bytes
+    if found is None:
+        return None
+    lower = int(SHRINK_RATIO * (found if last is None else min(last, found)))
+    return lower if lower >= FLOOR_BYTES else None
+
+
+def _domain(cpus: Iterable[Cpu], own: frozenset[int]) -> frozenset[int]:
+    domains = {cpu.l3 for cpu in cpus if cpu.id in own and cpu.l3 is not None}
+    return frozenset(cpu.id for cpu in cpus if cpu.l3 in domains)

@@ -1,0 +1,130 @@
+"""One pod's Symptoms, put together from its threads, memory.stat, devices and network namespace.
+
+A pod none of whose tasks ran since the last reading faulted no page, waited for no device and sent nothing:
+its symptoms are carried over as they are, for REST_S at most. What the kernel does in its name meanwhile
+(writing back, refusing connections) shows then.
+Invariant: what cannot be read is None in its own place and spoils nothing else.
+"""
+
+from __future__ import annotations
+
+import math
+
+from msgspec.structs import replace
+
+from nodeagent.kernel.files import Shelf
+from nodeagent.kernel.mounts import Hierarchies
+from nodeagent.kernel.read_v1 import Reclaim
+from nodeagent.kernel.symptoms.block import BlockFiles
+from nodeagent.kernel.symptoms.net import NetUse, PodNet
+from nodeagent.kernel.symptoms.run_delay import RunDelay
+from nodeagent.model.symptom import Pmu, Rdt, Sign, Symptoms
+
+REST_S = 30.0
+
+
+def hardware_lacking(*, pmu: bool, rdt: bool) -> tuple[str, ...]:
+    """Signs that need hardware which is not here."""
+    return (() if pmu else (Sign.CPI.value, Sign.MPKI.value)) + (
+        () if rdt else (Sign.LLC_OCCUPANCY.value, Sign.MEMORY_BANDWIDTH.value)
+    )
+
+
+class SymptomReader:
+    """`lists` are the cgroup.procs of the pod and what is in it, `host_netns` as for PodNet.
+
+    `lacking` are signs that this node does not have at all.
+    """
+
+    __slots__ = (
+        "_block", "_cpu_us", "_key", "_lacking", "_last", "_net", "_online", "_read_at", "_unsupported",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        places: Hierarchies,
+        proc: str,
+        shelf: Shelf,
+        cgroup: str,
+        lists: tuple[str, ...],
+        host_netns: int | None,
+        lacking: tuple[str, ...],
+    ) -> None:
+        self._block = BlockFiles(places, cgroup, shelf)
+        self._net = PodNet(proc, lists, host_netns, shelf.misses)
+        self._last: Symptoms | None = None
+        self._cpu_us: int | None = None
+        self._read_at = -math.inf
+        self._key: tuple[bool, ...] = ()
+        self._lacking = self._unsupported = lacking
+
+    @property
+    def unsupported(self) -> tuple[str, ...]:
+        """Signs that cannot be known of this pod."""
+        return self._unsupported
+
+    def follow(self, lists: tuple[str, ...]) -> None:
+        """The pod's cgroups have changed."""
+        self._net.lists = lists
+
+    def rests(self, at: float, cpu_us: int | None) -> bool:
+        """True when the last reading still tells how it is."""
+        return cpu_us is not None and cpu_us == self._cpu_us and at < self._read_at + REST_S
+
+    def read(
+        self,
+        at: float,
+        cpu_us: int | None,
+        reclaim: Reclaim,
+        delay: RunDelay | None,
+        pmu: Pmu | None = None,
+        rdt: Rdt | None = None,
+        *,
+        full: bool = False,
+    ) -> Symptoms:
+        """All at `at`; `delay` is None for a pod that is not online, of which only what it uses counts."""
+        if self._last is not None and not full and self.rests(at, cpu_us):
+            self._last = replace(self._last, at=at)
+            return self._last
+        refaults, scanned, major = reclaim
+        online = delay is not None
+        net = self._net.read(tcp=online) if self._net.host is not None else NetUse()
+        delay_us = None if delay is None else delay.read(at)
+        self._last = Symptoms(
+            at,
+            delay_us,
+            None if delay is None else delay.run_us,
+            1.0 if delay is None else delay.looked_at_ratio,
+            refaults,
+            scanned,
+            major,
+            self._block.read(),
+            net.sent,
+            net.retransmitted,
+            net.listen_drops,
+            net.bytes,
+            pmu,
+            rdt,
+        )
+        self._cpu_us, self._read_at = cpu_us, at
+        self._note(refaults is None, scanned is None)
+        return self._last
+
+    def close(self) -> None:
+        self._block.close()
+
+    def _note(self, no_refaults: bool, no_scans: bool) -> None:
+        """What is missing now is not expected to come; it is asked again with each reading all the same."""
+        key = (no_refaults, no_scans, self._block.absent, self._net.own is False)
+        if key != self._key:
+            self._key = key
+            signs = (
+                (Sign.REFAULTS,),
+                (Sign.DIRECT_RECLAIM,),
+                (Sign.IO_AWAIT,),
+                (Sign.RETRANSMITS, Sign.LISTEN_DROPS),
+            )
+            missing = (
+                sign.value for lacking, group in zip(key, signs, strict=True) if lacking for sign in group
+            )
+            self._unsupported = (*missing, *self._lacking)
