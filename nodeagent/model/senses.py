@@ -49,9 +49,9 @@ class Workload(Struct, frozen=True, gc=False):
 class Feeling(Struct, frozen=True, array_like=True, gc=False):
     """One sign of one pod that is not at rest. `opened` is when its alarm was raised, None: there is none.
 
-    `worst` is the largest value since it is not at rest, `over` counts the samples in a row with the sum at its limit, `good` those with z < 1; `excess` are the
-    times of those with z > 2, for signs that are seldom measured. `at` is that of the last sample. All times
-    in monotonic seconds.
+    `worst` is the largest value since it is not at rest. `over` counts the samples in a row with the sum at
+    its limit, `good` those with z < 1; `excess` are the times of those with z > 2, for signs that are seldom
+    measured. `at` is that of the last sample. All times in monotonic seconds.
     """
 
     value: float

@@ -12,7 +12,7 @@ from functools import lru_cache
 from nodeagent.core.interference.baseline import fold, usuals
 from nodeagent.core.interference.signs import RULES
 from nodeagent.model.interference_policy import InterferencePolicy
-from nodeagent.model.senses import Baseline, Usual, Workload
+from nodeagent.model.senses import Baseline, Senses, Usual, Workload
 from nodeagent.model.symptom import Sign
 
 MOST_BASELINES = 4096
@@ -20,6 +20,7 @@ BATCH = 24  # samples; up to half as many more, by pod, so that not all pods of 
 
 Rows = tuple[tuple[int, dict[Sign, float]], ...]
 _NOTHING = Workload()
+_RULED = frozenset(sign.value for sign in RULES)
 
 
 @lru_cache(maxsize=4096)
@@ -73,6 +74,20 @@ class Lessons:
         if now is not None and now.baselines is workload.baselines:
             self._workloads[name] = Workload(now.baselines, {**now.usual, load: found})
         return found
+
+
+def told(senses: Senses) -> dict[str, dict[str, Baseline]]:
+    """What is worth keeping over a restart."""
+    return {name: workload.baselines for name, workload in senses.workloads.items() if workload.baselines}
+
+
+def restored(baselines: Mapping[str, Mapping[str, Baseline]]) -> Senses:
+    """The senses after a restart; what an older agent kept of signs that have no baseline now is left out."""
+    workloads = {
+        name: Workload({key: b for key, b in kept.items() if key.partition("@")[0] in _RULED and b.weights})
+        for name, kept in baselines.items()
+    }
+    return Senses(workloads=workloads)
 
 
 def _oldest_gone(workloads: dict[str, Workload]) -> dict[str, Workload]:
