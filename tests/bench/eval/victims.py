@@ -74,8 +74,8 @@ def _python(tools: Tools, home: Path, port: int) -> list[str]:
 
 PROGRAMS = {
     "redis": Program("redis-server", "redis", 400.0, _redis),
-    "redis-write": Program("redis-server", "redis-write", 100.0, _redis_write),
-    "nginx": Program("nginx", "http", 120.0, _nginx),
+    "redis-write": Program("redis-server", "redis-write", 200.0, _redis_write),
+    "nginx": Program("nginx", "http", 350.0, _nginx),
     "python": Program("", "udp", 100.0, _python),
 }
 
