@@ -13,7 +13,7 @@ from tests.bench.eval.control import Compared
 from tests.bench.eval.recording import Recording
 from tests.bench.eval.score import Outcome
 
-OURS = "nodeagent"
+OURS, OURS_WITHOUT_PSI = "nodeagent", "without PSI"
 FIGURES: dict[str, Callable[[Sequence[Outcome]], float]] = {
     "precision": score.precision,
     "recall": score.recall,
@@ -63,7 +63,7 @@ def evaluate(
 ) -> Evaluated:
     """Replay the valid ones by ours and by each of the others."""
     good = [one for one in recordings if rejected_too or not one.labels.rejected]
-    told = {OURS: ours.alarms(good)}
+    told = {OURS: ours.alarms(good), OURS_WITHOUT_PSI: ours.alarms(good, psi=False)}
     told |= {name: baselines.alarms(rule, good) for name, rule in baselines.RULES.items()}
     outcomes = {
         name: [score.judge(one.labels, alarms[one.name]) for one in good] for name, alarms in told.items()

@@ -44,6 +44,7 @@ from tests.live.running import RunningAgent, running
 
 LOAD, TRICKLE = (Path(__file__).with_name(f"{name}.py") for name in ("load", "trickle"))
 POLL_S = 0.05
+BESIDE_LOAD = "beside-load"  # what a victim's own load is for the others on its CPU: an attack
 QUOTA_RATIO = 0.6  # of what the victim uses, in the negative "quota"
 _BOGO = re.compile(rb"metrc:.*\] \S+ +(\d+) ")
 
@@ -218,6 +219,9 @@ def _own_load(stage: Stage, each: Planned, watch: Watch) -> None:
     began = time.monotonic()
     _wait(began + each.length, watch)
     _negative(stage, each, began)
+    busy = stage.victims[each.who].cgroup
+    others = tuple(place.cgroup for place in stage.victims.values() if place.cgroup != busy)
+    stage.windows.append(Window(BESIDE_LOAD, began, time.monotonic(), others, busy, "cpu"))
 
 
 def _quota(stage: Stage, each: Planned, watch: Watch) -> None:
