@@ -18,14 +18,16 @@ class Served(Struct, frozen=True, array_like=True, gc=False):
 
 
 class Baseline(Struct, frozen=True, array_like=True, gc=False):
-    """Decaying histogram of one sign in one load bin: weights of the buckets from `low` on, decayed to `at`.
+    """Decaying histogram of one sign in one load bin: weights of the buckets from `low` on, as of `at`.
 
-    `at` is in unix seconds; `samples` is the undecayed count. `q50` and `q95` are its quantiles.
+    `last` is when it was last added to, both in unix seconds; `samples` is the undecayed count. `q50` and
+    `q95` are its quantiles.
     """
 
     low: int = 0
     weights: tuple[float, ...] = ()
     at: float = 0.0
+    last: float = 0.0
     samples: int = 0
     q50: float = 0.0
     q95: float = 0.0
@@ -84,9 +86,8 @@ class Use(Struct, frozen=True, array_like=True, gc=False):
 
 class PodSense(Struct, frozen=True, gc=False):
     """`since` (monotonic) is when the pod appeared, None: it was there before the agent. `known_at` is when
-    what tells its wait for CPU was last known. `pending` are samples that are not learned yet, with their
-    load bins; `part` is what ticks that came early add up to (`part_s`): per sign (value * seconds, seconds).
-    `throttled` and `stolen` are smoothed over some seconds.
+    what tells its wait for CPU was last known. `part` is what ticks that came early add up to (`part_s`): per
+    sign (value * seconds, seconds). `throttled` and `stolen` are smoothed over some seconds.
     """
 
     inode: int
@@ -94,9 +95,7 @@ class PodSense(Struct, frozen=True, gc=False):
     since: float | None
     known_at: float | None
     verdict: Verdict
-    load_bin: int = 0
     feelings: dict[Sign, Feeling] = {}
-    pending: tuple[tuple[int, dict[Sign, float]], ...] = ()
     part_s: float = 0.0
     part: dict[Sign, tuple[float, float]] = {}
     throttled: float = 0.0
@@ -106,10 +105,13 @@ class PodSense(Struct, frozen=True, gc=False):
 
 
 class Senses(Struct, frozen=True, gc=False):
-    """`workloads` survive a restart. `pods` are the online ones, `uses` of all pods that use CPU at all (and
-    "" for what no pod accounts for), by uid. `begun`: a first tick was judged."""
+    """All but `workloads`, which survive a restart, is by uid. `pods` are the online ones, `pending` their
+    samples that are not learned yet, each with its load bin; `uses` are of all pods that use CPU at all (and
+    "" of what no pod accounts for). `begun`: a first tick was judged.
+    """
 
     workloads: dict[str, Workload] = {}
     pods: dict[str, PodSense] = {}
+    pending: dict[str, tuple[tuple[int, dict[Sign, float]], ...]] = {}
     uses: dict[str, Use] = {}
     begun: bool = False

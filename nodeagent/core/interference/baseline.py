@@ -1,13 +1,14 @@
 """What is usual: a decaying histogram per workload, sign and load bin.
 
 Buckets grow by 5 %, so a quantile is at most 5 % too high; what is below the first bucket is taken for its
-end. As in core.histogram later samples weigh more, but here the past is made lighter at each fold, for a
-fold is of some dozens of samples. When the clock is set back, the past moves with it.
+end. As in core.histogram, later samples weigh more: 2^((t - at) / half-life). When the clock is set back, the
+past moves with it, or what was seen by the wrong clock would outweigh all else until that time comes.
 """
 
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
 
@@ -20,7 +21,7 @@ GROWTH = 1.05
 FIRST = 0.1  # end of the first bucket, in least spreads of the sign
 MOST_BUCKETS = 600  # from the first to 10^12 times as much
 FADED = 7.0  # half-lives after which what was learned is forgotten as a whole
-LEAST_WEIGHT = 1e-6
+HEAVIEST = 8.0  # half-lives after which all weights are made lighter
 _LOG_GROWTH = math.log(GROWTH)
 MOST_LOAD_BIN = 24
 UNASKED = 100  # load bins of pods without a request begin here
@@ -42,18 +43,21 @@ def load_bin(cores: float, request_cores: float | None) -> int:
 def fold(
     baseline: Baseline, values: Sequence[float], sign: Sign, unix: float, half_life_s: float
 ) -> Baseline:
-    """Learn these values, all as of `unix` seconds. A past of more than 7 half-lives ago is forgotten."""
-    halvings = max(0.0, unix - baseline.at) / half_life_s
-    known = {} if halvings > FADED else _faded(baseline, 2.0**-halvings)
-    samples = 0 if halvings > FADED else baseline.samples
-    first = RULES[sign].floor * FIRST
-    for value in values:
-        at = _bucket(value, first)
-        known[at] = known.get(at, 0.0) + 1.0
-    low = min(known)
-    weights = tuple([known.get(at, 0.0) for at in range(low, max(known) + 1)])
+    """Learn these values, all as of `unix` seconds. What is more than 7 half-lives old is forgotten."""
+    if not baseline.weights or unix - baseline.last > FADED * half_life_s:
+        baseline = Baseline(at=unix, last=unix)
+    at = baseline.at - max(0.0, baseline.last - unix)
+    weights = list(baseline.weights)
+    if unix - at > HEAVIEST * half_life_s:
+        lighter = 2.0 ** ((at - unix) / half_life_s)
+        weights, at = [weight * lighter for weight in weights], unix
+    first, one = RULES[sign].floor * FIRST, 2.0 ** ((unix - at) / half_life_s)
+    buckets = [_bucket(value, first) if value > first else 0 for value in values]
+    low = _widened(weights, baseline.low, min(buckets), max(buckets))
+    for bucket in buckets:
+        weights[bucket - low] += one
     q50, q95 = _quantiles(low, weights, first)
-    return Baseline(low, weights, unix, samples + len(values), q50, q95)
+    return Baseline(low, tuple(weights), at, unix, baseline.samples + len(values), q50, q95)
 
 
 def usuals(workload: Workload, load: int, policy: InterferencePolicy) -> dict[Sign, Usual]:
@@ -100,33 +104,36 @@ def _warm(there: Mapping[int, Baseline], sign: Sign, load: int, warm_samples: in
 
 
 def _together(parts: list[Baseline], first: float) -> Baseline:
-    known: dict[int, float] = {}
+    """All load bins as one, as far as their quantiles go."""
+    weights: list[float] = []
+    low = parts[0].low
     for part in parts:
-        for at, weight in enumerate(part.weights, part.low):
-            known[at] = known.get(at, 0.0) + weight
-    low = min(known)
-    weights = tuple([known.get(at, 0.0) for at in range(low, max(known) + 1)])
-    q50, q95 = _quantiles(low, weights, first)
-    return Baseline(low, weights, 0.0, sum(part.samples for part in parts), q50, q95)
+        low = _widened(weights, low, part.low, part.low + len(part.weights) - 1)
+        for bucket, weight in enumerate(part.weights, part.low - low):
+            weights[bucket] += weight
+    return Baseline(0, (), 0.0, 0.0, 0, *_quantiles(low, weights, first))
 
 
-def _faded(baseline: Baseline, factor: float) -> dict[int, float]:
-    lighter = ((at, weight * factor) for at, weight in enumerate(baseline.weights, baseline.low))
-    return {at: weight for at, weight in lighter if weight > LEAST_WEIGHT}
+def _widened(weights: list[float], low: int, lowest: int, highest: int) -> int:
+    """Make room for buckets from `lowest` to `highest`; returns which is the first now."""
+    if not weights:
+        low = lowest
+    if lowest < low:
+        weights[:0] = [0.0] * (low - lowest)
+        low = lowest
+    weights.extend([0.0] * (highest - low + 1 - len(weights)))
+    return low
 
 
 def _bucket(value: float, first: float) -> int:
     """Bucket n ends at first * 1.05^n; what is 0 or nearly is in bucket 0, whose end counts as 0."""
-    if value <= first:
-        return 0
     return min(MOST_BUCKETS, math.ceil(math.log(value / first) / _LOG_GROWTH - 1e-9))
 
 
-def _quantiles(low: int, weights: tuple[float, ...], first: float) -> tuple[float, float]:
+def _quantiles(low: int, weights: Sequence[float], first: float) -> tuple[float, float]:
     sums = list(accumulate(weights))
-    found = []
-    for ratio in (0.5, 0.95):
-        wanted = ratio * sums[-1] * (1 - 1e-9)
-        at = low + next((n for n, total in enumerate(sums) if total >= wanted), len(sums) - 1)
-        found.append(first * GROWTH**at if at else 0.0)
-    return found[0], found[1]
+    most = sums[-1] * (1 - 1e-9)
+    at = low + bisect_left(sums, 0.5 * most)
+    q50 = first * GROWTH**at if at else 0.0
+    at = low + bisect_left(sums, 0.95 * most)
+    return q50, first * GROWTH**at if at else 0.0
