@@ -24,7 +24,7 @@ import msgspec
 
 from tests.bench.eval import felt
 from tests.bench.eval.labels import Labels, Victim, Window
-from tests.bench.eval.places import Place, end, ended, place
+from tests.bench.eval.places import ROOT, Place, end, ended, place
 from tests.bench.eval.scenario import (
     APART,
     ATTACKS,
@@ -44,6 +44,7 @@ from tests.live.running import RunningAgent, running
 
 LOAD, TRICKLE = (Path(__file__).with_name(f"{name}.py") for name in ("load", "trickle"))
 POLL_S = 0.05
+BATCH_REQUEST_CORES = 1.0
 BESIDE_LOAD = "beside-load"  # what a victim's own load is for the others on its CPU: an attack
 QUOTA_RATIO = 0.6  # of what the victim uses, in the negative "quota"
 _BOGO = re.compile(rb"metrc:.*\] \S+ +(\d+) ")
@@ -67,11 +68,13 @@ class Stage:
         with contextlib.ExitStack() as stack:
             self._network(stack)
             for name in self.scenario.victims:
-                self.victims[name] = stack.enter_context(place("ls", _called(name), VICTIM_CPU))
+                self.victims[name] = stack.enter_context(
+                    place(name, VICTIM_CPU, PROGRAMS[name].request_cores)
+                )
                 serve(name, self.victims[name], self.tools, self.home / name, self.ports[name])
             for name in (*BATCH, APART):
                 cpu, seed = (OTHER_CPU, [str(self.seed)]) if name == APART else (VICTIM_CPU, [])
-                self.batch[name] = stack.enter_context(place("batch", _called(name), cpu))
+                self.batch[name] = stack.enter_context(place(name, cpu, BATCH_REQUEST_CORES))
                 words = [sys.executable, "-I", "-S", str(TRICKLE), *seed]
                 stack.enter_context(ended(self.batch[name].run(words)))
             yield self
@@ -106,14 +109,18 @@ class Stage:
         with ended(subprocess.Popen(words, start_new_session=True)) as process:
             yield process
 
-    def config(self) -> Path | None:
-        """Who tells of which pod: the clients, by StatsD."""
-        if not self.scenario.told:
-            return None
-        apps = [f'[[apps]]\nmatch = "{p.cgroup}"\nstatsd = "{name}"\n' for name, p in self.victims.items()]
-        (config := self.home / "agent.toml").write_text(
-            f'[app_signals]\nstatsd_socket = "{self.home}/run/statsd"\n' + "\n".join(apps)
-        )
+    def config(self) -> Path:
+        """The pods, and who tells of which: the clients, by StatsD."""
+        lines = [f'scope = ["{ROOT}/**"]']
+        if self.scenario.told:
+            lines.append(f'[app_signals]\nstatsd_socket = "{self.home}/run/statsd"')
+            lines += [f'[[apps]]\nmatch = "{p.cgroup}"\nstatsd = "{n}"' for n, p in self.victims.items()]
+        for name, each in {**self.victims, **self.batch}.items():
+            online = name in self.victims
+            cpus = PROGRAMS[name].request_cores if online else BATCH_REQUEST_CORES
+            qos = "ls" if online else "batch"
+            lines.append(f'[[pods]]\nmatch = "{each.cgroup}"\nname = "{name}"\nqos = "{qos}"\ncpus = {cpus}')
+        (config := self.home / "agent.toml").write_text("\n".join(lines) + "\n")
         return config
 
     def words(self, kind: str, length: float) -> list[str]:
@@ -266,10 +273,6 @@ _ACTS: dict[str, Callable[[Stage, Planned, Watch], None]] = {
 def bogo_operations(said: bytes) -> float | None:
     """The work that stress-ng says it has done, None when it says nothing."""
     return sum(map(float, found)) if (found := _BOGO.findall(said)) else None
-
-
-def _called(name: str) -> str:
-    return f"na-eval-{name}-{os.getpid()}"  # one workload whatever the number, so that baselines last
 
 
 def needed(scenarios: Sequence[Scenario]) -> set[str]:
