@@ -17,8 +17,9 @@ import msgspec
 
 from tests.bench.eval import control, report
 from tests.bench.eval.recording import load, pack
-from tests.bench.eval.run import needed, record
+from tests.bench.eval.run import record
 from tests.bench.eval.scenario import CONTROL, QUICK, SCENARIOS, Scenario
+from tests.bench.eval.stage import needed
 from tests.bench.eval.tools import Tools, tools
 
 RECORDED = Path(__file__).parents[2] / "recorded"
@@ -63,7 +64,8 @@ def _show(home: Path, asked: argparse.Namespace) -> int:
     if not recordings:
         print(f"eval: no recorded run in {home}", file=sys.stderr)
         return 2
-    evaluated = report.evaluate(recordings, control.read(home), rejected_too=asked.rejected_too)
+    words = {"rejected_too": asked.rejected_too, "day": asked.day}
+    evaluated = report.evaluate(recordings, control.read(home), **words)
     print(msgspec.json.encode(evaluated).decode() if asked.json else report.as_text(evaluated))
     return 0
 
@@ -93,6 +95,7 @@ def _asked(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--record", type=Path, metavar="DIR", help="make a set there")
     parser.add_argument("--replay", type=Path, metavar="DIR", help="decide a set anew that is there")
     parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--day", action="store_true", help="play the recorded calm for a day (2 minutes)")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--rejected-too", action="store_true", help="judge by runs that are not valid, too")
     return parser.parse_args(words)

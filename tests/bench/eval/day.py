@@ -7,7 +7,6 @@ calm again and again: it tells what the detector makes of a day of it, not of wh
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import TypeGuard
 
 from msgspec import Struct
@@ -29,8 +28,7 @@ _COUNTERS = frozenset(
 )
 
 
-@dataclass(frozen=True)
-class Day:
+class Day(Struct, frozen=True):
     """`alarms` in so many days of so many victims."""
 
     alarms: int
