@@ -120,7 +120,12 @@ def test_what_was_carried_over_is_no_new_sample() -> None:
     old = replace(
         AFTER, reading=replace(AFTER.reading, cpu_us=0, cpu_stall=Stall(0, 0), throttled_periods=0, periods=0)
     )
-    assert set(measure(before=old).values) == {Sign.CPU_STALL, Sign.THROTTLED, Sign.STEAL, Sign.SOFTIRQ}
+    assert set(measure(before=old, senses=Senses()).values) == {
+        Sign.CPU_STALL,
+        Sign.THROTTLED,
+        Sign.STEAL,
+        Sign.SOFTIRQ,
+    }
 
 
 @pytest.mark.parametrize(
