@@ -85,7 +85,10 @@ class TrialResult(enum.StrEnum):
 
 
 class Trial(Struct, frozen=True, gc=False):
-    """The top suspect is capped for a while. `before` and `during` are medians of the victim's main sign."""
+    """The top suspect is capped for a while.
+
+    `before` and `during` are medians of what the victim's main `sign` is above its baseline.
+    """
 
     uid: str
     began: float  # monotonic seconds
@@ -93,6 +96,7 @@ class Trial(Struct, frozen=True, gc=False):
     before: float
     during: float | None = None
     result: TrialResult = TrialResult.RUNNING
+    sign: str = ""
 
 
 class Rung(enum.IntEnum):

@@ -56,7 +56,7 @@ def begun(case: Case, suspect: Suspect, facts: Facts) -> Probe | None:
         return None
     worse = median(x for x, _ in before)
     limits = [limit for x, limit in before if x >= worse and limit is not None]
-    trial = Trial(suspect.uid, facts.at, facts.at + facts.rules.trial_s, worse)
+    trial = Trial(suspect.uid, facts.at, facts.at + facts.rules.trial_s, worse, sign=alarm.sign)
     limit = median(limits) if limits else None
     cap = _cap(suspect, facts, verdict.channel)
     return Probe(
