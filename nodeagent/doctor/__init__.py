@@ -11,6 +11,7 @@ import msgspec
 
 from nodeagent.config import Config
 from nodeagent.doctor.actors import ACTORS
+from nodeagent.doctor.apps import APPS
 from nodeagent.doctor.cgroups import CGROUPS
 from nodeagent.doctor.controller import CONTROLLER
 from nodeagent.doctor.finding import Check, Finding, Host, Status
@@ -37,6 +38,7 @@ CHECKS: tuple[Check, ...] = (
     *INTERFERENCE,
     *KUBERNETES,
     *CONTROLLER,
+    *APPS,
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 from hypothesis import given, settings
@@ -38,7 +39,19 @@ moment = st.fixed_dictionaries(
         "limit": st.sampled_from((None, 0.1, 1.0, 4.0)),
     }
 )
-courses = st.lists(moment, min_size=1, max_size=14)
+_PLAIN = {"other": "calm", "dt_s": 1.0, "stall": 0.0, "use": 1.0, "limit": None, "ranking": [(HOG, True)]}
+
+
+def proven(channel: Channel, after: str) -> list[dict[str, Any]]:
+    """HOG is found, tried and held: what hardly comes about by chance."""
+    begins = {**_PLAIN, "victim": "bad", "value": 0.6, "seconds": 4, "channel": channel}
+    return [begins, {**begins, "victim": after, "value": 0.1, "seconds": 12}]
+
+
+prefixes = st.one_of(
+    st.just([]), st.builds(proven, st.sampled_from(tuple(Channel)), st.sampled_from(HOW[:3]))
+)
+courses = st.builds(lambda first, more: [*first, *more], prefixes, st.lists(moment, min_size=1, max_size=12))
 policies = st.builds(
     InterferencePolicy,
     top_rung=st.integers(0, 6),
@@ -78,6 +91,10 @@ def lived(it: TroubledNode, course: list[dict[str, Any]]) -> list[Interference]:
     return told
 
 
+def one_by_one(course: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    return ({**each, "seconds": 1} for each in course for _ in range(each["seconds"]))
+
+
 def by_uid(told: Interference) -> dict[str, Restraint]:
     return {r.uid: r for r in told.restraints}
 
@@ -88,16 +105,15 @@ def test_no_restraint_is_of_online_work_nor_outlives_its_lease(
     course: list[dict[str, Any]], policy: InterferencePolicy
 ) -> None:
     it = begin(policy)
-    for each in course:
-        for told in lived(it, [{**each, "seconds": 1}] * each["seconds"]):
-            for restraint in told.restraints:
-                assert restraint.uid in BATCH
-                assert it.at <= restraint.until <= it.at + policy.lease_s
-                assert restraint.rung <= policy.top_rung and restraint.rung is not Rung.EVICT
-                if restraint.quota_cores is not None:
-                    assert restraint.quota_cores >= 0.02
-                assert restraint.why and restraint.episode
-            assert len(by_uid(told)) == len(told.restraints), "one for each pod"
+    for told in (lived(it, [tick])[-1] for tick in one_by_one(course)):
+        for restraint in told.restraints:
+            assert restraint.uid in BATCH
+            assert it.at <= restraint.until <= it.at + policy.lease_s
+            assert restraint.rung <= policy.top_rung and restraint.rung is not Rung.EVICT
+            if restraint.quota_cores is not None:
+                assert restraint.quota_cores >= 0.02
+            assert restraint.why and restraint.episode
+        assert len(by_uid(told)) == len(told.restraints), "one for each pod"
 
 
 @given(courses, policies)
@@ -118,7 +134,8 @@ def test_who_was_never_named_is_never_restrained(
 @settings(max_examples=60, deadline=None)
 def test_the_steps_of_a_pod_are_bounded(course: list[dict[str, Any]], policy: InterferencePolicy) -> None:
     it = begin(policy)
-    for _ in lived(it, course):
+    for tick in one_by_one(course):
+        lived(it, [tick])
         for uid, times in it.course.steps.items():
             assert len([at for at in times if at > it.at - 600.0]) <= policy.changes_per_pod, uid
 

@@ -10,7 +10,7 @@ from msgspec import Struct
 from nodeagent.core.interference import patience, rungs
 from nodeagent.core.interference.facts import Facts
 from nodeagent.model.course import Case, Course
-from nodeagent.model.interference import Suspect
+from nodeagent.model.interference import Rung, Suspect
 
 SKIP_S = 1800.0  # after a trial that proved nothing against it
 QUIET_CORES = 0.03  # who uses less has nothing to be taken away
@@ -66,6 +66,8 @@ def _why_not(suspect: Suspect, case: Case, facts: Facts, course: Course) -> str:
         return never
     if not rungs.has_quota(facts, suspect.cgroup):
         return f"no CPU quota of {suspect.name} can be set here"
+    if facts.rules.top_rung < Rung.QUOTA and rungs.is_idle(facts, suspect.cgroup):
+        return f"{suspect.name} is idle, and interference.top_rung allows no more"
     if doubted(course, case.uid, suspect.uid):
         return f"{suspect.name} was tried in vain"
     if not patience.may_step(course, suspect.uid, facts.rules):

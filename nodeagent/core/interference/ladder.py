@@ -42,7 +42,7 @@ def kept(probe: Probe, case: Case, facts: Facts, why: str, *, proven: bool) -> H
     if case.episode is None:
         return None
     channel = case.episode.channel
-    idle = (Rung.IDLE,) if Rung.IDLE in rungs.LADDERS[channel] else ()
+    idle = (Rung.IDLE,) if Rung.IDLE in rungs.LADDERS[channel] or probe.cap_cores is None else ()
     return Held(
         uid=probe.suspect.uid,
         name=probe.suspect.name,
