@@ -78,11 +78,10 @@ class Agent:
 
     def _hear(self, stack: ExitStack, host: Host) -> None:
         """What applications tell."""
-        self._cgroup_of = partial(cgroup_of, at=host.hierarchies.walk)
         settings, rules = self._config.settings.app_signals, self._config.apps
-        host.applications = Applications(settings, rules, self._cgroup_of)
-        self._applications = host.applications
-        stack.callback(host.applications.close)
+        where = partial(cgroup_of, at=host.hierarchies.walk)
+        host.applications = self._applications = Applications(settings, rules, where)
+        stack.callback(self._applications.close)
 
     def _assemble(self, stack: ExitStack, host: Host, originals: Originals) -> None:
         settings = self._config.settings
@@ -108,7 +107,6 @@ class Agent:
             acting=self._acting,
             show=self._show,
             applications=self._applications,
-            cgroup_of=self._cgroup_of,
         )
         self._hands = self._acted(host, originals) if self._writes else Idle()
         self._loop = Loop(

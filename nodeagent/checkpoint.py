@@ -92,8 +92,9 @@ def _check_baseline(key: str, baseline: Baseline, now: float) -> None:
         raise ValueError(f"a baseline is of no sign and load: {key[:40]!r}")
     if not 0 <= baseline.low <= MOST_BUCKETS or len(baseline.weights) > MOST_BUCKETS + 1:
         raise ValueError("a baseline has buckets that there are not")
-    numbers = (*baseline.weights, baseline.at, baseline.last, baseline.q50, baseline.q95)
-    if not all(map(_plausible, numbers)) or baseline.samples < 0 or baseline.q95 < baseline.q50:
+    quantiles = (baseline.q50, baseline.q95, baseline.q99)
+    numbers = (*baseline.weights, baseline.at, baseline.last, *quantiles, baseline.mean, baseline.clumped)
+    if not all(map(_plausible, numbers)) or baseline.samples < 0 or quantiles != tuple(sorted(quantiles)):
         raise ValueError("a baseline has numbers that are negative, not finite or out of order")
     if max(baseline.at, baseline.last) > now + FUTURE_S:
         raise ValueError("a baseline is from the future")

@@ -91,7 +91,7 @@ class Exposition:
             raise ValueError("a count is a number that is not below 0")
         histogram, counter = self._histogram, self._counter
         if histogram is not None and name == _base(histogram.name) + "_bucket":
-            bound = float(labels.pop("le"))
+            bound = float(labels.pop("le", "missing"))
             if not bound > float("-inf"):
                 raise ValueError("a bound is a number")
             if _fits(histogram, labels):

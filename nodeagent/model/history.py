@@ -21,8 +21,8 @@ class Column(Struct, frozen=True, array_like=True, gc=False):
 class Moment(Struct, frozen=True, array_like=True, gc=False):
     """One tick: `at` in monotonic seconds, `span_s` the time that it is of.
 
-    `uses` are by what is used ("cores", "resident", "faults", "bandwidth", "net", "io 8:0"), `signs` by `Sign`;
-    `busy` is the busy share of each CPU in the order of their ids, in 1/255.
+    `uses` are by what is used ("cores", "resident", "faults", "bandwidth", "net", "io 8:0", "operations
+    8:0"), `signs` by `Sign`; `busy` is the busy share of each CPU in the order of /proc/stat, in 1/255.
     """
 
     at: float
@@ -33,7 +33,7 @@ class Moment(Struct, frozen=True, array_like=True, gc=False):
 
 
 class History(Struct, frozen=True, gc=False):
-    """The moments of the window, oldest first. `slots` are the numbers of pods by uid, `next_slot` is unused yet."""
+    """Moments of the window, oldest first. `slots` are the numbers of pods by uid, `next_slot` is free."""
 
     moments: tuple[Moment, ...] = ()
     slots: dict[str, int] = {}

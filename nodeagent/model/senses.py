@@ -20,8 +20,9 @@ class Served(Struct, frozen=True, array_like=True, gc=False):
 class Baseline(Struct, frozen=True, array_like=True, gc=False):
     """Decaying histogram of one sign in one load bin: weights of the buckets from `low` on, as of `at`.
 
-    `last` is when it was last added to, both in unix seconds; `samples` is the undecayed count. `q50` and
-    `q95` are its quantiles.
+    `last` is when it was last added to, both in unix seconds; `samples` is the undecayed count. `q50`,
+    `q95` and `q99` are its quantiles. `mean` is of the last samples, `clumped` what the variance of sums
+    of ten in a row is to ten times that of one: 1 where each sample is independent of the last.
     """
 
     low: int = 0
@@ -31,6 +32,9 @@ class Baseline(Struct, frozen=True, array_like=True, gc=False):
     samples: int = 0
     q50: float = 0.0
     q95: float = 0.0
+    q99: float = 0.0
+    mean: float = 0.0
+    clumped: float = 1.0
 
 
 class Usual(Struct, frozen=True, array_like=True, gc=False):

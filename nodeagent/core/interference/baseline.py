@@ -23,6 +23,9 @@ MOST_BUCKETS = 600  # from the first to 10^12 times as much
 FADED = 7.0  # half-lives after which what was learned is forgotten as a whole
 HEAVIEST = 8.0  # half-lives after which all weights are made lighter
 _LOG_GROWTH = math.log(GROWTH)
+CLUMP = 10  # samples
+UNSURE = 5.0  # by which spreads of 100 samples are taken half as large again
+LATEST = 3000  # samples that `mean` and `clumped` are of
 MOST_LOAD_BIN = 24
 UNASKED = 100  # load bins of pods without a request begin here
 
@@ -56,8 +59,20 @@ def fold(
     low = _widened(weights, baseline.low, min(buckets), max(buckets))
     for bucket in buckets:
         weights[bucket - low] += one
-    q50, q95 = _quantiles(low, weights, first)
-    return Baseline(low, tuple(weights), at, unix, baseline.samples + len(values), q50, q95)
+    samples = baseline.samples + len(values)
+    part = len(values) / min(samples, LATEST)
+    mean = baseline.mean + part * (sum(values) / len(values) - baseline.mean)
+    clumped = baseline.clumped + part * (_clumped(values, mean) - baseline.clumped)
+    return Baseline(low, tuple(weights), at, unix, samples, *_quantiles(low, weights, first), mean, clumped)
+
+
+def _clumped(values: Sequence[float], mean: float) -> float:
+    """Variance of sums of CLUMP values in a row / CLUMP times that of one; 1 where it cannot be told."""
+    off = [value - mean for value in values]
+    single = sum([x * x for x in off[: len(off) // CLUMP * CLUMP]])
+    if single <= 0.0:
+        return 1.0
+    return sum([sum(off[n : n + CLUMP]) ** 2 for n in range(0, len(off) - CLUMP + 1, CLUMP)]) / single
 
 
 def usuals(workload: Workload, load: int, policy: InterferencePolicy) -> dict[Sign, Usual]:
@@ -87,7 +102,11 @@ def spread_out(usual: Usual, floor: float, k: float) -> Usual:
 
 
 def _usual(baseline: Baseline, floor: float, k: float) -> Usual:
-    spread = max((baseline.q95 - baseline.q50) / 1.645, floor, 0.05 * baseline.q50)
+    """The larger of what q95 and q99 say; more while they are of few samples, and where bad ones come in
+    clumps: the cumulative sum adds those up."""
+    upper = max((baseline.q95 - baseline.q50) / 1.645, (baseline.q99 - baseline.q50) / 2.326)
+    upper *= math.sqrt(max(1.0, baseline.clumped)) * (1.0 + UNSURE / math.sqrt(baseline.samples))
+    spread = max(upper, floor, 0.05 * baseline.q50)
     return Usual(baseline.q50, spread, baseline.q50 + k * spread)
 
 
@@ -111,7 +130,9 @@ def _together(parts: list[Baseline], first: float) -> Baseline:
         low = _widened(weights, low, part.low, part.low + len(part.weights) - 1)
         for bucket, weight in enumerate(part.weights, part.low - low):
             weights[bucket] += weight
-    return Baseline(0, (), 0.0, 0.0, 0, *_quantiles(low, weights, first))
+    clumped = max(part.clumped for part in parts)
+    samples = sum(part.samples for part in parts)
+    return Baseline(0, (), 0.0, 0.0, samples, *_quantiles(low, weights, first), 0.0, clumped)
 
 
 def _widened(weights: list[float], low: int, lowest: int, highest: int) -> int:
@@ -130,10 +151,10 @@ def _bucket(value: float, first: float) -> int:
     return min(MOST_BUCKETS, math.ceil(math.log(value / first) / _LOG_GROWTH - 1e-9))
 
 
-def _quantiles(low: int, weights: Sequence[float], first: float) -> tuple[float, float]:
+def _quantiles(low: int, weights: Sequence[float], first: float) -> tuple[float, float, float]:
+    """q50, q95 and q99: ends of their buckets."""
     sums = list(accumulate(weights))
     most = sums[-1] * (1 - 1e-9)
-    at = low + bisect_left(sums, 0.5 * most)
-    q50 = first * GROWTH**at if at else 0.0
-    at = low + bisect_left(sums, 0.95 * most)
-    return q50, first * GROWTH**at if at else 0.0
+    found = [low + bisect_left(sums, ratio * most) for ratio in (0.5, 0.95, 0.99)]
+    q50, q95, q99 = (first * GROWTH**at if at else 0.0 for at in found)
+    return q50, q95, q99

@@ -1,8 +1,8 @@
 """The window of one victim, ready to be scored: what it felt, sample by sample, beside what others used.
 
-A sample is the time between two moments at which the victim's sign was told, at least `LEAST_S` long: what is
-read each tick is averaged over it, what is read less often is as last told. Samples are of one length, nearly;
-a moment that is missing makes none.
+A sample is the time between two moments at which the victim's sign was told, at least `LEAST_S` long: what
+is read each tick is averaged over it, what is read less often is as last told. Samples are of one length,
+nearly; a moment that is missing makes none.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from nodeagent.model.symptom import Channel
 LEAST_S = 0.75
 MOST_SAMPLES = 240
 MOST_GAP_S = 30.0  # a longer time without the sign begins the window anew
-LATELY = 10  # samples in which the victim is at its worst
+LATELY = 60  # samples in which the victim is at its worst
 BAD_PART = 1 / 3  # of the way from usual to worst: from there on a sample is bad
 MOST_LAG_S = 2.0
 
@@ -28,8 +28,8 @@ MOST_LAG_S = 2.0
 class Frame(Struct, frozen=True, gc=False):
     """`felt` is the victim's sign per sample, `usual` its median while well, `bad_from` where bad begins.
 
-    `uses` are what neighbours used per sample, one row per neighbour and quantity, of length `felt`; `kinds` the
-    quantity of each row: rows of one kind have one unit. Effects may come up to `most_lag` samples late.
+    `uses` are what neighbours used per sample, one row per neighbour and quantity, as long as `felt`; `kinds`
+    the quantity of each row: rows of one kind have one unit. Effects may come up to `most_lag` samples late.
     """
 
     felt: tuple[float, ...]
@@ -102,7 +102,7 @@ def framed(samples: Samples, baseline: float | None, spread: float, channel: Cha
     usual = sorted(felt)[len(felt) // 4] if baseline is None else baseline
     lately = sorted(felt[-LATELY:])[-2:]
     worst = sum(lately) / len(lately)
-    bad_from = max(usual + (worst - usual) * BAD_PART, usual + 2.0 * spread)
+    bad_from = max(usual + (worst - usual) * BAD_PART, usual + spread)
     if worst <= usual or worst <= bad_from:
         return None
     late = 0 if channel is Channel.CPU else int(MOST_LAG_S / max(samples.length_s, LEAST_S))

@@ -33,7 +33,7 @@ SIGHT_S = 15.0  # for which the wait for CPU counts as known where it is not rea
 REGIME_S = 3600.0  # of an alarm that nobody is restrained for: from then on it is what is usual
 LONGEST_COUNT_S = 60.0  # in which requests are counted for their CPU time
 LEAST_STEAL = 0.01  # less is nothing, of throttling too
-SMOOTH_S = 3.0  # of throttling and steal
+RISE_S, FALL_S = 0.9, 5.0  # over which throttling and steal are smoothed
 SLO_SPREAD = 0.02  # of the SLO: least spread of a latency
 _SMOOTHED = (Sign.THROTTLED, Sign.STEAL)
 _NO_CPUS: Mapping[str, frozenset[int]] = {}
@@ -236,7 +236,9 @@ def _felt(
     if ref is None:
         limit = limits(moment.policy, None if slo is None else slo.bound_s).get(sign)
         over = limit is not None and value >= limit
-        if sign is Sign.MEMORY_STALL:
+        if sign is Sign.RUN_DELAY:
+            over = over and Sign.CPU_STALL in m.unsupported
+        elif sign is Sign.MEMORY_STALL:
             over = m.full.get(sign, 0.0) >= MEMORY_FULL_LIMIT
         return cusum.felt_cold(before, value, over, at, span_s, policy, rule)
     if slo is not None:
@@ -248,7 +250,8 @@ def _smooth(last: float, sample: Sample, sign: Sign) -> float:
     value = sample.values.get(sign)
     if value is None or (value <= LEAST_STEAL and last < LEAST_STEAL):
         return last if value is None else 0.0
-    return last + (value - last) * sample.tick_s / (SMOOTH_S + sample.tick_s)
+    over_s = RISE_S if value > last else FALL_S
+    return last + (value - last) * sample.tick_s / (over_s + sample.tick_s)
 
 
 def _take_note(

@@ -1,8 +1,8 @@
 """Who shares the contended resource with a victim, and by which quantities its use of it is told.
 
-CPU: a CPU in common, among those that were busy while the victim waited. LLC: an L3 cache in common, where that
-is not told a socket or a NUMA node. MEMORY: a NUMA node with memory, or the cgroup around. IO: a device. NET: the
-node's NICs, so everybody. APP: nothing tells which, so CPUs or caches.
+CPU: a CPU in common, among those that were busy while the victim waited. LLC: an L3 cache in common, where
+that is not told a socket or a NUMA node. MEMORY: a NUMA node with memory, or the cgroup around. IO: a device.
+NET: the node's NICs, so everybody. APP: nothing tells which, so CPUs or caches.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from nodeagent.model.topology import Topology
 
 SYSTEM_NAME = "system"  # daemons and kernel threads: what no pod accounts for
 LEAST_PAGES_BYTES = 16 << 20  # on a NUMA node, to count as using it
-# A neighbour that never used as much, or rose by as much, is no suspect. By kind, which is a quantity's first word.
+# Who never used as much is no suspect, who did not rise by as much is not named. By a quantity's first word.
 LEAST: Mapping[str, float] = {
     CORES: 0.05,
     RESIDENT: float(32 << 20),
@@ -77,7 +77,7 @@ def neighbours(
     cpus_of: Mapping[str, frozenset[int]],
     busy: frozenset[int],
 ) -> tuple[Neighbour, ...]:
-    """All who share what `victim` lacks, by uid. `busy` are CPUs that were while it waited; none = not known."""
+    """All who share what `victim` lacks, by uid. `busy` are CPUs that were, as it waited; none: not known."""
     shares = _Sharing(channel, victim, view.snapshot.topology, cpus_of, busy)
     found = [_neighbour(p.pod.spec) for p in view.pods if shares.with_pod(p.pod)]
     if channel in (Channel.CPU, Channel.LLC, Channel.APP):

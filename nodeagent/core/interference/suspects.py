@@ -1,8 +1,8 @@
 """Who did it: neighbours that share the contended resource, ranked, and named only beyond chance.
 
-A name takes all of: significance (`shifts`), use that came with the harm (`amplitude_free`, `lift`), a part in
-what the victim feels beside all others (`joint`), a rise that is worth mentioning, and both good and bad samples.
-Several are named until they explain enough together. What is not named is a ranking, never an accusation.
+A name takes all of: significance (`shifts`), use that came with the harm (`amplitude_free`, `lift`), a part
+in what the victim feels beside all others (`joint`), a rise that is worth mentioning, and both good and bad
+samples. Several are named until they explain enough. What is not named is a ranking, never an accusation.
 
 Cost: bounded by the pods that used the resource, the samples (240) and the rows that are tested (32).
 """
@@ -18,17 +18,18 @@ from nodeagent.core.interference.frame import Frame, Samples, framed, sampled, u
 from nodeagent.core.interference.neighbours import Neighbour, least, neighbours, quantities
 from nodeagent.core.interference.scorers import SCORERS
 from nodeagent.core.interference.scorers.algebra import covariance, spread
+from nodeagent.core.interference.scorers.joint import LEAST_PART
 from nodeagent.core.rates import View
 from nodeagent.model.history import History
 from nodeagent.model.interference import Alarm, Suspect, Verdict
 from nodeagent.model.interference_policy import InterferencePolicy
 from nodeagent.model.policy import Policy
-from nodeagent.model.snapshot import Pod
 
 LEAST_SAMPLES = 20  # p cannot be below 1/samples
 LEAST_BAD = 2
 LEAST_GOOD_RATIO = 0.3
-LEAST_RHO, LEAST_LIFT, LEAST_PART = 0.35, 0.1, 0.1
+LEAST_RHO, LEAST_LIFT = 0.35, 0.1
+LEAST_OF_MOST = 0.5  # a further name takes as much of the first one's part
 ENOUGH = 0.8  # of what the victim feels: then nobody else is named
 MOST_NAMED, MOST_RANKED = 5, 8
 BUSY = 128  # of 255: a CPU that was busy for half of the time
@@ -50,8 +51,8 @@ def rank(
 ) -> tuple[Suspect, ...]:
     """Suspects for what `verdict` says, the likeliest first; at most MOST_RANKED, and all who are named.
 
-    Empty when there is no alarm, no history of it, or nobody who shares the resource. `cpus_of` are the CPUs of
-    cgroups; who is not in it may use all. `p_value` is that of the best of all neighbours: see `shifts`.
+    Empty when there is no alarm, no history of it, or nobody who shares the resource. `cpus_of` are the CPUs
+    of cgroups; who is not in it may use all. `p_value` holds for all neighbours together: see `shifts`.
     """
     alarm = _main(verdict)
     victim = next((p.pod for p in view.pods if p.pod.spec.uid == verdict.uid), None)
@@ -100,7 +101,7 @@ def _busy(history: History, samples: Samples, frame: Frame, view: View) -> froze
 def _with_uses(
     history: History, samples: Samples, frame: Frame, who: Sequence[Neighbour], names: Sequence[str]
 ) -> tuple[tuple[Neighbour, ...], Frame]:
-    """The frame with a row for each neighbour and quantity of which it ever used enough, and whose row it is."""
+    """Whose rows they are, and the frame with one for each neighbour and quantity of which it used enough."""
     known = [(each, history.slots[each.uid]) for each in who if each.uid in history.slots]
     owners: list[Neighbour] = []
     rows: list[tuple[float, ...]] = []
@@ -188,7 +189,7 @@ def _mean(row: Sequence[float], where: Sequence[int]) -> float:
 
 
 def _listed(found: Sequence[_Scored]) -> tuple[Suspect, ...]:
-    """By what they explain, to a twentieth; where that is the same, Batch first, since Batch can be held back."""
+    """By what they explain, to a twentieth; where that is the same, Batch first: it can be held back."""
 
     def order(each: _Scored) -> tuple[bool, float, bool, float, float, str]:
         rho = each.scores["amplitude_free"]
@@ -196,9 +197,11 @@ def _listed(found: Sequence[_Scored]) -> tuple[Suspect, ...]:
         part = round(each.part * 20.0)
         return (not each.guilty, -part, each.who.online, -each.part, -guess, each.who.uid)
 
-    explained, suspects = 0.0, []
+    explained, suspects = 0.0, list[Suspect]()
+    most = max((each.part for each in found if each.guilty), default=0.0)
     for each in sorted(found, key=order):
-        named = each.guilty and explained < ENOUGH and len(suspects) < MOST_NAMED
+        more = explained < ENOUGH and len(suspects) < MOST_NAMED and each.part >= LEAST_OF_MOST * most
+        named = each.guilty and more
         explained += each.part if named else 0.0
         suspects.append(_suspect(each, named=named))
     return tuple(suspects[:MOST_RANKED])

@@ -14,7 +14,7 @@ from nodeagent.core.interference.scorers.cpi2 import harm
 
 
 def weighed(frame: Frame) -> tuple[list[float], list[float]] | None:
-    """(weight, harm in [-1, 1] relative to the mean of bad samples) per sample; None without good or bad ones."""
+    """Weights of the samples and their harm by the mean of bad ones, in [-1, 1]; None without good or bad."""
     g = harm(frame)
     bad = [value for value in g if value > 0.0]
     if not bad or len(bad) == len(g):
@@ -26,7 +26,7 @@ def weighed(frame: Frame) -> tuple[list[float], list[float]] | None:
 
 
 def amplitude_free(frame: Frame) -> tuple[float, ...]:
-    """1 for a neighbour that only ever used more than usual while the victim felt bad; 0 for a constant one."""
+    """1 for who only ever used more than usual while the victim felt bad; 0 for what is constant."""
     found = weighed(frame)
     if found is None:
         return (0.0,) * len(frame.uses)
