@@ -16,6 +16,7 @@ from nodeagent.doctor.cgroups import CGROUPS
 from nodeagent.doctor.controller import CONTROLLER
 from nodeagent.doctor.finding import Check, Finding, Host, Status
 from nodeagent.doctor.foreign import FOREIGN
+from nodeagent.doctor.interference import INTERFERENCE
 from nodeagent.doctor.kubernetes import KUBERNETES
 from nodeagent.doctor.machine import MACHINE
 from nodeagent.doctor.nics import NICS
@@ -34,6 +35,7 @@ CHECKS: tuple[Check, ...] = (
     *PROCESS,
     *ACTORS,
     *FOREIGN,
+    *INTERFERENCE,
     *KUBERNETES,
     *CONTROLLER,
     *APPS,

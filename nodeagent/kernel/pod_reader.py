@@ -16,8 +16,7 @@ from nodeagent.kernel.own_psi import psi_path
 from nodeagent.kernel.pmu import PmuTurns
 from nodeagent.kernel.rdt import RdtGroups
 from nodeagent.kernel.reading import PSI_KINDS, CgroupReader, PsiFiles
-from nodeagent.kernel.symptoms.net import namespace_of
-from nodeagent.kernel.symptoms.pod import SymptomReader, hardware_lacking
+from nodeagent.kernel.symptoms.pod import Ground, SymptomReader, hardware_lacking
 from nodeagent.kernel.symptoms.run_delay import RunDelay
 from nodeagent.model.errors import AgentError, Gone, Unsupported
 from nodeagent.model.pod import CgroupDir, Member, Qos
@@ -54,7 +53,7 @@ class Host:
         self.shelf = shelf
         self.psi_kinds = psi_kinds
         self.symptoms = symptoms
-        self.netns = namespace_of(proc, 1)
+        self.ground = Ground(places, proc, shelf)
         self.attended: frozenset[str] = frozenset()
         self.gates = Gates(proc, shelf)
         self.vanished: list[str] = []
@@ -172,11 +171,9 @@ class PodReader:
         if not host.symptoms:
             return None
         if self._symptoms is None:
-            lists = self._inside("cgroup.procs")
             lacking = hardware_lacking(pmu=not host.pmu.why, rdt=host.rdt.mounted)
-            self._symptoms = SymptomReader(
-                host.places, host.proc, host.shelf, spec.cgroup, lists, host.netns, lacking
-            )
+            lists = self._inside("cgroup.procs")
+            self._symptoms = SymptomReader(host.ground, spec.cgroup, lists, lacking)
         delay = self._run_delay() if spec.online else None
         pmu = host.counted.get((spec.cgroup, spec.inode))
         rdt = host.rdt.read(name for name, _ in self._member.containers) if host.rdt.mounted else None

@@ -85,7 +85,10 @@ class TrialResult(enum.StrEnum):
 
 
 class Trial(Struct, frozen=True, gc=False):
-    """The top suspect is capped for a while. `before` and `during` are medians of the victim's main sign."""
+    """The top suspect is capped for a while.
+
+    `before` and `during` are medians of what the victim's main `sign` is above its baseline.
+    """
 
     uid: str
     began: float  # monotonic seconds
@@ -93,6 +96,7 @@ class Trial(Struct, frozen=True, gc=False):
     before: float
     during: float | None = None
     result: TrialResult = TrialResult.RUNNING
+    sign: str = ""
 
 
 class Rung(enum.IntEnum):
@@ -127,6 +131,7 @@ class Restraint(Struct, frozen=True, gc=False, kw_only=True):
     io_weight: float | None = None  # 1.0 = the kernel's default
     llc_floor: bool = False  # smallest share of the cache and of memory bandwidth
     frozen: bool = False  # in this tick
+    withheld_cores: float = 0.0  # that nobody else in Batch gets instead, while it is on trial
 
 
 class Action(Struct, frozen=True, gc=False):

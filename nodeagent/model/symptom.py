@@ -66,7 +66,11 @@ class Rdt(Struct, frozen=True, array_like=True, gc=False):
 
 
 class DeviceUse(Struct, frozen=True, array_like=True, gc=False):
-    """What a cgroup has read from and written to one block device ("259:0"), cumulative."""
+    """What a cgroup has read from and written to one block device ("259:0"), cumulative.
+
+    Where the kernel counts it by process alone, `device` is "" on a node with more than one and `operations`
+    is 0: not known.
+    """
 
     device: str
     bytes: int

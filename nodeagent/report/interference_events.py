@@ -1,4 +1,4 @@
-"""What became of interference between two ticks: one event at open, at each change, at close.
+"""What became of interference between two ticks: one event at open, at each change, at close, at release.
 
 Rejected alarms are for those who debug. Invariant: what stays as it was is not told again.
 """
@@ -11,13 +11,14 @@ from msgspec.structs import replace
 
 from nodeagent.model.decision import Tick
 from nodeagent.model.interference import Action, Episode, Rung, State, Trial, TrialResult
-from nodeagent.model.interference_changes import closed, episodes, rejected
+from nodeagent.model.interference_changes import closed, episodes, rejected, released
 from nodeagent.model.interference_told import (
     antagonists,
     done,
     evidence,
     named,
     recovered_s,
+    restrained,
     score,
     shown,
     step,
@@ -43,11 +44,21 @@ def interference_events(before: Tick | None, now: Tick) -> Iterator[Event]:
     for ended in closed(before, now):
         yield _closed(ended, now)
     names = {p.spec.uid: p.spec.name for p in now.snapshot.pods}
+    for held in released(before, now):
+        if not _told_free(held.uid, now):
+            free: dict[str, Value] = {"pod": names.get(held.uid, held.uid), "id": held.episode}
+            yield Event("info", "interference.released", {**free, "was": restrained(held), "why": held.why})
     for uid, each in rejected(before, now):
         keys: dict[str, Value] = {"victim": names.get(uid, uid), "gate": each.gate.value}
         yield Event(
             "debug", "interference.rejected", {**keys, "evidence": evidence(each.alarm), "why": each.why}
         )
+
+
+def _told_free(uid: str, now: Tick) -> bool:
+    """True when a step of this tick says that it is let go."""
+    steps = (a for each in episodes(now).values() for a in each.actions if a.unix == now.snapshot.unix)
+    return any(a.uid == uid and a.rung is Rung.FREE for a in steps)
 
 
 def _unsaid(new: Episode) -> Episode:
@@ -118,16 +129,15 @@ def _trials(was: Episode, new: Episode, now: Tick) -> Iterator[Event]:
             lasts_s = round(trial.until - trial.began, 1)
             yield Event("info", "interference.trial_began", {**keys, "lasts_s": lasts_s})
         if trial.result is not TrialResult.RUNNING:
-            yield Event("info", "interference.trial_ended", {**keys, **_outcome(trial, new)})
+            yield Event("info", "interference.trial_ended", {**keys, **_outcome(trial)})
 
 
-def _outcome(trial: Trial, episode: Episode) -> dict[str, Value]:
-    """What the trial has shown, in the unit of the victim's main sign."""
+def _outcome(trial: Trial) -> dict[str, Value]:
+    """What the trial has shown: how far the victim's sign was above what is usual."""
     keys: dict[str, Value] = {"result": trial.result.value}
-    signs = worst(a for a in episode.evidence if a.channel is episode.channel) or worst(episode.evidence)
-    sign = signs[0].sign if signs else ""
     if trial.during is not None:
-        keys |= {"sign": sign, "before": shown(sign, trial.before), "during": shown(sign, trial.during)}
+        before, during = shown(trial.sign, trial.before), shown(trial.sign, trial.during)
+        keys |= {"sign": trial.sign, "above_before": before, "above_during": during}
     return keys
 
 

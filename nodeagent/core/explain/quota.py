@@ -81,12 +81,15 @@ def _shared(ground: Ground) -> Reason | None:
     if ground.tick.decision.batch_limit_cores is None:
         return None
     step, claims = limit.grid_step(ground.tick.snapshot.topology.cores), _claims(ground)
-    given = (
+    given = [
         _cores("floor", ground.policy.cpu.floor_cores, f"{POLICY}cpu.floor_cores"),
         _cores("rounded_limit", _grid(ground), f"batch.limit in whole steps of {step:g} cores"),
         _cores("outside", claims.outside, "use of Batch pods that are not in scope"),
-    )
+    ]
     rule = "max(floor, rounded_limit - outside)"
+    if claims.withheld:
+        given.append(_cores("withheld", claims.withheld, "what a pod on trial used above its cap"))
+        rule = "max(floor, rounded_limit - outside - withheld)"
     return reason("batch.shared", rule, given, claims.left, Unit.CORES, by="share")
 
 

@@ -13,6 +13,7 @@ from nodeagent.model.cpuset import CpuSet
 from nodeagent.model.interference import Rung
 from nodeagent.model.plan import Kind, Knob, numeric
 from nodeagent.model.pod import PodSpec, Priority
+from nodeagent.model.settings import Actuator
 from nodeagent.model.symptom import Channel
 from nodeagent.model.topology import Cpu
 
@@ -26,6 +27,7 @@ LADDERS = {
 }
 FLOOR_CORES = 0.1  # of a quota; work of low priority goes down to cpu.pod_floor_cores
 FLOOR_BYTES = 64 << 20  # of memory.high
+_ACTUATORS = {Rung.SHRINK: Actuator.MEMORY, Rung.FREEZE: Actuator.FREEZE}
 SHRINK_RATIO = 0.9  # memory.high steps (Senpai: small ones, so that reclaim keeps up)
 
 
@@ -54,9 +56,11 @@ def may(facts: Facts, rung: Rung, channel: Channel) -> bool:
     """True where this agent may take such a step at all."""
     if rung > facts.rules.top_rung:
         return False
-    needed = {Rung.SHRINK: "rdt" if channel is Channel.LLC else "memory", Rung.FREEZE: "freeze"}.get(rung)
+    if rung is Rung.SHRINK and channel is Channel.LLC:
+        return False  # no knob of caches or memory bandwidth is written yet
+    needed = _ACTUATORS.get(rung)
     enforce = facts.view.snapshot.enforce
-    return needed is None or (enforce is None and needed != "rdt") or needed in (enforce or ())
+    return needed is None or enforce is None or needed in enforce
 
 
 def away_from(facts: Facts, victim: str, suspect: str, channel: Channel) -> str:

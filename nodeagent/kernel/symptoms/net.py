@@ -24,7 +24,7 @@ T = TypeVar("T")
 _MOST_CGROUPS = 32
 _MOST_PROCESSES = 256  # of one cgroup that are tried or among which one is looked for
 _MOST_BYTES = 1 << 16
-_ASK_AGAIN = 12  # readings until a pod in the host's namespace is looked at again
+_ASK_AGAIN = 16  # a pod in the host's namespace is looked at again after 1, 2, 4, 8, then each 16 readings
 
 
 class NetUse(NamedTuple):
@@ -45,7 +45,7 @@ class _Home(NamedTuple):
 
 
 class PodNet:
-    """`lists` are the cgroup.procs of the pod and what is in it; `host` is the inode of pid 1's namespace."""
+    """`lists` are the cgroup.procs of the pod and what is in it; `host` as from host_namespace()."""
 
     __slots__ = ("_asked", "_home", "_misses", "_proc", "_seen", "host", "lists", "own")
 
@@ -99,7 +99,7 @@ class PodNet:
             return self._home
         if self.own is False:
             self._asked += 1
-            if self._asked % _ASK_AGAIN:
+            if self._asked & (self._asked - 1) and self._asked % _ASK_AGAIN:
                 return None
         found = self._votes()
         if found:
@@ -131,6 +131,11 @@ class PodNet:
             return None
         namespace = namespace_of(self._proc, pid)
         return None if namespace is None else _Home(pid, cgroups, namespace)
+
+
+def host_namespace(proc: str) -> int | None:
+    """Inode of the host's: pid 1's, or where it may not be looked at that of kthreadd, which never leaves."""
+    return next((found for pid in (1, 2) if (found := namespace_of(proc, pid)) is not None), None)
 
 
 def namespace_of(proc: str, pid: int) -> int | None:

@@ -17,8 +17,9 @@ import msgspec
 
 from tests.bench.eval import control, report
 from tests.bench.eval.recording import load, pack
-from tests.bench.eval.run import needed, record
+from tests.bench.eval.run import record
 from tests.bench.eval.scenario import CONTROL, QUICK, SCENARIOS, Scenario
+from tests.bench.eval.stage import needed
 from tests.bench.eval.tools import Tools, tools
 
 RECORDED = Path(__file__).parents[2] / "recorded"
@@ -28,7 +29,7 @@ def main(words: list[str]) -> int:
     """Record if asked for, then replay and print; 2 when this machine cannot do what is asked."""
     asked = _asked(words)
     if asked.record is None and not asked.quick:
-        return _show(asked.replay or RECORDED, as_json=asked.json)
+        return _show(asked.replay or RECORDED, asked)
     if os.geteuid() != 0:
         print("eval: recording needs root: it makes cgroups and network namespaces", file=sys.stderr)
         return 2
@@ -40,7 +41,7 @@ def main(words: list[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="na-eval-") as directory:
         home = asked.record or Path(directory)
         _record(home, scenarios, had, asked.seed, compared=not asked.quick and not asked.names)
-        return _show(home, as_json=asked.json)
+        return _show(home, asked)
 
 
 def _record(home: Path, scenarios: tuple[Scenario, ...], had: Tools, seed: int, *, compared: bool) -> None:
@@ -58,13 +59,14 @@ def _record(home: Path, scenarios: tuple[Scenario, ...], had: Tools, seed: int, 
         control.compare(home, had, seed, before)
 
 
-def _show(home: Path, *, as_json: bool) -> int:
+def _show(home: Path, asked: argparse.Namespace) -> int:
     recordings = [one for one in load(home) if one.labels.scenario != CONTROL.name]
     if not recordings:
         print(f"eval: no recorded run in {home}", file=sys.stderr)
         return 2
-    evaluated = report.evaluate(recordings, control.read(home))
-    print(msgspec.json.encode(evaluated).decode() if as_json else report.as_text(evaluated))
+    words = {"rejected_too": asked.rejected_too, "day": asked.day}
+    evaluated = report.evaluate(recordings, control.read(home), **words)
+    print(msgspec.json.encode(evaluated).decode() if asked.json else report.as_text(evaluated))
     return 0
 
 
@@ -93,7 +95,9 @@ def _asked(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--record", type=Path, metavar="DIR", help="make a set there")
     parser.add_argument("--replay", type=Path, metavar="DIR", help="decide a set anew that is there")
     parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--day", action="store_true", help="play the recorded calm for a day (2 minutes)")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--rejected-too", action="store_true", help="judge by runs that are not valid, too")
     return parser.parse_args(words)
 
 
