@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import threading
 import time
+import zlib
 from collections.abc import Mapping, MutableMapping
 
 from nodeagent.apps.directory import CgroupOf, Directory
@@ -104,19 +105,19 @@ class AppThread:
     async def _ask(self, target: Target, place: Place) -> None:
         name = "" if target.histogram is None else target.histogram.name
         scraped, failures = Scraped(name, target.period_s, target.slo), 0
-        due = time.monotonic()
+        due = time.monotonic() + target.period_s * _phase(target.key)
         while True:
+            await asyncio.sleep(due - time.monotonic())
             async with self._room:
                 told = await self._scrape(target, place, scraped)
             if self._wanted[0].get(target.key) == target:
                 self.scraped[target.key] = told
             failures = min(failures + 1, len(PATIENCE) - 1) if told.error else 0
             due = max(due + target.period_s * PATIENCE[failures], time.monotonic())
-            await asyncio.sleep(due - time.monotonic())
 
     async def _scrape(self, target: Target, place: Place, scraped: Scraped) -> AppReading:
         try:
-            found = await scrape(place, target.histogram, target.counter, self._settings)
+            found = await scrape(place, target.histogram, target.counter, self._settings, scraped.labels)
         except AgentError as error:
             self._count("error")
             return scraped.failed(f"{error} ({error.hint})" if error.hint else str(error))
@@ -128,3 +129,8 @@ class AppThread:
 
     def _count(self, result: str) -> None:
         self._scrapes = {**self._scrapes, result: self._scrapes.get(result, 0) + 1}
+
+
+def _phase(key: Key) -> float:
+    """A part of a period, so that not all are asked at once."""
+    return zlib.crc32(key[0].encode("utf-8", "surrogateescape")) / (1 << 32)

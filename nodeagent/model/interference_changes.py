@@ -65,12 +65,12 @@ def _key(uid: str, of: Rejection) -> tuple[str, str, str]:
 
 
 def released(before: Tick | None, now: Tick) -> Iterator[Restraint]:
-    """Restraints of the tick before whose pod lives and is held for that episode no longer."""
+    """Restraints of the tick before whose pod lives and is held for nobody any more."""
     old = before.decision.interference.restraints if before else ()
     if not old:
         return
-    still = {(each.uid, each.episode) for each in now.decision.interference.restraints}
+    still = {each.uid for each in now.decision.interference.restraints}
     alive = {pod.spec.uid for pod in now.snapshot.pods}
     for each in old:
-        if (each.uid, each.episode) not in still and each.uid in alive:
+        if each.uid not in still and each.uid in alive:
             yield each

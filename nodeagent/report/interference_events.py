@@ -29,6 +29,7 @@ from nodeagent.report.event import Event, Value, gist
 
 MOST_SIGNS = 3
 MOST_SUSPECTS = 3
+TROUBLE = (State.SUSPECT, State.CONFIRMED)
 
 
 def interference_events(before: Tick | None, now: Tick) -> Iterator[Event]:
@@ -90,13 +91,14 @@ def _changed(was: Episode, new: Episode, now: Tick) -> Iterator[Event]:
         keys = {**about, "was": was.channel.value, "evidence": _signs(new)}
         yield Event("info", "interference.resource", keys)
     if was.state is not new.state:
-        keys = {**about, "state": new.state.value, "was": was.state.value, "evidence": _signs(new)}
+        keys = {**about, "state": new.state.value, "was": was.state.value}
+        keys |= {"evidence": _signs(new)} if new.state in TROUBLE else {}
         yield Event(_level(new.state), "interference.state", keys)
     yield from _suspects(was, new)
     yield from _trials(was, new, now)
     for action in new.actions[_common(was.actions, new.actions) :]:
         yield _step(action, new, now)
-    if gist(was.held) != gist(new.held):
+    if gist(was.held) != gist(new.held) and new.cleared_unix is None:
         name = "interference.held" if new.held else "interference.resumed"
         yield Event("warning" if new.held else "info", name, {**about, "why": new.held or was.held})
 

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.openmetrics.exposition import generate_latest as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
-from nodeagent.apps.exposition import MAX_LINE_BYTES, MAX_LINES, Exposed, Exposition
+from nodeagent.apps.exposition import MAX_LINE_BYTES, MAX_LINES, Exposed, Exposition, Labels
 from nodeagent.apps.scraped import unit_s
 from nodeagent.model.app import parse_selector
 from nodeagent.model.errors import Garbled
@@ -138,3 +138,12 @@ def test_a_hostile_line_costs_no_more_than_its_length() -> None:
 )
 def test_the_unit_is_told_by_the_end_of_the_name(name: str, unit: float) -> None:
     assert unit_s(name) == unit
+
+
+def test_labels_of_the_last_answer_are_remembered_and_older_ones_forgotten() -> None:
+    labels, selector = Labels(), parse_selector("w")
+    for path in ("a", "a", "b", "c"):
+        answer = Exposition(selector, None, labels)
+        answer.feed(f'w_bucket{{path="{path}",le="1"}} 3\nw_bucket{{path="{path}",le="+Inf"}} 4\n'.encode())
+        assert answer.end().buckets == {(("path", path),): {1.0: 3.0, INF: 4.0}}
+    assert len(labels._old) == len(labels._new) == 2

@@ -63,7 +63,7 @@ def test_each_step_from_open_to_close_is_one_event_with_what_an_operator_asks_fi
     assert (confirmed["state"], calm["state"]) == ("confirmed", "calm")
     assert suspects["antagonist"] == "transcode-3"
     assert str(suspects["suspects"]).startswith(
-        "transcode-3 (lift 0.42, rho 0.91, p 0.006, share 80%), build-2"
+        "transcode-3 (lift 0.42, rho 0.91, p 0.006, share 80 %), build-2"
     )
     assert (began["suspect"], began["lasts_s"]) == ("transcode-3", 10.0)
     assert (step["antagonist"], step["step"], step["why"]) == ("transcode-3", "quota", "0.5 cores on trial")

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from nodeagent.model.interference import Rung, TrialResult
 from nodeagent.model.interference_policy import InterferencePolicy
+from nodeagent.model.plan import Kind, Knob
 from nodeagent.model.pod import Qos
 from nodeagent.model.settings import Actuator, Mode
 from nodeagent.model.snapshot import Reading, Stall
@@ -346,3 +347,14 @@ def test_who_was_proven_not_long_ago_is_tried_again_although_nobody_stands_out_n
     it.ticks(1500, "calm", 0.0)
     it.ticks(10, "bad", 0.6)
     assert it.told.restraints == (), "that was long ago"
+
+
+def test_a_step_that_this_host_has_no_knob_for_is_not_taken_further() -> None:
+    it = node(HOG, policy=InterferencePolicy(top_rung=5))
+    it.readings = {HOG: Reading(memory_bytes=1000 * MIB)}
+    proven(it, Channel.MEMORY)
+    it.ticks(11, "bad", 0.3, channel=Channel.MEMORY)
+    it.absent = (Knob(Kind.MEMORY_HIGH, it.pods[HOG].cgroup),)
+    it.ticks(31, "bad", 0.3, channel=Channel.MEMORY)
+    found = it.restraint(HOG)
+    assert found is not None and found.rung is Rung.FREEZE

@@ -288,3 +288,11 @@ def test_a_suspect_that_is_quiet_now_is_not_tried_until_it_works() -> None:
     it.uses[HOG] = 1.0
     it.ticks(1, "bad", 0.6)
     assert it.quota(HOG) == 0.5
+
+
+def test_a_cap_that_somebody_else_overwrites_proves_nothing() -> None:
+    it = on_trial()
+    it.obeys = False
+    it.ticks(8, "calm", 0.0)
+    assert it.results == ["cut-short"]
+    assert it.told.restraints == () and it.course.doubts == ()

@@ -5,6 +5,7 @@ Nothing is simulated: what a victim's sign is, and who is suspected, is what the
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -90,6 +91,8 @@ class TroubledNode:
     cores: int = 4
     scope: frozenset[str] | None = None
     at: float = 1000.0
+    absent: tuple[Knob, ...] = ()
+    obeys: bool = True  # what was decided in a tick is found in the next
     boot_id: str = samples.BOOT_ID
     course: Course = field(default_factory=Course)
     told: Interference = field(default_factory=Interference)
@@ -179,12 +182,17 @@ class TroubledNode:
             knobs=tuple(self._knobs()),
             mode=self.mode,
             enforce=self.enforce,
+            absent=self.absent,
             tiers=(samples.TIER,),
         )
 
     def _knobs(self) -> Iterable[KnobReading]:
         for each in self.pods.values():
-            yield samples.quota_knob(each.cgroup)
+            capped = self.quota(each.uid) if self.obeys else None
+            yield samples.quota_knob(each.cgroup, math.inf if capped is None else capped)
+            found = self.restraint(each.uid)
+            idle = found is not None and found.idle and self.obeys
+            yield samples.weight_knob(each.cgroup, 0.0 if idle else 1.0)
             if each.uid in self.cpus:
                 cpus = self.cpus[each.uid]
                 yield KnobReading(Knob(Kind.CPUS, each.cgroup), cpus, effective=cpus)

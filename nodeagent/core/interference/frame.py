@@ -29,7 +29,8 @@ class Frame(Struct, frozen=True, gc=False):
     """`felt` is the victim's sign per sample, `usual` its median while well, `bad_from` where bad begins.
 
     `uses` are what neighbours used per sample, one row per neighbour and quantity, as long as `felt`; `kinds`
-    the quantity of each row: rows of one kind have one unit. Effects may come up to `most_lag` samples late.
+    the quantity of each row: rows of one kind have one unit. `owners`
+    numbers the neighbours. Effects may come up to `most_lag` samples late.
     """
 
     felt: tuple[float, ...]
@@ -38,6 +39,7 @@ class Frame(Struct, frozen=True, gc=False):
     worst: float
     uses: tuple[tuple[float, ...], ...] = ()
     kinds: tuple[str, ...] = ()
+    owners: tuple[int, ...] = ()
     most_lag: int = 0
 
     @property

@@ -150,7 +150,7 @@ def _with(held: Held, rung: Rung, case: Case, facts: Facts, urgent: bool = False
     if not rungs.may(facts, rung, held.channel) or (rung in held.rungs and rung not in _FURTHER):
         return None
     after = held if rung in held.rungs else replace(held, rungs=(*held.rungs, rung))
-    if rung is Rung.EVICT:
+    if rung is Rung.EVICT or rungs.lacks(facts, rung, held.cgroup):
         return None
     if rung is Rung.IDLE:
         return None if rungs.is_idle(facts, held.cgroup) else after

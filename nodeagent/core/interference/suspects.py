@@ -19,6 +19,7 @@ from nodeagent.core.interference.neighbours import Neighbour, least, neighbours,
 from nodeagent.core.interference.scorers import SCORERS
 from nodeagent.core.interference.scorers.algebra import covariance, spread
 from nodeagent.core.interference.scorers.joint import LEAST_PART
+from nodeagent.core.interference.scorers.shifts import shifts
 from nodeagent.core.rates import View
 from nodeagent.model.history import History
 from nodeagent.model.interference import Alarm, Suspect, Verdict
@@ -29,11 +30,11 @@ LEAST_SAMPLES = 20  # p cannot be below 1/samples
 LEAST_BAD = 2
 LEAST_GOOD_RATIO = 0.3
 LEAST_RHO, LEAST_LIFT = 0.35, 0.1
-LEAST_OF_MOST = 0.5  # a further name takes as much of the first one's part
+LEAST_OF_MOST = 0.4  # a further name takes as much of the first one's part
 ENOUGH = 0.8  # of what the victim feels: then nobody else is named
 MOST_NAMED, MOST_RANKED = 5, 8
 BUSY = 128  # of 255: a CPU that was busy for half of the time
-_P = "shifts"
+_P = shifts.__name__
 
 
 class _Scored(Struct, frozen=True, gc=False):
@@ -68,7 +69,12 @@ def rank(
     who, frame = _with_uses(history, samples, frame, who, quantities(alarm.channel, victim, view))
     if not who:
         return ()
-    return _listed(_scored(who, frame, policy.interference))
+    return suspected(who, frame, policy.interference)
+
+
+def suspected(owners: Sequence[Neighbour], frame: Frame, policy: InterferencePolicy) -> tuple[Suspect, ...]:
+    """The ranking for one frame, whose rows are of `owners`; a neighbour may have several."""
+    return _listed(_scored(owners, frame, policy))
 
 
 def _main(verdict: Verdict) -> Alarm | None:
@@ -113,7 +119,9 @@ def _with_uses(
                 owners.append(each)
                 rows.append(row)
                 kinds.append(name)
-    return tuple(owners), replace(frame, uses=tuple(rows), kinds=tuple(kinds))
+    numbers = {uid: n for n, uid in enumerate(sorted({each.uid for each in owners}))}
+    whose = tuple(numbers[each.uid] for each in owners)
+    return tuple(owners), replace(frame, uses=tuple(rows), kinds=tuple(kinds), owners=whose)
 
 
 def aligned(frame: Frame) -> Frame:
@@ -138,7 +146,7 @@ def aligned(frame: Frame) -> Frame:
 
 def _scored(owners: Sequence[Neighbour], frame: Frame, policy: InterferencePolicy) -> list[_Scored]:
     later = aligned(frame)
-    table = {score.__name__: score(frame if score.__name__ == _P else later) for score in SCORERS}
+    table = {score.__name__: score(later) for score in SCORERS}
     bad = [n for n, x in enumerate(later.felt) if x > later.bad_from]
     good = [n for n, x in enumerate(later.felt) if x <= later.bad_from]
     fair = _fair(len(bad), len(good))

@@ -26,6 +26,8 @@ CPU_SHARE, OTHER_SHARE = (
 )  # of its use that the suspect keeps; no other resource follows CPU time as well
 SEEN_RATIO = 0.75  # of its use: a cap above this would show nothing
 SETTLE_S = 2.0  # at most, until the cap has its effect
+TAKEN_S = 3.0  # beyond that, until a cap must hold
+TAKEN_RATIO = 1.1  # of the cap: the kernel's and the enforcer's roundings
 LEAST = 3  # samples on either side
 LONGEST = 3.0  # times trial_s, while Batch as a whole recovers
 AS_LOOSE_RATIO = 0.9  # of Batch's limit before
@@ -92,6 +94,8 @@ def ended(probe: Probe, case: Case, facts: Facts) -> Ended | None:
     if case.blind_since is not None:  # what is not seen is neither judged nor given back
         long = facts.at - case.blind_since >= BLIND_S
         return Ended(TrialResult.CUT_SHORT, None, "the victim is not seen", stays=True) if long else None
+    if not _in_force(probe, facts) and facts.at - probe.trial.began > _settle(facts) + TAKEN_S:
+        return Ended(TrialResult.CUT_SHORT, None, "the cap does not hold: it is not ours to write")
     during = median(x for _, x in probe.excess) if probe.excess else None
     hard_since = case.hard_since
     if hard_since is not None and facts.at - max(hard_since, probe.trial.began) >= HARD_S + _settle(facts):
@@ -146,7 +150,14 @@ def _counts(probe: Probe, facts: Facts) -> bool:
     loose = limit is None or least is None or limit + probe.withheld_cores >= AS_LOOSE_RATIO * least
     last = probe.excess[-1][0] if probe.excess else probe.trial.began
     settled = facts.at - probe.trial.began >= _settle(facts)
-    return loose and settled and facts.at - last >= SAMPLE_S
+    return loose and settled and facts.at - last >= SAMPLE_S and _in_force(probe, facts)
+
+
+def _in_force(probe: Probe, facts: Facts) -> bool:
+    """True when the suspect is held as was decided: the last tick's writes were taken."""
+    if probe.cap_cores is None:
+        return rungs.is_idle(facts, probe.suspect.cgroup)
+    return rungs.quota_now(facts, probe.suspect.cgroup) <= TAKEN_RATIO * probe.cap_cores
 
 
 def _settle(facts: Facts) -> float:

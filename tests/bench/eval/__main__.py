@@ -1,13 +1,15 @@
 """`python -m tests.bench.eval`: how well interference is found, blamed on the right one, and ended.
 
 Without words the recorded set in the repository is decided anew. `--record DIR` makes another set on this
-machine (root; half an hour, --quick four minutes), `--replay DIR` decides one anew that was made so.
+machine (root and two CPUs; three quarters of an hour), `--quick` one short run; `--replay DIR` decides a set
+anew that was made so.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -28,6 +30,8 @@ RECORDED = Path(__file__).parents[2] / "recorded"
 def main(words: list[str]) -> int:
     """Record if asked for, then replay and print; 2 when this machine cannot do what is asked."""
     asked = _asked(words)
+    if asked.pack is not None:
+        return _pack(asked.replay or RECORDED, asked.pack)
     if asked.record is None and not asked.quick:
         return _show(asked.replay or RECORDED, asked)
     if os.geteuid() != 0:
@@ -48,10 +52,14 @@ def _record(home: Path, scenarios: tuple[Scenario, ...], had: Tools, seed: int, 
     """One run after the other, each knowing the workloads from the last."""
     home.mkdir(parents=True, exist_ok=True)
     before = None
-    for number, scenario in enumerate(scenarios):
-        where = home / f"{number}-{scenario.name}"
+    for number, scenario in enumerate(scenarios, len(list(home.glob("*/")))):
+        where = home / f"{number:02}-{scenario.name}"
         where.mkdir()
-        labels = record(scenario, seed, where, had, before)
+        try:
+            labels = record(scenario, seed, where, had, before)
+        except (AssertionError, OSError, subprocess.SubprocessError) as error:
+            print(f"{scenario.name}: failed: {error}", file=sys.stderr)
+            continue
         said = f"rejected: {'; '.join(labels.rejected)}" if labels.rejected else "valid"
         print(f"{time.strftime('%H:%M:%S')} {scenario.name}: {said}", file=sys.stderr)
         before = where
@@ -70,13 +78,14 @@ def _show(home: Path, asked: argparse.Namespace) -> int:
     return 0
 
 
-def _pack(home: Path, into: Path) -> None:
+def _pack(home: Path, into: Path) -> int:
     into.mkdir(parents=True, exist_ok=True)
     for one in load(home):
         if one.labels.scenario != CONTROL.name:
             pack(one, into / f"{one.name}.run.xz")
     if (compared := home / control.FILE).exists():
         (into / control.FILE).write_bytes(compared.read_bytes())
+    return 0
 
 
 def _chosen(names: list[str], *, quick: bool) -> tuple[Scenario, ...]:
@@ -94,6 +103,7 @@ def _asked(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="one short run")
     parser.add_argument("--record", type=Path, metavar="DIR", help="make a set there")
     parser.add_argument("--replay", type=Path, metavar="DIR", help="decide a set anew that is there")
+    parser.add_argument("--pack", type=Path, metavar="DIR", help="put the set of --replay there, packed")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--day", action="store_true", help="play the recorded calm for a day (2 minutes)")
     parser.add_argument("--json", action="store_true")

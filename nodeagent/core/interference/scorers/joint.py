@@ -30,11 +30,11 @@ class Fit(Struct, frozen=True, gc=False):
     parts: tuple[float, ...]
     good: tuple[int, ...]
 
-    def left_to(self, k: int) -> list[float]:
-        """The badness that the other rows, beyond their use while the victim was well, do not explain."""
+    def left_to(self, frame: Frame, owner: int) -> list[float]:
+        """The badness that the other neighbours, beyond what they used while all was well, do not explain."""
         left = list(self.badness)
-        for n, (row, beta) in enumerate(zip(self.rows, self.betas, strict=True)):
-            if beta > 0.0 and n != k:
+        for row, beta, other in zip(self.rows, self.betas, frame.owners, strict=True):
+            if beta > 0.0 and other != owner:
                 usual = sum([row[g] for g in self.good]) / max(1, len(self.good))
                 left = [x - beta * (u - usual) for x, u in zip(left, row, strict=True)]
         return [min(1.0, max(0.0, x)) for x in left]

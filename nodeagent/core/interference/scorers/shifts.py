@@ -23,12 +23,11 @@ MOST_ROWS = 32  # those whose use varies most; chosen without a look at the vict
 MOST_TURNS = 5  # rows of which is asked what they explain beside the others
 CONTEXT = 30  # samples before and after a bad one that it is compared with
 
-_Links = list[list[float]]  # [row][move]: covariance
-
 
 def shifts(frame: Frame) -> tuple[float, ...]:
     """p of each row: the probability that anybody looks as guilty by chance; 1.0 for what is constant."""
-    spreads = [spread(row) for row in frame.scaled]
+    rows = frame.scaled
+    spreads = [spread(row) for row in rows]
     movers = [k for k, s in enumerate(spreads) if s > 0.0]
     movers = sorted(sorted(movers, key=lambda k: (-spreads[k], k))[:MOST_ROWS])
     values = [1.0] * len(spreads)
@@ -40,9 +39,10 @@ def shifts(frame: Frame) -> tuple[float, ...]:
         values[k] = p
     fit = fitted(frame)
     turns = sorted([k for k in movers if fit.parts[k] >= LEAST_PART], key=lambda k: (-fit.parts[k], k))
-    for k in turns[:MOST_TURNS] if len(turns) > 1 else ():
-        left = contrast(fit.left_to(k), near)
-        values[k] = moved.chance(left, movers.index(k))
+    if len({frame.owners[k] for k in turns}) > 1:
+        for k in turns[:MOST_TURNS]:
+            left = contrast(fit.left_to(frame, frame.owners[k]), near)
+            values[k] = moved.chances(left)[movers.index(k)]
     return tuple(values)
 
 
@@ -65,10 +65,12 @@ def _near(frame: Frame) -> bytes:
 class _Moved:
     """Rows as the digits of numbers, to be linked with something that is moved along them."""
 
-    __slots__ = ("_lag", "_rows", "_sums", "_tops", "_weights")
+    __slots__ = ("_lag", "_owners", "_rows", "_sums", "_tops", "_weights")
 
     def __init__(self, frame: Frame, movers: Sequence[int], spreads: Sequence[float]) -> None:
-        rows = [frame.scaled[k] for k in movers]
+        scaled = frame.scaled
+        rows = [scaled[k] for k in movers]
+        self._owners = [frame.owners[k] for k in movers]
         self._tops = [max(row) for row in rows]
         numbers = [levels(row, top) for row, top in zip(rows, self._tops, strict=True)]
         self._sums = [sum(row) for row in numbers]
@@ -80,15 +82,14 @@ class _Moved:
     def chances(self, felt: Sequence[float]) -> list[float]:
         """p of each row."""
         links = self._links(felt)
-        ascending = [sorted(row) for row in links]
-        return [_by_any(ascending, k, row[0]) for k, row in enumerate(links)]
+        best: dict[int, list[float]] = {}
+        for owner, row in zip(self._owners, links, strict=True):
+            best[owner] = list(map(max, best[owner], row)) if owner in best else row
+        ascending = [sorted(row) for row in best.values()]
+        return [_by_any(ascending, row[0], self._lag) for row in links]
 
-    def chance(self, felt: Sequence[float], k: int) -> float:
-        """p of row `k` alone."""
-        links = self._links(felt)
-        return _by_any([sorted(row) for row in links], k, links[k][0])
-
-    def _links(self, felt: Sequence[float]) -> _Links:
+    def _links(self, felt: Sequence[float]) -> list[list[float]]:
+        """Weighed covariance of each row at each move."""
         low = min(felt)
         height = max(felt) - low
         numbers = levels([value - low for value in felt], height)
@@ -96,26 +97,21 @@ class _Moved:
         found = []
         for row, total, top, weight in zip(self._rows, self._sums, self._tops, self._weights, strict=True):
             even, scale = mean(numbers) * total, unit * top * weight  # even: with any contrast that is level
-            links = [(value - even) * scale for value in circular(numbers, row)]
-            found.append(_with_lag(links, self._lag) if self._lag else links)
+            found.append([(value - even) * scale for value in circular(numbers, row)])
         return found
 
 
-def _with_lag(row: list[float], most: int) -> list[float]:
-    """The best of the moves by which felt comes up to `most` samples before it did: it lags behind use."""
-    return list(map(max, zip(row, *(row[-lag:] + row[:-lag] for lag in range(1, most + 1)), strict=True)))
+def _by_any(ascending: Sequence[Sequence[float]], value: float, lags: int) -> float:
+    """The probability that any neighbour, each moved by itself, links as well as `value`.
 
-
-def _by_any(ascending: Sequence[Sequence[float]], own: int, value: float) -> float:
-    """The probability that any row, each moved by itself, links as well as `value`, which is row `own`'s.
-
-    Its own moves count twice: when both last until now, only those into the past can be seen.
+    Moves count twice: of what lasts until now only those to one side look as good, but both would be chance.
+    `lags` are what was tried besides, to find the lag at which things go together.
     """
     if value <= 0.0:
         return 1.0
     none, least = 1.0, value * (1.0 - 1e-9)
-    for k, row in enumerate(ascending):
+    for row in ascending:
         as_good = len(row) - bisect_left(row, least)
         if as_good:
-            none *= 1.0 - min(1.0, (2 * as_good - 1 if k == own else as_good) / len(row))
+            none *= 1.0 - min(1.0, (2 * as_good - 1 + lags) / len(row))
     return 1.0 - none
