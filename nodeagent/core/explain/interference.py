@@ -10,6 +10,7 @@ from nodeagent.core.explain.ground import Ground
 from nodeagent.core.explain.law import Given, Unit, reason
 from nodeagent.core.interference.cpus import CpusOf
 from nodeagent.core.interference.cusum import Z_CLIP, z_score
+from nodeagent.core.interference.learn import usual_of
 from nodeagent.core.interference.measures import Measures, measured
 from nodeagent.core.interference.signs import RULES
 from nodeagent.model.explanation import Input, Reason
@@ -47,7 +48,7 @@ def reasons(ground: Ground, spec: PodSpec) -> Iterator[Reason]:
         return
     sense = ground.thought.felt.senses.pods.get(spec.uid)
     yield _signs(ground, spec, sense)
-    yield from _alarms(ground, sense)
+    yield from _alarms(ground, spec, sense)
 
 
 def _held(ground: Ground, spec: PodSpec) -> Iterator[Reason]:
@@ -122,7 +123,7 @@ def _slowed(ground: Ground, spec: PodSpec) -> Iterator[Reason]:
 def _signs(ground: Ground, spec: PodSpec, sense: PodSense | None) -> Reason:
     """Each sign: its value or why there is none, and what is usual."""
     found = _measures(ground, spec)
-    usual = _usual(ground, sense)
+    usual = _usual(ground, spec)
     given = tuple(Input(s.value, *_told(ground, found, s, usual.get(s), sense)) for s in Sign)
     known = sum(1 for s in Sign if found is not None and s in found.values)
     never = 0 if found is None else len(found.unsupported)
@@ -161,11 +162,11 @@ def _known(ground: Ground, sign: Sign, usual: Usual | None, sense: PodSense | No
     return f"no baseline yet: {samples} of {ground.policy.interference.warm_samples} samples"
 
 
-def _alarms(ground: Ground, sense: PodSense | None) -> Iterator[Reason]:
+def _alarms(ground: Ground, spec: PodSpec, sense: PodSense | None) -> Iterator[Reason]:
     """How each sign that is not at rest stands, and what stopped it."""
     if sense is None:
         return
-    usual = _usual(ground, sense)
+    usual = _usual(ground, spec)
     stopped = {r.alarm.sign: f"no accusation: {r.gate.value}: {r.why}" for r in sense.verdict.rejections}
     for sign, feeling in sorted(sense.feelings.items()):
         yield _deviation(ground, sign, feeling, usual.get(sign), stopped.get(sign, ""))
@@ -190,9 +191,8 @@ def _deviation(ground: Ground, sign: Sign, feeling: Feeling, usual: Usual | None
     return reason(f"sign {sign}", DEVIATION, given, feeling.z, Unit.PLAIN, by=BY, why=why)
 
 
-def _usual(ground: Ground, sense: PodSense | None) -> dict[Sign, Usual]:
-    workload = None if sense is None else ground.thought.felt.senses.workloads.get(sense.workload)
-    return {} if sense is None or workload is None else workload.usual.get(sense.load_bin, {})
+def _usual(ground: Ground, spec: PodSpec) -> dict[Sign, Usual]:
+    return usual_of(ground.thought.felt.senses, spec, ground.policy.interference)
 
 
 def _measures(ground: Ground, spec: PodSpec) -> Measures | None:

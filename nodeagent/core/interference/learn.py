@@ -9,9 +9,10 @@ import zlib
 from collections.abc import Mapping, Set
 from functools import lru_cache
 
-from nodeagent.core.interference.baseline import fold, usuals
+from nodeagent.core.interference.baseline import fold, load_bin, usuals
 from nodeagent.core.interference.signs import RULES
 from nodeagent.model.interference_policy import InterferencePolicy
+from nodeagent.model.pod import PodSpec
 from nodeagent.model.senses import Baseline, Senses, Usual, Workload
 from nodeagent.model.symptom import Sign
 
@@ -103,6 +104,15 @@ class Lessons:
         if now is not None and now.baselines is workload.baselines:
             self._workloads[name] = Workload(now.baselines, {**now.usual, load: found})
         return found
+
+
+def usual_of(senses: Senses, spec: PodSpec, policy: InterferencePolicy) -> dict[Sign, Usual]:
+    """What is usual for a pod under the load that it has now."""
+    sense, use = senses.pods.get(spec.uid), senses.uses.get(spec.uid)
+    workload = None if sense is None else senses.workloads.get(sense.workload)
+    if workload is None:
+        return {}
+    return usuals(workload, load_bin(0.0 if use is None else use.now, spec.cpu_request_cores), policy)
 
 
 def told(senses: Senses) -> dict[str, dict[str, Baseline]]:
