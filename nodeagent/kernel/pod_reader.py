@@ -110,8 +110,9 @@ class PodReader:
         if self.psi_directory is None:
             slow = self._without_psi(slow)
         moved = self._gate.moved
-        slow = slow or self._attended
-        self._cgroup.delay = None if not self._unsupported else self._stand_in()
+        slow = slow or (bool(self._host.attended) and self._attended)
+        if self._unsupported or self._cgroup.delay is not None:
+            self._cgroup.delay = self._stand_in()
         try:
             reading = self._cgroup.read(at, slow, full, moved)
         except Gone:

@@ -33,7 +33,7 @@ PARSERS: dict[str, Parser] = {
     "io of a process": process_io.stored,
     "snmp": tcp.segments,
     "netstat": tcp.listen_drops,
-    "net/dev": tcp.outer_bytes,
+    "net/dev": tcp.traffic,
     "zoneinfo": lambda raw: node.watermarks(raw, 4096),
 }
 TEXTS = [text.encode() for text in (trees.V2 | trees.HYBRID | trees.NUMA).values()]

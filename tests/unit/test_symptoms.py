@@ -198,17 +198,17 @@ def test_counters_of_a_process_that_is_another_s_meanwhile_are_not_taken(
     assert [(each.net_bytes, each.tcp_out_segments) for each in found] == [(None, None)] * 2
 
 
-def test_a_pod_at_rest_is_left_alone_for_half_a_minute(start: Start, tmp_path: Path) -> None:
+def test_a_pod_at_rest_is_left_alone_for_a_minute(start: Start, tmp_path: Path) -> None:
     reader, members = start("hybrid")
     told(reader, members, 100.0)
     (tmp_path / "proc/100/net/dev").write_text(texts.NET_DEV.replace("1000", "2000"))
-    later = {at: told(reader, members, 100.0 + at) for at in range(1, 60)}
+    later = {at: told(reader, members, 100.0 + at) for at in range(1, 90)}
     seen = [at for at, found in later.items() if found.net_bytes == 2234]
-    assert 30 <= seen[0] <= 35
+    assert 60 <= seen[0] <= 65
     assert all(100.0 + at - found.at < 6.0 for at, found in later.items())
     (tmp_path / "proc/100/net/dev").write_text(texts.NET_DEV.replace("1000", "3000"))
     (tmp_path / f"{CG}/cpuacct/{trees.POD}/cpuacct.usage").write_text("8654321\n")
-    assert any(told(reader, members, 160.0 + at).net_bytes == 3234 for at in range(6))
+    assert any(told(reader, members, 190.0 + at).net_bytes == 3234 for at in range(6))
 
 
 def test_who_is_attended_to_is_read_in_each_tick_and_others_are_not(start: Start, tmp_path: Path) -> None:
@@ -260,7 +260,7 @@ def test_garbage_in_all_of_it_is_none_and_counted(tmp_path: Path, machine: str, 
     assert (found.tcp_out_segments, found.listen_drops, found.net_bytes) == (None,) * 3
     assert (found.run_delay_us, found.refaults, found.major_faults) == (None,) * 3
     assert not seen.node.disks
-    assert seen.misses["garbled"] >= 3
+    assert seen.misses["garbled"] >= 2
     reader.close()
 
 

@@ -22,7 +22,7 @@ from nodeagent.kernel.symptoms.process_io import ProcessIo
 from nodeagent.kernel.symptoms.run_delay import RunDelay
 from nodeagent.model.symptom import DeviceUse, Pmu, Rdt, Sign, Symptoms
 
-REST_S = 30.0
+REST_S = 60.0
 
 
 def hardware_lacking(*, pmu: bool, rdt: bool) -> tuple[str, ...]:
@@ -116,7 +116,7 @@ class SymptomReader:
             return self._last
         refaults, scanned, major = reclaim
         online = delay is not None
-        net = self._net.read(tcp=online) if self._ground.netns is not None else NetUse()
+        net = self._net.read(tcp=online, full=full) if self._ground.netns is not None else NetUse()
         delay_us = None if delay is None else delay.read(at)
         self._last = Symptoms(
             at,
@@ -126,7 +126,7 @@ class SymptomReader:
             refaults,
             scanned,
             major,
-            self._devices(at),
+            self._devices(at, None if delay is None else delay.listed),
             net.sent,
             net.retransmitted,
             net.listen_drops,
@@ -143,16 +143,16 @@ class SymptomReader:
         self._block.close()
         self._cpus.close()
 
-    def _devices(self, at: float) -> tuple[DeviceUse, ...] | None:
+    def _devices(self, at: float, threads: frozenset[int] | None) -> tuple[DeviceUse, ...] | None:
         """None in the reading in which another counter comes in use, which would look like a leap."""
         uses = self._block.read()
         counted = uses is not None and self._ground.counts(at)
-        same = self._counted in (None, counted)
+        known = self._counted in (None, counted)
         self._counted = counted
         if not counted:
-            size = self._io.read()
+            size = self._io.read(threads)
             uses = None if size is None else (DeviceUse(self._ground.disk, size, 0),)
-        return uses if same else None
+        return uses if known else None
 
     def _note(self, no_refaults: bool, no_scans: bool) -> None:
         """What is missing now is not expected to come; it is asked again with each reading all the same."""

@@ -23,19 +23,24 @@ _STORED = re.compile(rb"^(?:read|write)_bytes: (\d{1,19})$", re.MULTILINE)
 class ProcessIo:
     """`lists` are the cgroup.procs of the pod and of what is in it."""
 
-    __slots__ = ("_last", "_lost", "_misses", "_proc", "lists")
+    __slots__ = ("_last", "_lost", "_misses", "_pids", "_proc", "_threads", "lists")
 
     def __init__(self, proc: str, lists: tuple[str, ...], misses: Misses) -> None:
         self._proc = proc
         self.lists = lists
         self._misses = misses
         self._last = self._lost = 0
+        self._pids: list[int] = []
+        self._threads: frozenset[int] | None = None
 
-    def read(self) -> int | None:
-        """Bytes so far; None when no process tells."""
-        pids: list[int] = []
-        for listing in self.lists:
-            pids += ids_in(listing, MOST_PROCESSES - len(pids))
+    def read(self, threads: frozenset[int] | None = None) -> int | None:
+        """Bytes so far; None when no process tells. With the same `threads` there are the same processes."""
+        pids = self._pids
+        if threads is None or threads is not self._threads:
+            self._threads = threads
+            pids = self._pids = []
+            for listing in self.lists:
+                pids += ids_in(listing, MOST_PROCESSES - len(pids))
         told = [size for pid in pids if (size := self._of(pid)) is not None]
         if pids and not told:
             return None
