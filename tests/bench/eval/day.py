@@ -82,13 +82,20 @@ def _on(first: object, last: object, now: object, rounds: int, name: str = "") -
         if type(first) is not type(now) or type(last) is not type(now):
             return now
         fields = now.__struct_fields__
-        return type(now)(**{f: _on(getattr(first, f), getattr(last, f), getattr(now, f), rounds, f) for f in fields})
+        return type(now)(
+            **{f: _on(getattr(first, f), getattr(last, f), getattr(now, f), rounds, f) for f in fields}
+        )
     if isinstance(now, tuple) and isinstance(first, tuple) and isinstance(last, tuple):
         if not len(first) == len(last) == len(now):
             return now
         return tuple(_on(a, b, c, rounds) for a, b, c in zip(first, last, now, strict=True))
     grows = name in _COUNTERS or name in _CLOCKS
-    if grows and isinstance(now, int | float) and isinstance(first, int | float) and isinstance(last, int | float):
+    if (
+        grows
+        and isinstance(now, int | float)
+        and isinstance(first, int | float)
+        and isinstance(last, int | float)
+    ):
         return now + rounds * (last - first)
     return now
 
