@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from random import Random
 
-from msgspec.structs import replace
-
 from nodeagent.core import rates
-from nodeagent.core.interference.frame import Frame, Samples, framed
+from nodeagent.core.interference.frame import Frame, Samples, beside, framed
 from nodeagent.core.interference.history import remember
 from nodeagent.core.interference.measures import measured
 from nodeagent.core.interference.neighbours import Neighbour
@@ -30,9 +28,7 @@ def frame(felt: Row, *uses: Row, usual: float = 1.0, spread: float = 0.0) -> Fra
     samples = Samples(tuple((n, n + 1) for n in range(len(felt))), tuple(felt), 1.0)
     found = framed(samples, usual, spread, Channel.CPU)
     assert found is not None, "the victim is not worse than usual"
-    return replace(
-        found, uses=tuple(map(tuple, uses)), kinds=("cores",) * len(uses), owners=tuple(range(len(uses)))
-    )
+    return beside(found, uses, ("cores",) * len(uses), range(len(uses)))
 
 
 def judged(felt: Row, *uses: Row, usual: float = 1.0, spread: float = 0.0) -> tuple[Suspect, ...]:
@@ -91,7 +87,7 @@ def bursts(random: Random, samples: int, on: float, off: float, cores: float) ->
 
 
 def crowd(random: Random, samples: int, size: int) -> list[list[float]]:
-    """Neighbours that have nothing to do with it: steady, in bursts, and some that came lately, of all sizes."""
+    """Neighbours that have nothing to do with it: steady, in bursts, and some come lately, of all sizes."""
     rows = []
     for _ in range(size):
         kind, cores = random.random(), random.choice([0.1, 0.3, 1.0, 2.0, 4.0])

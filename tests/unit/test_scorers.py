@@ -6,8 +6,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from nodeagent.core.interference.algebra import circular, packed
 from nodeagent.core.interference.scorers import SCORERS
-from nodeagent.core.interference.scorers.algebra import circular, packed
 from nodeagent.core.interference.scorers.amplitude_free import amplitude_free
 from nodeagent.core.interference.scorers.cpi2 import NAMES_FROM, cpi2
 from nodeagent.core.interference.scorers.joint import joint, nnls
@@ -40,7 +40,7 @@ def test_one_product_of_two_numbers_has_the_sums_of_all_moves(pairs: list[tuple[
 def test_cpi2_cannot_name_a_perfect_culprit_of_a_mild_slowdown(
     felt: float, score: float, is_named: bool
 ) -> None:
-    """The vector `cpi2-ceiling`: with the threshold at t and all bad samples at c it never exceeds 1 - t/c."""
+    """The vector `cpi2-ceiling`: with the threshold at t, all bad samples at c, it never exceeds 1 - t/c."""
     window = scored.frame([1.0] * 60 + [felt] * 60, _when(60), spread=(felt - 1.0) / 3)
     ceiling = 1.0 - window.bad_from / felt
     (found,) = cpi2(window)

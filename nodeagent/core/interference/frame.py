@@ -12,7 +12,9 @@ from collections.abc import Mapping, Sequence
 from math import isnan
 
 from msgspec import Struct
+from msgspec.structs import replace
 
+from nodeagent.core.interference.algebra import spread
 from nodeagent.core.interference.history import CORES
 from nodeagent.model.history import Column, History, Moment
 from nodeagent.model.symptom import Channel
@@ -28,9 +30,10 @@ MOST_LAG_S = 2.0
 class Frame(Struct, frozen=True, gc=False):
     """`felt` is the victim's sign per sample, `usual` its median while well, `bad_from` where bad begins.
 
-    `uses` are what neighbours used per sample, one row per neighbour and quantity, as long as `felt`; `kinds`
-    the quantity of each row: rows of one kind have one unit. `owners`
-    numbers the neighbours. Effects may come up to `most_lag` samples late.
+    `uses` are what neighbours used per sample, one row per neighbour and quantity, as long as `felt`, each as
+    a share of the most that anybody used of its kind: `units` are that much, `kinds` the quantities, `spreads`
+    the rows' standard deviations, and `owners` number the neighbours. Harm may come up to `most_lag` samples
+    after the use.
     """
 
     felt: tuple[float, ...]
@@ -40,6 +43,8 @@ class Frame(Struct, frozen=True, gc=False):
     uses: tuple[tuple[float, ...], ...] = ()
     kinds: tuple[str, ...] = ()
     owners: tuple[int, ...] = ()
+    units: tuple[float, ...] = ()
+    spreads: tuple[float, ...] = ()
     most_lag: int = 0
 
     @property
@@ -47,17 +52,6 @@ class Frame(Struct, frozen=True, gc=False):
         """How bad each sample is: 0 at usual and below, 1 at the worst of lately."""
         scale = 1.0 / (self.worst - self.usual)
         return tuple([min(1.0, max(0.0, (x - self.usual) * scale)) for x in self.felt])
-
-    @property
-    def scaled(self) -> tuple[tuple[float, ...], ...]:
-        """`uses` as shares of the most that anybody used of its kind."""
-        most: dict[str, float] = {}
-        for kind, row in zip(self.kinds, self.uses, strict=True):
-            most[kind] = max(most.get(kind, 0.0), max(row, default=0.0))
-        return tuple(
-            tuple([u / most[kind] for u in row]) if most[kind] > 0.0 else row
-            for kind, row in zip(self.kinds, self.uses, strict=True)
-        )
 
 
 class Samples(Struct, frozen=True, gc=False):
@@ -109,6 +103,19 @@ def framed(samples: Samples, baseline: float | None, spread: float, channel: Cha
         return None
     late = 0 if channel is Channel.CPU else int(MOST_LAG_S / max(samples.length_s, LEAST_S))
     return Frame(felt, usual, bad_from, worst, most_lag=late)
+
+
+def beside(
+    frame: Frame, rows: Sequence[Sequence[float]], kinds: Sequence[str], owners: Sequence[int]
+) -> Frame:
+    """The frame with what neighbours used, in the units of the kinds."""
+    most: dict[str, float] = {}
+    for kind, row in zip(kinds, rows, strict=True):
+        most[kind] = max(most.get(kind, 0.0), max(row, default=0.0))
+    units = tuple(most[kind] or 1.0 for kind in kinds)
+    uses = tuple(tuple([u / unit for u in row]) for row, unit in zip(rows, units, strict=True))
+    spreads = tuple(map(spread, uses))
+    return replace(frame, uses=uses, kinds=tuple(kinds), owners=tuple(owners), units=units, spreads=spreads)
 
 
 def used_fast(

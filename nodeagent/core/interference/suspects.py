@@ -14,10 +14,10 @@ from collections.abc import Mapping, Sequence
 from msgspec import Struct
 from msgspec.structs import replace
 
-from nodeagent.core.interference.frame import Frame, Samples, framed, sampled, used
+from nodeagent.core.interference.algebra import covariance
+from nodeagent.core.interference.frame import Frame, Samples, beside, framed, sampled, used
 from nodeagent.core.interference.neighbours import Neighbour, least, neighbours, quantities
 from nodeagent.core.interference.scorers import SCORERS
-from nodeagent.core.interference.scorers.algebra import covariance, spread
 from nodeagent.core.interference.scorers.joint import LEAST_PART
 from nodeagent.core.interference.scorers.shifts import shifts
 from nodeagent.core.rates import View
@@ -121,15 +121,15 @@ def _with_uses(
                 kinds.append(name)
     numbers = {uid: n for n, uid in enumerate(sorted({each.uid for each in owners}))}
     whose = tuple(numbers[each.uid] for each in owners)
-    return tuple(owners), replace(frame, uses=tuple(rows), kinds=tuple(kinds), owners=whose)
+    return tuple(owners), beside(frame, rows, kinds, whose)
 
 
 def aligned(frame: Frame) -> Frame:
     """The frame with uses moved later by the lag at which one of them goes best with what is felt."""
     if frame.most_lag == 0:
         return frame
-    badness, rows = frame.badness, frame.scaled
-    sizes = [spread(row) ** 0.5 for row in rows]
+    badness, rows = frame.badness, frame.uses
+    sizes = [s**0.5 for s in frame.spreads]
 
     def strength(lag: int) -> float:
         links = (
@@ -157,7 +157,7 @@ def _scored(owners: Sequence[Neighbour], frame: Frame, policy: InterferencePolic
     found: dict[str, _Scored] = {}
     for n, (who, kind) in enumerate(zip(owners, later.kinds, strict=True)):
         scores = {name: values[n] for name, values in table.items()}
-        rise = used_bad[n] - _mean(later.uses[n], good)
+        rise = (used_bad[n] - _mean(later.uses[n], good)) * later.units[n]
         share = used_bad[n] / total[kind] if total[kind] > 0.0 else 0.0
         guilty = fair and rise >= least(kind) and _convicts(scores, policy.chance)
         row = _Scored(who, scores, share, scores["joint"], guilty)

@@ -8,8 +8,8 @@ there says nothing.
 
 from __future__ import annotations
 
+from nodeagent.core.interference.algebra import dot
 from nodeagent.core.interference.frame import Frame
-from nodeagent.core.interference.scorers.algebra import dot
 from nodeagent.core.interference.scorers.cpi2 import harm
 
 

@@ -6,8 +6,8 @@ c = 1.54 t, however clear the case is.
 
 from __future__ import annotations
 
+from nodeagent.core.interference.algebra import dot
 from nodeagent.core.interference.frame import Frame
-from nodeagent.core.interference.scorers.algebra import dot
 
 NAMES_FROM = 0.35
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from nodeagent.core.interference.algebra import dot
 from nodeagent.core.interference.frame import Frame
-from nodeagent.core.interference.scorers.algebra import dot
 from nodeagent.core.interference.scorers.amplitude_free import weighed
 
 

@@ -15,8 +15,8 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Sequence
 
+from nodeagent.core.interference.algebra import LEVELS, circular, dot, levels, mean, packed
 from nodeagent.core.interference.frame import Frame
-from nodeagent.core.interference.scorers.algebra import LEVELS, circular, dot, levels, mean, packed, spread
 from nodeagent.core.interference.scorers.joint import LEAST_PART, fitted
 
 MOST_ROWS = 32  # those whose use varies most; chosen without a look at the victim, so p stays true
@@ -26,14 +26,13 @@ CONTEXT = 30  # samples before and after a bad one that it is compared with
 
 def shifts(frame: Frame) -> tuple[float, ...]:
     """p of each row: the probability that anybody looks as guilty by chance; 1.0 for what is constant."""
-    rows = frame.scaled
-    spreads = [spread(row) for row in rows]
+    spreads = frame.spreads
     movers = [k for k, s in enumerate(spreads) if s > 0.0]
     movers = sorted(sorted(movers, key=lambda k: (-spreads[k], k))[:MOST_ROWS])
     values = [1.0] * len(spreads)
     if not movers:
         return tuple(values)
-    moved = _Moved(frame, movers, [spreads[k] for k in movers])
+    moved = _Moved(frame, movers)
     near = _near(frame)
     for k, p in zip(movers, moved.chances(contrast(frame.badness, near)), strict=True):
         values[k] = p
@@ -67,16 +66,15 @@ class _Moved:
 
     __slots__ = ("_lag", "_owners", "_rows", "_sums", "_tops", "_weights")
 
-    def __init__(self, frame: Frame, movers: Sequence[int], spreads: Sequence[float]) -> None:
-        scaled = frame.scaled
-        rows = [scaled[k] for k in movers]
+    def __init__(self, frame: Frame, movers: Sequence[int]) -> None:
+        rows = [frame.uses[k] for k in movers]
         self._owners = [frame.owners[k] for k in movers]
         self._tops = [max(row) for row in rows]
         numbers = [levels(row, top) for row, top in zip(rows, self._tops, strict=True)]
         self._sums = [sum(row) for row in numbers]
         self._rows = [packed(row) for row in numbers]
         # between covariance and correlation: size matters, but not alone
-        self._weights = [s**-0.75 for s in spreads]
+        self._weights = [frame.spreads[k] ** -0.75 for k in movers]
         self._lag = frame.most_lag
 
     def chances(self, felt: Sequence[float]) -> list[float]:

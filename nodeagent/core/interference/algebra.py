@@ -29,6 +29,12 @@ def covariance(a: Sequence[float], b: Sequence[float]) -> float:
     return dot(a, b) / len(a) - mean(a) * mean(b)
 
 
+def centred(row: Sequence[float]) -> list[float]:
+    """A row less its mean."""
+    middle = mean(row)
+    return [value - middle for value in row]
+
+
 def spread(row: Sequence[float]) -> float:
     """Standard deviation; 0.0 for a row that is constant up to rounding."""
     middle = mean(row)
