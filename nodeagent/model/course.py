@@ -23,8 +23,8 @@ class Held(Struct, frozen=True, gc=False, kw_only=True):
     """One suspect that is held for one victim's sake. `rungs` in the order taken; the lease ends at `until`.
 
     `stepped_at` is the last step, either way; `relaxing`: a step down was taken since the last step up, and
-    `growing`: its quota is being raised; with `calm_cores` the victim was well for long. `turned_at` is when it
-    was last frozen or thawed.
+    `growing`: its quota is being raised; with `calm_cores` the victim was well for long. `turned_at` is when
+    it was last frozen or thawed.
     """
 
     uid: str

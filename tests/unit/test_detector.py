@@ -215,6 +215,13 @@ def test_memory_that_stops_everything_counts_without_a_baseline() -> None:
     assert (verdict.state, verdict.channel) == (State.CONFIRMED, Channel.MEMORY)
 
 
+def test_of_two_resources_that_are_short_the_one_that_takes_more_time_is_blamed() -> None:
+    for cpu, memory, blamed in ((0.3, 0.6, Channel.MEMORY), (0.6, 0.3, Channel.CPU)):
+        watched, web = warmed()
+        web.stall, web.memory_stall = cpu, memory
+        assert watched.ticks(6)[WEB].channel is blamed
+
+
 def test_a_broken_slo_counts_without_a_baseline() -> None:
     web = Life(latency_s=0.01, slo=Slo(0.99, 0.02))
     watched = Watched(web)
