@@ -48,7 +48,7 @@ KNOBS = (
         "",
         "io.weight",
         "IO weight",
-        "needs CONFIG_BLK_CGROUP_IOCOST and +io in cgroup.subtree_control; without it disks are shared evenly",
+        "needs CONFIG_BLK_CGROUP_IOCOST and +io in cgroup.subtree_control; disks are shared evenly",
     ),
 )
 NEEDED = {

@@ -34,7 +34,10 @@ def of_tier(ground: Ground, setting: Setting) -> Iterator[Reason]:
 
 
 def of_pod(ground: Ground, setting: Setting, spec: PodSpec) -> Iterator[Reason]:
-    """Its fair share, then its quota within its bounds."""
+    """Its fair share, then its quota within its bounds; while no limit is known, its restraint."""
+    if ground.tick.decision.batch_limit_cores is None:
+        yield _quota(setting, "restrained_to", (_restrained(_cap(ground, setting.knob.target)),))
+        return
     claims = _claims(ground)
     index = next((i for i, p in enumerate(claims.pods) if p.pod.spec.uid == spec.uid), None)
     if index is None:
@@ -156,8 +159,12 @@ def _bounded(ground: Ground, setting: Setting, cores: float) -> Reason:
     )
     if math.isinf(cap):
         return _quota(setting, "min(own_limit, tier_quota, max(pod_floor, share))", given)
-    held = _cores("restrained_to", cap, "of the step against what disturbs an online pod")
-    return _quota(setting, "min(own_limit, tier_quota, restrained_to, max(pod_floor, share))", (*given, held))
+    rule = "min(own_limit, tier_quota, restrained_to, max(pod_floor, share))"
+    return _quota(setting, rule, (*given, _restrained(cap)))
+
+
+def _restrained(cap: float) -> Given:
+    return _cores("restrained_to", cap, "of the step against what disturbs an online pod")
 
 
 def _cap(ground: Ground, cgroup: str) -> float:
