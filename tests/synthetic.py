@@ -332,7 +332,7 @@ class Synthetic:
 
     def _domains(self, life: _Life) -> set[int]:
         cpus = self._cpus(life)
-        return {c.l3 or 0 for c in self.topology.cpus if c.id in cpus}
+        return {(c.socket or 0) if c.l3 is None else c.l3 for c in self.topology.cpus if c.id in cpus}
 
     def _number(self, kind: Kind, target: str) -> float:
         found = self.kernel.knobs[Knob(kind, target)].actual

@@ -98,7 +98,7 @@ class PodReader:
         if self._delay is not None:
             self._delay.threads = self._thread_lists()
         if self._symptoms is not None:
-            self._symptoms.follow(self._inside("cgroup.procs"))
+            self._symptoms.follow(self._inside("cgroup.procs"), self._inner())
 
     def read(self, at: float, full: bool, slow_tick_s: float) -> Pod | None:
         """The pod now; None when it is gone. Cgroups that are gone are added to the host's `vanished`."""
@@ -174,7 +174,7 @@ class PodReader:
         if self._symptoms is None:
             lacking = hardware_lacking(pmu=not host.pmu.why, rdt=host.rdt.mounted)
             lists = self._inside("cgroup.procs")
-            self._symptoms = SymptomReader(host.ground, spec.cgroup, lists, lacking)
+            self._symptoms = SymptomReader(host.ground, spec.cgroup, lists, lacking, self._inner())
         delay = self._run_delay() if spec.online else None
         pmu = host.counted.get((spec.cgroup, spec.inode))
         rdt = host.rdt.read(name for name, _ in self._member.containers) if host.rdt.mounted else None
@@ -243,6 +243,9 @@ class PodReader:
 
     def _thread_lists(self) -> tuple[str, ...]:
         return self._inside("tasks" if self._host.places.walk.version == 1 else "cgroup.threads")
+
+    def _inner(self) -> tuple[str, ...]:
+        return tuple(directory.path for _, directory in self._member.containers)
 
     def _inside(self, name: str) -> tuple[str, ...]:
         """Paths of this file in the pod's cgroup and in all that are in it."""

@@ -204,7 +204,9 @@ def test_a_wrong_state_directory_or_host_root_is_told_and_nothing_is_forgotten(
     (host.root / "proc/1/mountinfo").write_text("")
     with pytest.raises(Unsupported):
         restore(str(host.state), str(host.root))
-    (host.root / "proc/1/mountinfo").write_text(MOUNTS[1].replace("relatime - cgroup cgroup rw,", "relatime - cgroup cgroup rw,pids,x"))
+    (host.root / "proc/1/mountinfo").write_text(
+        MOUNTS[1].replace("relatime - cgroup cgroup rw,", "relatime - cgroup cgroup rw,pids,x")
+    )
     assert len(restore(str(host.state), str(host.root)).failed) == 2 * len(host.kinds)
 
 

@@ -1,4 +1,4 @@
-"""One pod's Symptoms, put together from its threads, memory.stat, devices and network namespace.
+"""One pod's Symptoms, put together from its threads, memory.stat, devices, network namespace and CPUs.
 
 A pod none of whose tasks ran since the last reading faulted no page, waited for no device and sent nothing:
 its symptoms are carried over as they are, for REST_S at most. What the kernel does in its name meanwhile
@@ -16,6 +16,7 @@ from nodeagent.kernel.files import Shelf
 from nodeagent.kernel.mounts import Hierarchies
 from nodeagent.kernel.read_v1 import Reclaim
 from nodeagent.kernel.symptoms.block import BlockFiles, Counting
+from nodeagent.kernel.symptoms.cpus import CpusFiles
 from nodeagent.kernel.symptoms.net import NetUse, PodNet, host_namespace
 from nodeagent.kernel.symptoms.process_io import ProcessIo
 from nodeagent.kernel.symptoms.run_delay import RunDelay
@@ -54,18 +55,26 @@ class Ground:
 
 
 class SymptomReader:
-    """`lists` are the cgroup.procs of the pod at `cgroup` and of what is in it.
+    """`lists` are the cgroup.procs of the pod at `cgroup` and of what is in it, `inner` its containers.
 
     `lacking` are signs that this node does not have at all.
     """
 
     __slots__ = (
-        "_block", "_counted", "_cpu_us", "_ground", "_io", "_key", "_lacking", "_last", "_net", "_read_at",
-        "_unsupported",
+        "_block", "_counted", "_cpu_us", "_cpus", "_ground", "_io", "_key", "_lacking", "_last", "_net",
+        "_read_at", "_unsupported",
     )  # fmt: skip
 
-    def __init__(self, ground: Ground, cgroup: str, lists: tuple[str, ...], lacking: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        ground: Ground,
+        cgroup: str,
+        lists: tuple[str, ...],
+        lacking: tuple[str, ...],
+        inner: tuple[str, ...] = (),
+    ) -> None:
         self._ground = ground
+        self._cpus = CpusFiles(ground.places, cgroup, ground.shelf, inner)
         self._block = BlockFiles(ground.places, cgroup, ground.shelf)
         self._io = ProcessIo(ground.proc, lists, ground.shelf.misses)
         self._net = PodNet(ground.proc, lists, ground.netns, ground.shelf)
@@ -81,8 +90,9 @@ class SymptomReader:
         """Signs that cannot be known of this pod."""
         return self._unsupported
 
-    def follow(self, lists: tuple[str, ...]) -> None:
+    def follow(self, lists: tuple[str, ...], inner: tuple[str, ...]) -> None:
         """The pod's cgroups have changed."""
+        self._cpus.follow(inner)
         self._net.lists = self._io.lists = lists
 
     def rests(self, at: float, cpu_us: int | None) -> bool:
@@ -124,6 +134,7 @@ class SymptomReader:
             net.bytes,
             pmu,
             rdt,
+            self._cpus.read(),
         )
         self._cpu_us, self._read_at = cpu_us, at
         self._note(refaults is None, scanned is None)
@@ -132,6 +143,7 @@ class SymptomReader:
     def close(self) -> None:
         self._block.close()
         self._net.close()
+        self._cpus.close()
 
     def _devices(self, at: float, delay: RunDelay | None, ran: bool) -> tuple[DeviceUse, ...] | None:
         """None in the reading in which another counter comes in use, which would look like a leap."""
