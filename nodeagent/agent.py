@@ -18,6 +18,7 @@ from nodeagent import __version__, checkpoint
 from nodeagent.apps.applications import Applications
 from nodeagent.config import Config, fixed
 from nodeagent.core.histogram import CPU, MEMORY
+from nodeagent.core.interference import learn
 from nodeagent.directives import Directives
 from nodeagent.garbage import Garbage, few_arenas
 from nodeagent.hands import Acting, Directed, Hands, Idle
@@ -30,6 +31,7 @@ from nodeagent.lock import Lock
 from nodeagent.loop import Loop
 from nodeagent.model.decision import Checkpoint, Memory
 from nodeagent.model.errors import AgentError
+from nodeagent.model.interference_memory import InterferenceMemory
 from nodeagent.model.settings import Actuator, Mode, OnExit, actuator_of
 from nodeagent.originals import Originals
 from nodeagent.report.sd_notify import Supervisor
@@ -76,11 +78,10 @@ class Agent:
 
     def _hear(self, stack: ExitStack, host: Host) -> None:
         """What applications tell."""
-        self._cgroup_of = partial(cgroup_of, at=host.hierarchies.walk)
         settings, rules = self._config.settings.app_signals, self._config.apps
-        host.applications = Applications(settings, rules, self._cgroup_of)
-        self._applications = host.applications
-        stack.callback(host.applications.close)
+        where = partial(cgroup_of, at=host.hierarchies.walk)
+        host.applications = self._applications = Applications(settings, rules, where)
+        stack.callback(self._applications.close)
 
     def _assemble(self, stack: ExitStack, host: Host, originals: Originals) -> None:
         settings = self._config.settings
@@ -106,7 +107,6 @@ class Agent:
             acting=self._acting,
             show=self._show,
             applications=self._applications,
-            cgroup_of=self._cgroup_of,
         )
         self._hands = self._acted(host, originals) if self._writes else Idle()
         self._loop = Loop(
@@ -114,7 +114,7 @@ class Agent:
             originals,
             self._hands,
             policy=self._config.policy,
-            memory=Memory(online=saved.online, lent=saved.lent),
+            memory=_remembered(saved),
             listener=self._telling,
             wishes=self._telling.wishes,
             asked=self._directives,
@@ -194,7 +194,7 @@ class Agent:
 
     def _save(self) -> None:
         memory, state_dir = self._loop.memory, Path(self._config.settings.agent.state_dir)
-        saved = Checkpoint(memory.online, memory.lent)
+        saved = Checkpoint(memory.online, memory.lent, learn.told(memory.interference.senses))
         parts: dict[str, Callable[[], None]] = {
             "checkpoint": partial(checkpoint.save, state_dir, saved),
             "directives": self._directives.save,
@@ -222,3 +222,8 @@ class Agent:
         self._loop.take(config.policy, config.rules)
         self._supervisor.reloaded()
         log.info("config.reloaded", path=config.path or "", restart_needed_for_the_rest=restart)
+
+
+def _remembered(saved: Checkpoint) -> Memory:
+    interference = InterferenceMemory(senses=learn.restored(saved.baselines))
+    return Memory(online=saved.online, lent=saved.lent, interference=interference)

@@ -15,12 +15,16 @@ import msgspec
 from nodeagent import sealed
 from nodeagent.model.decision import Checkpoint, Histogram
 from nodeagent.model.errors import Failed
+from nodeagent.model.senses import Baseline
+from nodeagent.model.symptom import Sign
 
 MAGIC = b"nackpt\x00\x01"
 NAME = "checkpoint"
-LIMIT_BYTES = 8 << 20  # 1000 NUMA nodes' histograms are below 5 MB
+LIMIT_BYTES = 16 << 20  # 1000 NUMA nodes' histograms are below 5 MB, 4096 baselines below 6
+MOST_BUCKETS = 600  # of a baseline
 FUTURE_S = 86_400.0  # a clock that was set back by more than this makes the past worthless
 
+_SIGNS = frozenset(sign.value for sign in Sign)
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Checkpoint).decode
 
@@ -65,6 +69,9 @@ def _check(saved: Checkpoint, now: float, cpu_buckets: int | None, memory_bucket
         _check_histogram(memory, now, memory_buckets)
     if not all(_plausible(value) for value in (saved.lent.used_core_s, saved.lent.offered_core_s)):
         raise ValueError("lent core-seconds are not a number of seconds")
+    for baselines in saved.baselines.values():
+        for key, baseline in baselines.items():
+            _check_baseline(key, baseline, now)
 
 
 def _check_histogram(histogram: Histogram, now: float, buckets: int | None) -> None:
@@ -77,6 +84,20 @@ def _check_histogram(histogram: Histogram, now: float, buckets: int | None) -> N
         raise ValueError("a histogram is from the future")
     if not all(_plausible(value) for _, value in histogram.window):
         raise ValueError("a histogram's window has values that are negative or not finite")
+
+
+def _check_baseline(key: str, baseline: Baseline, now: float) -> None:
+    sign, _, load_bin = key.partition("@")
+    if sign not in _SIGNS or not (load_bin.isascii() and load_bin.isdigit() and len(load_bin) < 4):
+        raise ValueError(f"a baseline is of no sign and load: {key[:40]!r}")
+    if not 0 <= baseline.low <= MOST_BUCKETS or len(baseline.weights) > MOST_BUCKETS + 1:
+        raise ValueError("a baseline has buckets that there are not")
+    quantiles = (baseline.q50, baseline.q95, baseline.q99)
+    numbers = (*baseline.weights, baseline.at, baseline.last, *quantiles, baseline.mean, baseline.clumped)
+    if not all(map(_plausible, numbers)) or baseline.samples < 0 or quantiles != tuple(sorted(quantiles)):
+        raise ValueError("a baseline has numbers that are negative, not finite or out of order")
+    if max(baseline.at, baseline.last) > now + FUTURE_S:
+        raise ValueError("a baseline is from the future")
 
 
 def _plausible(value: float) -> bool:

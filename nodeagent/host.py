@@ -18,13 +18,12 @@ from nodeagent.kernel.knobs import Knobs
 from nodeagent.kernel.mounts import Hierarchies, find_hierarchies, under
 from nodeagent.kernel.page_mover import PageMover
 from nodeagent.kernel.reader import NodeReader, boot_id
-from nodeagent.kernel.targets import CLASS_DIRECTORIES, absent, limited
+from nodeagent.kernel.targets import CLASS_DIRECTORIES, absent
 from nodeagent.kernel.tree import walk
 from nodeagent.kernel.triggers import Triggers
 from nodeagent.kernel.watch import CgroupWatch
 from nodeagent.model.errors import AgentError, Failed
 from nodeagent.model.foreign import Foreign
-from nodeagent.model.glob import glob_regex
 from nodeagent.model.interference import Restraint
 from nodeagent.model.kubernetes import KubernetesSettings
 from nodeagent.model.nic import Classifier, NicsSeen
@@ -32,14 +31,15 @@ from nodeagent.model.pages import PageMove
 from nodeagent.model.plan import Change, Held, Kind, Knob, KnobReading, Outcome
 from nodeagent.model.pod import CgroupDir, Member, PodRule, Qos
 from nodeagent.model.policy import Policy
-from nodeagent.model.settings import Actuator, AgentSettings, actuator_of
-from nodeagent.model.snapshot import Pod, Snapshot
+from nodeagent.model.settings import Actuator, AgentSettings
+from nodeagent.model.snapshot import Snapshot
 from nodeagent.pods.claims import read_claims
 from nodeagent.pods.kubernetes import KubernetesPods, kubernetes_pods
 from nodeagent.pods.recognise import recognised
 from nodeagent.pods.told import NOTHING
 from nodeagent.units.bus import reachable
 from nodeagent.units.names import is_unit
+from nodeagent.wanted import WantedKnobs
 
 if TYPE_CHECKING:
     from nodeagent.kernel.nic.network import Network
@@ -80,12 +80,7 @@ class Host:
         )
         self._members: tuple[Member, ...] = ()
         self._tiers: tuple[str, ...] = ()
-        self._targets: tuple[Knob, ...] = ()
-        self._may_burst: dict[str, Member] = {}
-        self._limited: dict[str, frozenset[str]] = {}
-        self._burst_targets: tuple[Knob, ...] = ()
-        self._holding_up: tuple[Knob, ...] = ()
-        self._restraints: tuple[Restraint, ...] = ()
+        self._wanted = WantedKnobs(self.knobs, settings.enforce)
         self._scanned_at: float | None = None  # None: to be walked before the next reading
 
     def read(self, seq: int, held: Mapping[Knob, Held], woken_by: str, *, full: bool = False) -> Snapshot:
@@ -99,10 +94,9 @@ class Host:
         seen = self._reader.read(self._members, at, full=full)
         if seen.vanished:
             self._scanned_at = None
-        restrained = self._restrained(seen.pods)
-        targets = (*self._targets, *self._bursts(seen.pods), *self._holding_up, *restrained)
-        knobs = self.knobs.read(targets, held)
-        self._holding_up = self._bursts_of_batch(knobs)
+        restrained = self._wanted.restrained(seen.pods)
+        knobs = self.knobs.read((*self._wanted.now(seen.pods), *restrained), held)
+        self._wanted.found(knobs)
         nics = None if self.network is None else self.network.read(self._members, self._tiers, at)
         return Snapshot(
             seq=seq,
@@ -132,7 +126,7 @@ class Host:
 
     def restrain(self, restraints: Iterable[Restraint]) -> None:
         """From the next reading on, what these want to set is read, too."""
-        self._restraints = tuple(restraints)
+        self._wanted.restraints = tuple(restraints)
 
     def apply(self, changes: Iterable[Change]) -> tuple[Outcome, ...]:
         """Write in order, read back; never raises for a knob that is refused or gone."""
@@ -214,64 +208,15 @@ class Host:
         if self.applications is not None:
             self.applications.sync(members)
         homes = tuple(d.path for d in dirs if d.path in CLASS_DIRECTORIES)
-        self._targets = (
-            *self.knobs.targets_for(members, self._tiers, homes, sets=self.policy.numa.placement),
-            *self._online(members, homes),
-            *self._classes(members),
-        )
+        self._wanted.follow(members, self._tiers, homes, self.policy, classes=self._by_class())
         self._triggers.sync(self._pressed(members))
         return moved
 
-    def _online(self, members: tuple[Member, ...], homes: tuple[str, ...]) -> tuple[Knob, ...]:
-        """Weights of online pods that may be written; notes which of them may burst."""
-        scope = [glob_regex(glob) for glob in self.policy.scope]
-        online = [
-            m for m in members if m.spec.online and any(glob.fullmatch(m.spec.cgroup) for glob in scope)
-        ]
-        burst = self.policy.burst
-        wanted = burst.kernel_ratio > 0.0 or burst.max_ratio > 1.0
-        self._may_burst = {m.spec.cgroup: m for m in online if wanted and m.spec.qos is Qos.LS}
-        self._limited, self._burst_targets = {}, ()
-        return self.knobs.weights_for(online, homes, self.policy.weight)
-
-    def _classes(self, members: tuple[Member, ...]) -> tuple[Knob, ...]:
-        """Network classes, where packets are told by them; nowhere else are they read."""
+    def _by_class(self) -> bool:
+        """Packets are told by the network class of their socket's cgroup."""
         if self.network is None:
-            return ()
-        by, _ = classifier(self.policy.nic.classify, self.network.support)
-        return self.knobs.classes_for(members, self._tiers) if by is Classifier.NET_CLS else ()
-
-    def _bursts(self, pods: tuple[Pod, ...]) -> tuple[Knob, ...]:
-        """Quota and burst of those that may burst and have a quota, which costs the others nothing."""
-        found = {
-            pod.spec.cgroup: cgroups
-            for pod in pods
-            if pod.spec.cgroup in self._may_burst and (cgroups := limited(pod))
-        }
-        if found != self._limited:
-            self._limited = found
-            self._burst_targets = self.knobs.bursts_for(
-                (self._may_burst[c], paths) for c, paths in found.items()
-            )
-        return self._burst_targets
-
-    def _restrained(self, pods: tuple[Pod, ...]) -> tuple[Knob, ...]:
-        """What restraints may set, which nobody else wants to know; without one it costs nothing."""
-        if not self._restraints:
-            return ()
-        here = {pod.spec.uid for pod in pods}
-        members = {m.spec.cgroup: m for m in self._members if m.spec.uid in here}
-        held = [(members[r.cgroup], r) for r in self._restraints if r.cgroup in members]
-        acting = self._settings.enforce
-        return tuple(knob for knob in self.knobs.restrained_for(held) if actuator_of(knob.kind) in acting)
-
-    def _bursts_of_batch(self, knobs: tuple[KnobReading, ...]) -> tuple[Knob, ...]:
-        """What somebody has set for Batch: the kernel refuses a quota below it, so it has to go."""
-        found = [r.knob.target for r in knobs if r.knob.kind is Kind.CPU_QUOTA and r.burst > 0.0]
-        batch = (
-            {m.spec.cgroup for m in self._members if not m.spec.online}.union(self._tiers) if found else ()
-        )
-        return tuple(Knob(Kind.CPU_BURST, target) for target in found if target in batch)
+            return False
+        return classifier(self.policy.nic.classify, self.network.support)[0] is Classifier.NET_CLS
 
     def _nic_knobs(self, seen: NicsSeen | None) -> tuple[KnobReading, ...]:
         if seen is None or self.network is None:

@@ -16,6 +16,7 @@ from nodeagent.model.interference_told import (
     Listed,
     antagonists,
     clock,
+    deeds,
     evidence,
     named,
     recovered_s,
@@ -23,7 +24,6 @@ from nodeagent.model.interference_told import (
     seconds,
     step,
     story,
-    tightened,
 )
 from nodeagent.report.text import printable
 from nodeagent.target import target, target_options
@@ -120,8 +120,7 @@ def _trial(episode: Episode) -> str:
 
 
 def _action(episode: Episode) -> str:
-    steps = tightened(episode)
-    return "+".join(dict.fromkeys(step(each.rung) for each in steps)) or "-"
+    return "+".join(dict.fromkeys(step(each.rung) for each in deeds(episode))) or "-"
 
 
 def _held(each: Restraint) -> str:

@@ -62,14 +62,13 @@ class Telling:
         acting: Collection[Actuator],
         show: Show | None,
         applications: Applications,
-        cgroup_of: Callable[[int], str],
     ) -> None:
         self.wishes: Callable[[], Sequence[Wish]] = tuple
         self.metrics = Metrics(__version__, max_series=settings.http.max_series)
         self._settings = settings
         self._originals, self._keeper = originals, keeper
         self._supervisor, self._acting, self._show = supervisor, acting, show
-        self._applications, self._cgroup_of = applications, cgroup_of
+        self._applications = applications
         self._before: Tick | None = None
         self._skipped_why = ""
         self._rpc_told: Callable[[], RpcTold | None] = lambda: None
@@ -124,7 +123,6 @@ class Telling:
             directives=directives,
             beside=link.running if link is not None else nullcontext,
             pushes=self._applications,
-            cgroup_of=self._cgroup_of,
         )
         os.makedirs(self._settings.agent.run_dir, mode=0o755, exist_ok=True)
         rpc.start()
@@ -160,6 +158,7 @@ class Telling:
             writing=self._settings.journal.enabled and not self._journal.stopped,
             size_bytes=self._journal.bytes,
         )
+        self.metrics.applications(self._applications.figures())
         self.metrics.linked(self._link.seen() if self._link is not None else None)
 
     def _log(self, happened: Sequence[Event]) -> None:

@@ -15,7 +15,7 @@ from nodeagent.apps.directory import CgroupOf, Directory
 from nodeagent.apps.pushed import Pushed
 from nodeagent.apps.targets import Key, Target, targets
 from nodeagent.apps.thread import AppThread
-from nodeagent.model.app import AppRule, AppSettings, Push
+from nodeagent.model.app import AppFigures, AppRule, AppSettings, Push
 from nodeagent.model.directive import Code, Refused
 from nodeagent.model.pod import Member, PodSpec
 from nodeagent.model.snapshot import Pod
@@ -35,9 +35,11 @@ class Applications:
 
     def __init__(self, settings: AppSettings, rules: tuple[AppRule, ...], cgroup_of: CgroupOf) -> None:
         self.rules = rules
+        self.cgroup_of = cgroup_of
         self._settings = settings
         self._thread = AppThread(settings, cgroup_of)
         self._targets: Mapping[Key, Target] = {}
+        self._silent: Mapping[Key, AppReading] = {}  # of those of whom nothing has come
         self._directory = Directory()
         self._pushes: dict[Key, Pushed] = {}
         self._pushed: dict[Key, AppReading] = {}
@@ -51,6 +53,7 @@ class Applications:
         for key in self._pushes.keys() - live:
             self._pushes.pop(key, None)
             self._pushed.pop(key, None)
+        self._silent = {key: _nothing(target) for key, target in self._targets.items()}
         self._thread.want(self._targets, self._directory)
 
     def told(self, pods: tuple[Pod, ...], at: float) -> tuple[Pod, ...]:
@@ -80,10 +83,9 @@ class Applications:
         self._pushed[key] = known.take(push, None if target is None else target.slo, time.monotonic())
         return spec
 
-    def figures(self) -> Mapping[str, int]:
-        """Scrapes "done" and "failed", and lines of StatsD that were dropped, by reason, since the start."""
-        dropped = {f"statsd_{why}": count for why, count in self._thread.dropped.items()}
-        return {**self._thread.counts, **dropped}
+    def figures(self) -> AppFigures:
+        """How often applications were asked, and how much of what they sent had no effect."""
+        return self._thread.figures()
 
     def close(self) -> None:
         """End the thread, close the sockets."""
@@ -94,8 +96,7 @@ class Applications:
         ways = (self._thread.scraped, self._pushed, self._thread.heard)
         known = [reading for way in ways if (reading := way.get(key)) is not None]
         if not known:
-            target = self._targets.get(key)
-            return None if target is None else _nothing(target)
+            return self._silent.get(key)
         fresh = (each for each in known if each.at is not None and at - each.at <= each.stale_after_s)
         return next(fresh, known[0])
 

@@ -33,13 +33,40 @@ class Exposed:
         self.counts: dict[Series, float] = {}
 
 
-class Exposition:
-    """Takes the text in pieces; for one answer."""
+class Labels:
+    """What labels come to: they are the same in each answer, so those of the last are not parsed again."""
 
-    def __init__(self, histogram: Selector | None, counter: Selector | None) -> None:
+    def __init__(self) -> None:
+        self._old: dict[bytes, tuple[dict[str, str], float | None, Series]] = {}
+        self._new: dict[bytes, tuple[dict[str, str], float | None, Series]] = {}
+
+    def begin(self) -> None:
+        """Another answer."""
+        self._old, self._new = self._new, {}
+
+    def of(self, text: bytes) -> tuple[dict[str, str], float | None, Series]:
+        """The labels, the bound of a bucket (None without `le`), and the series; ValueError."""
+        found = self._new.get(text) or self._old.get(text)
+        if found is None:
+            labels = parse_labels(text.decode())
+            bound = float(labels.pop("le")) if "le" in labels else None
+            found = labels, bound, tuple(sorted(labels.items()))
+        self._new[text] = found
+        return found
+
+
+class Exposition:
+    """Takes the text in pieces; for one answer. `labels` are those of the same place's answers before."""
+
+    def __init__(
+        self, histogram: Selector | None, counter: Selector | None, labels: Labels | None = None
+    ) -> None:
         self.exposed = Exposed()
         self._histogram, self._counter = histogram, counter
-        names = [] if histogram is None else [_base(histogram.name) + "_bucket"]
+        self._bucket = "" if histogram is None else _base(histogram.name) + "_bucket"
+        self._labels = labels or Labels()
+        self._labels.begin()
+        names = [self._bucket] if self._bucket else []
         if counter is not None:
             names += [counter.name, counter.name + "_total"]
         each = b"|".join(re.escape(name.encode()) for name in names)
@@ -80,24 +107,22 @@ class Exposition:
             try:
                 if sample is None:
                     raise ValueError("no sample")
-                self._sample(name, (sample[1] or b"").decode(), float(sample[2]))
+                self._sample(name, sample[1] or b"", float(sample[2]))
             except ValueError:
                 line = match[0][:80].decode("utf-8", "replace")
                 raise Garbled(f"has a line that is no sample of a histogram or counter: {line!a}") from None
 
-    def _sample(self, name: str, text: str, value: float) -> None:
-        labels = parse_labels(text) if text else {}
+    def _sample(self, name: str, text: bytes, value: float) -> None:
+        labels, bound, series = self._labels.of(text)
         if not 0.0 <= value < float("inf"):
             raise ValueError("a count is a number that is not below 0")
-        histogram, counter = self._histogram, self._counter
-        if histogram is not None and name == _base(histogram.name) + "_bucket":
-            bound = float(labels.pop("le"))
-            if not bound > float("-inf"):
+        if name == self._bucket and self._histogram is not None:
+            if bound is None or not bound > float("-inf"):
                 raise ValueError("a bound is a number")
-            if _fits(histogram, labels):
-                self.exposed.buckets.setdefault(_series(labels), {})[bound] = value
-        elif counter is not None and _fits(counter, labels):
-            self.exposed.counts[_series(labels)] = value
+            if _fits(self._histogram, labels):
+                self.exposed.buckets.setdefault(series, {})[bound] = value
+        elif self._counter is not None and _fits(self._counter, labels):
+            self.exposed.counts[series] = value
 
 
 def _base(name: str) -> str:
@@ -106,11 +131,7 @@ def _base(name: str) -> str:
 
 
 def _fits(selector: Selector, labels: dict[str, str]) -> bool:
-    return all(labels.get(name) == value for name, value in selector.labels)
-
-
-def _series(labels: dict[str, str]) -> Series:
-    return tuple(sorted(labels.items()))
+    return not selector.labels or all(labels.get(name) == value for name, value in selector.labels)
 
 
 def _with(selector: Selector) -> str:

@@ -7,6 +7,7 @@ memory at a time is no more than two buffers.
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -48,7 +49,8 @@ async def fetch(place: Place, feed: Callable[[bytes], None], *, timeout_s: float
     except AgentError as error:
         raise type(error)(f"{place}: {error}", error.hint) from None
     except OSError as error:
-        raise Failed(f"{place}: {error.strerror or error}", _LISTEN) from None
+        why = os.strerror(error.errno) if error.errno else str(error)  # asyncio has words of its own
+        raise Failed(f"{place}: {why}", _LISTEN) from None
     except (ValueError, EOFError):  # a line longer than the buffer; an end before the end
         raise Garbled(f"{place}: not HTTP") from None
 

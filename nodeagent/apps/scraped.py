@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 
 from msgspec.structs import replace
 
-from nodeagent.apps.exposition import Exposed, Series
+from nodeagent.apps.exposition import Exposed, Labels, Series
 from nodeagent.apps.window import WINDOW_S, Slice, Window, counts_of, reading
 from nodeagent.model.symptom import AppReading, Slo
 
@@ -31,6 +31,7 @@ class Scraped:
 
     def __init__(self, histogram: str, period_s: float, slo: Slo | None) -> None:
         self.reading = AppReading(source=PROMETHEUS, stale_after_s=3.0 * period_s, slo=slo)
+        self.labels = Labels()
         self._unit_s = unit_s(histogram)
         self._period_s, self._slo = period_s, slo
         self._window = Window()

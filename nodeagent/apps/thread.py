@@ -10,16 +10,16 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections import Counter
+import zlib
 from collections.abc import Mapping, MutableMapping
 
 from nodeagent.apps.directory import CgroupOf, Directory
-from nodeagent.apps.exposition import Exposition
-from nodeagent.apps.http import Place, fetch
+from nodeagent.apps.http import Place
 from nodeagent.apps.listener import Listener, Sockets
+from nodeagent.apps.scrape import scrape
 from nodeagent.apps.scraped import Scraped
 from nodeagent.apps.targets import Key, Target
-from nodeagent.model.app import AppSettings
+from nodeagent.model.app import AppFigures, AppSettings
 from nodeagent.model.errors import AgentError
 from nodeagent.model.symptom import AppReading
 
@@ -30,12 +30,12 @@ JOIN_S = 3.0
 
 
 class AppThread:
-    """`scraped` and `heard` are where readings go, by pod; `counts` are scrapes by result. `close` it."""
+    """`scraped` and `heard` are where readings go, by pod. `close` it."""
 
     def __init__(self, settings: AppSettings, cgroup_of: CgroupOf) -> None:
         self.scraped: MutableMapping[Key, AppReading] = {}
         self.heard: MutableMapping[Key, AppReading] = {}
-        self.counts: Counter[str] = Counter()
+        self._scrapes: dict[str, int] = {}
         self._settings = settings
         self._sockets = Sockets(settings)
         self._listener = Listener(settings, self.heard, cgroup_of)
@@ -45,10 +45,10 @@ class AppThread:
         self._thread: threading.Thread | None = None
         self._ready = threading.Event()
 
-    @property
-    def dropped(self) -> Mapping[str, int]:
-        """Lines of StatsD that had no effect, by reason."""
-        return self._listener.dropped
+    def figures(self) -> AppFigures:
+        """As of now; for any thread."""
+        dropped = dict(self._listener.dropped) if self._sockets.open else {}
+        return AppFigures(dict(self._scrapes), dropped)
 
     def want(self, targets: Mapping[Key, Target], directory: Directory) -> None:
         """Ask and hear these from now on; does not wait. For the loop's thread."""
@@ -105,27 +105,32 @@ class AppThread:
     async def _ask(self, target: Target, place: Place) -> None:
         name = "" if target.histogram is None else target.histogram.name
         scraped, failures = Scraped(name, target.period_s, target.slo), 0
-        due = time.monotonic()
+        due = time.monotonic() + target.period_s * _phase(target.key)
         while True:
+            await asyncio.sleep(due - time.monotonic())
             async with self._room:
                 told = await self._scrape(target, place, scraped)
             if self._wanted[0].get(target.key) == target:
                 self.scraped[target.key] = told
             failures = min(failures + 1, len(PATIENCE) - 1) if told.error else 0
             due = max(due + target.period_s * PATIENCE[failures], time.monotonic())
-            await asyncio.sleep(due - time.monotonic())
 
     async def _scrape(self, target: Target, place: Place, scraped: Scraped) -> AppReading:
-        exposition, settings = Exposition(target.histogram, target.counter), self._settings
         try:
-            await fetch(place, exposition.feed, timeout_s=settings.timeout_s, max_bytes=settings.max_bytes)
-            found = exposition.end()
+            found = await scrape(place, target.histogram, target.counter, self._settings, scraped.labels)
         except AgentError as error:
-            self.counts["failed"] += 1
-            told = str(error) if str(place) in str(error) else f"{place}: {error}"
-            return scraped.failed(f"{told} ({error.hint})" if error.hint else told)
+            self._count("error")
+            return scraped.failed(f"{error} ({error.hint})" if error.hint else str(error))
         except Exception as bug:  # what an endpoint answers must never end the thread
-            self.counts["failed"] += 1
+            self._count("error")
             return scraped.failed(f"{place}: {bug!r}, a bug: report it")
-        self.counts["done"] += 1
+        self._count("ok")
         return scraped.take(found, time.monotonic())
+
+    def _count(self, result: str) -> None:
+        self._scrapes = {**self._scrapes, result: self._scrapes.get(result, 0) + 1}
+
+
+def _phase(key: Key) -> float:
+    """A part of a period, so that not all are asked at once."""
+    return zlib.crc32(key[0].encode("utf-8", "surrogateescape")) / (1 << 32)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
+from operator import add
 
 from msgspec import Struct
 
@@ -58,7 +59,7 @@ class Window:
         for older in list(self._slices)[-2::-1]:
             if found.seen >= enough:
                 break
-            counts = tuple(a + b for a, b in zip(found.counts, older.counts, strict=True))
+            counts = tuple(map(add, found.counts, older.counts))
             requests, seen = found.requests + older.requests, found.seen + older.seen
             found = Slice(older.since, found.until, requests, seen, found.bounds, counts)
         return found

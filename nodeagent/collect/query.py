@@ -177,6 +177,7 @@ def status_of(report: node_pb.NodeReport) -> pb.NodeStatus:
         total_bytes=report.node.memory.total_bytes,
         pods=pb.PodCounts(ls=counts["ls"], mid=counts["mid"], batch=counts["batch"]),
         signals=report.signals,
+        slowed_pods=len({e.victim_uid for e in report.interference.episodes if not e.HasField("cleared_at")}),
     )
     if report.HasField("capacity"):
         status.capacity.CopyFrom(report.capacity)

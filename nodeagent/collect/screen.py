@@ -146,7 +146,8 @@ def _row(node: NodeLine, now_unix: float) -> tuple[str, ...]:
 
 
 def _remarks(node: NodeLine) -> str:
-    parts = ["" if node.connected else "not connected", node.withdrawn, *sorted(set(node.signals))]
+    slowed = f"{node.slowed_pods} slowed" if node.slowed_pods else ""
+    parts = ["" if node.connected else "not connected", node.withdrawn, slowed, *sorted(set(node.signals))]
     return ", ".join(part for part in parts if part)
 
 

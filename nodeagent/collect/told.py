@@ -47,6 +47,7 @@ class NodeLine(Struct, frozen=True):
     boot_id: str
     heard_unix: float
     agent_version: str
+    slowed_pods: int = 0
 
 
 class Summary(Struct, frozen=True):
@@ -133,6 +134,7 @@ def _node(node: pb.NodeView) -> NodeLine:
         boot_id=capacity.boot_id,
         heard_unix=_unix(node.heard_at),
         agent_version=status.agent_version,
+        slowed_pods=status.slowed_pods,
     )
 
 

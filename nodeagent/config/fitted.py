@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, MutableMapping
 from typing import NamedTuple
 
 MAX_STALE_S = 600.0  # the upper bound of capacity.stale_after_s
+MAX_TRIAL_S = 60.0  # the upper bound of interference.trial_s
 
 
 class Fitted(NamedTuple):
@@ -20,6 +21,10 @@ def _outlast(default: float, tick_s: float, slow_tick_s: float) -> float:
     return min(MAX_STALE_S, max(default, 2 * max(tick_s, slow_tick_s)))
 
 
+def _some_ticks(default: float, tick_s: float) -> float:
+    return min(MAX_TRIAL_S, max(default, 4 * tick_s))
+
+
 FITTED = (
     Fitted("agent.slow_tick_s", ("agent.tick_s",), max),
     Fitted("agent.scan_s", ("agent.tick_s",), max),
@@ -28,6 +33,9 @@ FITTED = (
     Fitted("journal.segment_bytes", ("journal.max_bytes",), lambda default, whole: min(default, whole // 2)),
     Fitted("cpu.pod_floor_cores", ("cpu.floor_cores",), min),
     Fitted("drift.backoff_max_s", ("drift.backoff_s",), max),
+    Fitted("interference.lease_s", ("agent.tick_s",), lambda default, tick_s: max(default, 3 * tick_s)),
+    Fitted("interference.trial_s", ("agent.tick_s",), _some_ticks),
+    Fitted("interference.relax_max_s", ("interference.relax_after_s",), max),
 )
 
 

@@ -17,6 +17,7 @@ from nodeagent.config.transport import access
 from nodeagent.model.app import AppRule
 from nodeagent.model.errors import Misconfigured
 from nodeagent.model.glob import glob_regex
+from nodeagent.model.interference_policy import InterferencePolicy
 from nodeagent.model.nic_policy import NicRule
 from nodeagent.model.pod import NumaWish, PodRule, Qos, is_device_name
 from nodeagent.model.policy import Policy
@@ -64,11 +65,21 @@ def _times(settings: Settings, policy: Policy) -> Iterator[Complaint]:
             "capacity.stale_after_s",
             f"= {stale:g} must be more than agent.tick_s and agent.slow_tick_s: {slowest:g}",
         )
+    yield from _leases(policy.interference, agent.tick_s)
     if drift.backoff_max_s < drift.backoff_s:
         yield (
             "drift.backoff_max_s",
             f"= {drift.backoff_max_s:g} is shorter than drift.backoff_s = {drift.backoff_s:g}",
         )
+
+
+def _leases(interference: InterferencePolicy, tick_s: float) -> Iterator[Complaint]:
+    if interference.lease_s < 2 * tick_s:
+        wrong = f"= {interference.lease_s:g} must be at least twice agent.tick_s = {tick_s:g}: ticks renew it"
+        yield "interference.lease_s", wrong
+    if interference.relax_max_s < interference.relax_after_s:
+        least = f"interference.relax_after_s = {interference.relax_after_s:g}"
+        yield "interference.relax_max_s", f"= {interference.relax_max_s:g} is shorter than {least}"
 
 
 def _amounts(settings: Settings, policy: Policy) -> Iterator[Complaint]:

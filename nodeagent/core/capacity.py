@@ -80,15 +80,9 @@ def assess(
     remembered = directives.remembered(orders, history)
     inputs = Inputs(view, usage, policy, remembered, bounds.reach, bounds.shrink)
     offer = memory.offer
-    calm = _pressed(_cpu(inputs), bounds.batch)
-    cpu, size = directives.held(orders, _shrunk(calm, bounds.shrink), _memory(inputs))
-    calm, _ = directives.held(orders, calm, size)
     step_s = growth_s(view, usage, policy, offer)
-    rise, known = policy.raise_ratio_per_s * step_s, 0.0 if withdrawn else math.inf
-    calm = _damped(calm, known, offer.calm_cpu_cores, rise * _total(cpu))
-    most = known if bounds.shrink is None else min(known, calm.available * bounds.shrink.value)
-    cpu = _damped(cpu, most, offer.cpu_cores, rise * _total(cpu))
-    size = _damped(size, known, offer.memory_bytes, rise * _total(size))
+    known = 0.0 if withdrawn else math.inf
+    cpu, size, calm_cores = _offered(inputs, bounds, offer, known, policy.raise_ratio_per_s * step_s)
     by_zone = zones.split(inputs, cpu, size, offer, step_s)
     snapshot = view.snapshot
     capacity = Capacity(
@@ -103,8 +97,21 @@ def assess(
         withdrawn=withdrawn,
         lent=_integrated(memory.lent, usage.batch_cores or 0.0, cpu.available, view.dt_s or 0.0),
     )
-    offer = replace(zones.remember(snapshot.at, cpu, size, by_zone), calm_cpu_cores=calm.available)
+    offer = replace(zones.remember(snapshot.at, cpu, size, by_zone), calm_cpu_cores=calm_cores)
     return Assessed(capacity, history, offer)
+
+
+def _offered(
+    inputs: Inputs, bounds: Bounds, last: Offer, known: float, rise: float
+) -> tuple[Amount, Amount, float]:
+    """CPU, memory, and the CPU that would be offered were nobody disturbed; at most `known`."""
+    calm = _pressed(_cpu(inputs), bounds.batch)
+    cpu, size = directives.held(bounds.orders, _shrunk(calm, bounds.shrink), _memory(inputs))
+    calm, _ = directives.held(bounds.orders, calm, size)
+    calm_cores = _damped(calm, known, last.calm_cpu_cores, rise * _total(cpu)).available
+    most = known if bounds.shrink is None else min(known, calm_cores * bounds.shrink.value)
+    cpu = _damped(cpu, most, last.cpu_cores, rise * _total(cpu))
+    return cpu, _damped(size, known, last.memory_bytes, rise * _total(size)), calm_cores
 
 
 def growth_s(view: View, usage: Usage, policy: CapacityPolicy, offer: Offer) -> float:

@@ -35,10 +35,13 @@ class Shares(Struct, frozen=True, gc=False):
 
 
 class Claims(Struct, frozen=True, gc=False):
-    """`left` is shared, after what Batch pods out of scope use (`outside`). By pod: weight, what it could use
-    now, and the most that it may have, in cores."""
+    """`left` is shared, after what Batch pods out of scope use (`outside`) and what a trial keeps back.
+
+    By pod: weight, what it could use now, and the most that it may have, in cores.
+    """
 
     outside: float
+    withheld: float
     left: float
     pods: list[PodRates]
     weights: list[float]
@@ -87,10 +90,12 @@ def claims(
     outside = sum(p.cores or 0.0 for p in batch if not _bounded(p.pod.spec, scope))
     bounded = [p for p in batch if _bounded(p.pod.spec, scope)]
     quotas = [knobs.get(Knob(Kind.CPU_QUOTA, p.pod.spec.cgroup)) for p in bounded]
+    withheld = sum(restraint.withheld_cores for restraint in held.values())
     caps = [cap_cores(held.get(p.pod.spec.cgroup)) for p in bounded]
     return Claims(
         outside,
-        max(floor_cores, limit_cores - outside),
+        withheld,
+        max(floor_cores, limit_cores - outside - withheld),
         bounded,
         [weight(p.pod.spec) for p in bounded],
         [min(_demand(p, q), cap) for p, q, cap in zip(bounded, quotas, caps, strict=True)],

@@ -11,10 +11,12 @@ import msgspec
 
 from nodeagent.config import Config
 from nodeagent.doctor.actors import ACTORS
+from nodeagent.doctor.apps import APPS
 from nodeagent.doctor.cgroups import CGROUPS
 from nodeagent.doctor.controller import CONTROLLER
 from nodeagent.doctor.finding import Check, Finding, Host, Status
 from nodeagent.doctor.foreign import FOREIGN
+from nodeagent.doctor.interference import INTERFERENCE
 from nodeagent.doctor.kubernetes import KUBERNETES
 from nodeagent.doctor.machine import MACHINE
 from nodeagent.doctor.nics import NICS
@@ -33,8 +35,10 @@ CHECKS: tuple[Check, ...] = (
     *PROCESS,
     *ACTORS,
     *FOREIGN,
+    *INTERFERENCE,
     *KUBERNETES,
     *CONTROLLER,
+    *APPS,
 )
 
 

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 from nodeagent.doctor.finding import Check, Finding, Host, Status, judged
 from nodeagent.kernel import probe
+from nodeagent.model.interference import Rung
 from nodeagent.model.pod import OWN_ROOT
-from nodeagent.model.settings import Mode
+from nodeagent.model.settings import Actuator, Mode
 
 # controller, v1 file, v2 file, what it is for, what to do without
 KNOBS = (
@@ -28,6 +29,27 @@ KNOBS = (
     ("cpu", "cpu.cfs_burst_us", "cpu.max.burst", "CPU burst for LS", "needs Linux 5.14; not used without"),
     ("memory", "memory.stat", "memory.stat", "memory use", "without it memory is never offered to Batch"),
     ("memory", "memory.limit_in_bytes", "memory.max", "memory limit", "memory of Batch cannot be bounded"),
+    (
+        "memory",
+        "memory.soft_limit_in_bytes",
+        "memory.high",
+        "memory bound that never kills",
+        "a Batch pod that disturbs others keeps its memory",
+    ),
+    (
+        "blkio",
+        "blkio.bfq.weight",
+        "",
+        "IO weight",
+        "needs CONFIG_BFQ_GROUP_IOSCHED; a Batch pod that disturbs others keeps its part of the disks",
+    ),
+    (
+        "io",
+        "",
+        "io.weight",
+        "IO weight",
+        "needs CONFIG_BLK_CGROUP_IOCOST and +io in cgroup.subtree_control; disks are shared evenly",
+    ),
 )
 NEEDED = {
     "cpu": "mount it: `mount -t cgroup -o cpu cgroup DIR`, or boot with systemd.unified_cgroup_hierarchy=1",
@@ -63,6 +85,35 @@ def knobs(host: Host) -> Iterator[Finding]:
             name = v1 if hierarchy.version == 1 else v2
             there = probe.has_cgroup_file(hierarchy.root, name)
             yield judged(use, there, name if there else f"no {name}", fix)
+
+
+def freezer(host: Host) -> Iterator[Finding]:
+    """Whether Batch pods can be stopped for a moment, and whether all steps that are wanted may be taken."""
+    cgroups = host.cgroups
+    if cgroups is None:
+        return
+    v1 = cgroups.roots.get("freezer")
+    v2 = cgroups.unified is not None and probe.has_cgroup_file(cgroups.unified, "cgroup.freeze")
+    yield judged(
+        "freezing",
+        v2 or v1 is not None,
+        f"cgroup.freeze below {cgroups.unified}"
+        if v2
+        else f"freezer.state below {v1.root}: what is frozen there cannot be killed"
+        if v1
+        else "neither cgroup.freeze nor freezer.state",
+        "needs Linux 5.2 with cgroup v2, or the freezer controller of v1; that step is left out",
+        Status.INFO,
+    )
+    agent, policy = host.config.settings.agent, host.config.policy.interference
+    for rung, actuator in ((Rung.SHRINK, Actuator.MEMORY), (Rung.FREEZE, Actuator.FREEZE)):
+        if policy.act and policy.top_rung >= rung and actuator not in agent.enforce:
+            yield Finding(
+                f"step {rung.name.lower()}",
+                Status.INFO,
+                f"interference.top_rung = {policy.top_rung} asks for it, but agent.enforce has no {actuator}",
+                f'add "{actuator}" to agent.enforce, or lower interference.top_rung',
+            )
 
 
 def write_access(host: Host) -> Iterator[Finding]:
@@ -112,4 +163,4 @@ def pressure(host: Host) -> Iterator[Finding]:
     )
 
 
-CGROUPS: tuple[Check, ...] = (hierarchies, knobs, write_access, pressure)
+CGROUPS: tuple[Check, ...] = (hierarchies, knobs, freezer, write_access, pressure)

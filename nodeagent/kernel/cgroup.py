@@ -19,7 +19,7 @@ from cgroupspy.controllers import Controller
 from cgroupspy.interfaces import BaseFileInterface
 
 from nodeagent.kernel.errno import translated
-from nodeagent.model.errors import AgentError, Garbled, Gone, Unsupported
+from nodeagent.model.errors import AgentError, Garbled, Gone, Refused, Unsupported
 from nodeagent.model.plan import Kind, Value
 
 MAX_DIGITS = 20  # of an unsigned 64-bit number
@@ -134,6 +134,14 @@ class KnobCgroup(Cgroup):
     def write(self, kind: Kind, value: Value) -> Value:
         """Set it; answers what was written. Refused when the kernel does not take it, else as for `read`."""
         raise NotImplementedError
+
+    def _steps(self, value: float, scale: int, low: int, high: int) -> int:
+        """`value` in units of 1/`scale`; Refused, without a try, when it is none of `low` to `high`."""
+        steps = round(value * scale) if math.isfinite(value) else -1
+        if not low <= steps <= high:
+            limits = f"{low / scale:g}..{high / scale:g}"
+            raise Refused(f"{self.path}: {value} is outside of {limits}; not written")
+        return steps
 
 
 def inode_of(path: str) -> int | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 from nodeagent.kernel.cgroup import Count, Flag, Found, KnobCgroup
-from nodeagent.model.errors import Garbled, Refused, Unsupported
+from nodeagent.model.errors import Garbled, Unsupported
 from nodeagent.model.plan import Kind, Value, numeric
 
 MIN_QUOTA_US = 1000  # Linux kernel/sched/core.c: min_cfs_quota_period
@@ -122,10 +122,3 @@ class CpuCgroup(KnobCgroup):
             return True, self.idle
         except Unsupported:
             return False, False
-
-    def _steps(self, value: float, scale: int, low: int, high: int) -> int:
-        steps = round(value * scale) if math.isfinite(value) else -1
-        if not low <= steps <= high:
-            limits = f"{low / scale:g}..{high / scale:g}"
-            raise Refused(f"{self.path}: {value} is outside of {limits}; not written")
-        return steps

@@ -79,9 +79,9 @@ class BlkioV1(IoCgroup):
         try:
             self.bfq  # noqa: B018  # raises where BFQ is not there
         except Unsupported:
-            self.cfq = round(weight * 500)
+            self.cfq = self._steps(weight, 500, 10, 1000)
         else:
-            self.bfq = round(weight * 100)
+            self.bfq = self._steps(weight, 100, 1, MAX_BFQ)
 
 
 class IoV2(IoCgroup):
@@ -99,12 +99,12 @@ class IoV2(IoCgroup):
         return Found(self.bfq / 100, 100, 1 / 100, MAX_BFQ / 100)
 
     def _set(self, weight: float) -> None:
-        steps = round(weight * 100)
         try:
             before = self.weight
         except Unsupported:
-            self.bfq = steps
+            self.bfq = self._steps(weight, 100, 1, MAX_BFQ)
             return
+        steps = self._steps(weight, 100, 1, MAX_V2)
         with contextlib.suppress(AgentError):  # a kernel without BFQ; or one that is just going
             if self.bfq == _of_bfq(before):
                 self.bfq = _of_bfq(steps)

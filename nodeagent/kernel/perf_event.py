@@ -26,7 +26,9 @@ _ATTR = struct.Struct("=IIQQQQQIIQ")
 # ENOENT: no PMU, or none with this event; EINVAL: the events do not fit into one group. ENODEV: see Gone.
 _NOT_HERE = frozenset({errno.ENOENT, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ENXIO})
 _A_TURN_NS = 50_000_000  # groups that share counters take turns of some 4 ms
-PERMITS = "give the agent CAP_PERFMON, and let its seccomp profile pass perf_event_open"
+PERMITS = (
+    "under systemd install nodeagent-pmu.conf; in a container add PERFMON and pass perf_event_open by seccomp"
+)
 
 
 class Event(NamedTuple):

@@ -16,8 +16,7 @@ from nodeagent.kernel.own_psi import psi_path
 from nodeagent.kernel.pmu import PmuTurns
 from nodeagent.kernel.rdt import RdtGroups
 from nodeagent.kernel.reading import PSI_KINDS, CgroupReader, PsiFiles
-from nodeagent.kernel.symptoms.net import namespace_of
-from nodeagent.kernel.symptoms.pod import SymptomReader, hardware_lacking
+from nodeagent.kernel.symptoms.pod import Ground, SymptomReader, hardware_lacking
 from nodeagent.kernel.symptoms.run_delay import RunDelay
 from nodeagent.model.errors import AgentError, Gone, Unsupported
 from nodeagent.model.pod import CgroupDir, Member, Qos
@@ -54,7 +53,7 @@ class Host:
         self.shelf = shelf
         self.psi_kinds = psi_kinds
         self.symptoms = symptoms
-        self.netns = namespace_of(proc, 1)
+        self.ground = Ground(places, proc, shelf)
         self.attended: frozenset[str] = frozenset()
         self.gates = Gates(proc, shelf)
         self.vanished: list[str] = []
@@ -99,7 +98,7 @@ class PodReader:
         if self._delay is not None:
             self._delay.threads = self._thread_lists()
         if self._symptoms is not None:
-            self._symptoms.follow(self._inside("cgroup.procs"))
+            self._symptoms.follow(self._inside("cgroup.procs"), self._inner())
 
     def read(self, at: float, full: bool, slow_tick_s: float) -> Pod | None:
         """The pod now; None when it is gone. Cgroups that are gone are added to the host's `vanished`."""
@@ -111,8 +110,9 @@ class PodReader:
         if self.psi_directory is None:
             slow = self._without_psi(slow)
         moved = self._gate.moved
-        slow = slow or self._attended
-        self._cgroup.delay = None if not self._unsupported else self._stand_in()
+        slow = slow or (bool(self._host.attended) and self._attended)
+        if self._unsupported or self._cgroup.delay is not None:
+            self._cgroup.delay = self._stand_in()
         try:
             reading = self._cgroup.read(at, slow, full, moved)
         except Gone:
@@ -172,11 +172,9 @@ class PodReader:
         if not host.symptoms:
             return None
         if self._symptoms is None:
-            lists = self._inside("cgroup.procs")
             lacking = hardware_lacking(pmu=not host.pmu.why, rdt=host.rdt.mounted)
-            self._symptoms = SymptomReader(
-                host.places, host.proc, host.shelf, spec.cgroup, lists, host.netns, lacking
-            )
+            lists = self._inside("cgroup.procs")
+            self._symptoms = SymptomReader(host.ground, spec.cgroup, lists, lacking, self._inner())
         delay = self._run_delay() if spec.online else None
         pmu = host.counted.get((spec.cgroup, spec.inode))
         rdt = host.rdt.read(name for name, _ in self._member.containers) if host.rdt.mounted else None
@@ -245,6 +243,9 @@ class PodReader:
 
     def _thread_lists(self) -> tuple[str, ...]:
         return self._inside("tasks" if self._host.places.walk.version == 1 else "cgroup.threads")
+
+    def _inner(self) -> tuple[str, ...]:
+        return tuple(directory.path for _, directory in self._member.containers)
 
     def _inside(self, name: str) -> tuple[str, ...]:
         """Paths of this file in the pod's cgroup and in all that are in it."""

@@ -19,6 +19,7 @@ from nodeagent.kernel.topology import TopologyFiles
 from nodeagent.model.errors import Garbled
 from nodeagent.model.pod import Member
 from nodeagent.model.snapshot import Node, Pod
+from nodeagent.model.symptom import Disk
 from nodeagent.model.topology import Topology
 
 _GOLDEN = 0.6180339887498949  # multiples of it modulo 1 are spread evenly, however many there are
@@ -77,6 +78,7 @@ class NodeReader:
             self._follow(members, at)
         topology = self._topology.read(at)
         node = self._node.read(at, tuple(each.id for each in topology.nodes), full=full)
+        self._host.ground.disk = _only(node.disks)
         self._host.gates.read()
         self._host.rdt.look(at)
         if not self._pmu.why and self._host.symptoms:
@@ -109,6 +111,7 @@ class NodeReader:
         self._pods = {}
         self._members = ()
         self._host.gates.close()
+        self._host.ground.close()
         self._node.close()
         self._topology.close()
 
@@ -134,6 +137,12 @@ class NodeReader:
             self._pods[key] = pod
         self._members = members
         self._host.gates.keep_only({pod.psi_directory for pod in self._pods.values() if pod.psi_directory})
+
+
+def _only(disks: tuple[Disk, ...] | None) -> str:
+    """The disk that is the only one in use, "" where there are more or none."""
+    used = [disk.device for disk in disks or () if disk.operations]
+    return used[0] if len(used) == 1 else ""
 
 
 def boot_id(host_root: str = "/") -> str:

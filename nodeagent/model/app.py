@@ -12,6 +12,7 @@ from __future__ import annotations
 import ipaddress
 import math
 import re
+from collections.abc import Mapping
 from typing import Annotated, NamedTuple
 
 from msgspec import Meta, Struct
@@ -45,6 +46,13 @@ class Selector(NamedTuple):
 
     name: str
     labels: tuple[tuple[str, str], ...] = ()
+
+
+class AppFigures(NamedTuple):
+    """Since the start: scrapes by result ("ok", "error"), and StatsD lines that had no effect, by reason."""
+
+    scrapes: Mapping[str, int] = {}
+    dropped: Mapping[str, int] = {}
 
 
 class AppRule(Struct, frozen=True, forbid_unknown_fields=True):

@@ -12,7 +12,7 @@ from nodeagent.model.symptom import Channel
 
 
 class Sample(Struct, frozen=True, array_like=True, gc=False):
-    """A victim's alarmed signs in one tick, and what Batch as a whole might use then (None: not told)."""
+    """A victim's signs in one tick, and what Batch as a whole might use then (None: not told)."""
 
     at: float
     values: dict[str, float]
@@ -23,13 +23,15 @@ class Held(Struct, frozen=True, gc=False, kw_only=True):
     """One suspect that is held for one victim's sake. `rungs` in the order taken; the lease ends at `until`.
 
     `stepped_at` is the last step, either way; `relaxing`: a step down was taken since the last step up, and
-    `growing`: its quota is being raised. `turned_at` is when it was last frozen or thawed.
+    `growing`: its quota is being raised; with `calm_cores` the victim was well for long. `turned_at` is when
+    it was last frozen or thawed.
     """
 
     uid: str
     cgroup: str
     inode: int
     rungs: tuple[Rung, ...]
+    name: str
     episode: str  # id
     channel: Channel
     until: float
@@ -41,6 +43,7 @@ class Held(Struct, frozen=True, gc=False, kw_only=True):
     away_from: str = ""
     relaxing: bool = False
     growing: bool = False
+    calm_cores: float | None = None
     frozen: bool = False
     turned_at: float | None = None
     asked_to_evict: bool = False
@@ -50,6 +53,7 @@ class Held(Struct, frozen=True, gc=False, kw_only=True):
 class Probe(Struct, frozen=True, gc=False, kw_only=True):
     """The trial that runs. `excess` is what the victim's `sign` is above its `baseline`.
 
+    `withheld_cores` is what the cap takes away: nobody else gets it meanwhile, or it would prove nothing.
     `used` are the suspect's cores. A tick counts only where Batch as a whole might use at least `limit_cores`
     (None: in any case). Without `cap_cores` the suspect is made idle.
     """
@@ -58,6 +62,7 @@ class Probe(Struct, frozen=True, gc=False, kw_only=True):
     suspect: Suspect
     inode: int
     cap_cores: float | None
+    withheld_cores: float
     sign: str
     baseline: float
     limit_cores: float | None = None
@@ -104,10 +109,18 @@ class Doubt(Struct, frozen=True, array_like=True, gc=False):
     count: int = 1
 
 
+class Proof(Struct, frozen=True, array_like=True, gc=False):
+    """A suspect that a trial had proven for this victim, and that was let go at `at`."""
+
+    victim: str
+    suspect: Suspect
+    at: float
+
+
 class Course(Struct, frozen=True, gc=False):
     """As of `at` in the boot `boot_id`: cases by victim.
 
-    By suspect: when it was stepped up or down, when trouble came back after that, when it was let go.
+    By suspect: when it was stepped up or down, and when trouble came back after it was given more.
     """
 
     boot_id: str = ""
@@ -115,5 +128,5 @@ class Course(Struct, frozen=True, gc=False):
     cases: dict[str, Case] = {}
     steps: dict[str, tuple[float, ...]] = {}
     relapses: dict[str, tuple[float, ...]] = {}
-    let_go: dict[str, float] = {}
+    proofs: tuple[Proof, ...] = ()
     doubts: tuple[Doubt, ...] = ()

@@ -12,6 +12,7 @@ from nodeagent.model.nic import KnownNic, Shaping
 from nodeagent.model.pages import PageMove
 from nodeagent.model.placement import Placement
 from nodeagent.model.plan import Change, Knob, Outcome, Setting, Value
+from nodeagent.model.senses import Baseline
 from nodeagent.model.settings import Mode
 from nodeagent.model.snapshot import Snapshot
 
@@ -169,10 +170,11 @@ class Memory(Struct, frozen=True, gc=False):
 
 
 class Checkpoint(Struct, frozen=True, gc=False):
-    """The part of Memory that survives a restart."""
+    """The part of Memory that survives a restart. `baselines` are by workload and "sign@bin"."""
 
     online: OnlineHistory = OnlineHistory()
     lent: Lent = Lent()
+    baselines: dict[str, dict[str, Baseline]] = {}
 
 
 class Decision(Struct, frozen=True, gc=False, kw_only=True):

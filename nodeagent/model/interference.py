@@ -32,7 +32,7 @@ class Gate(enum.StrEnum):
 
 
 class Alarm(Struct, frozen=True, gc=False):
-    """One signal of one pod that is out of the ordinary. `baseline` is its median in this load bin, None while cold."""
+    """One sign that is out of the ordinary. `baseline` is its median in this load bin, None while cold."""
 
     sign: str
     channel: Channel
@@ -85,7 +85,10 @@ class TrialResult(enum.StrEnum):
 
 
 class Trial(Struct, frozen=True, gc=False):
-    """The top suspect is capped for a while. `before` and `during` are medians of the victim's main sign."""
+    """The top suspect is capped for a while.
+
+    `before` and `during` are medians of what the victim's main `sign` is above its baseline.
+    """
 
     uid: str
     began: float  # monotonic seconds
@@ -93,6 +96,7 @@ class Trial(Struct, frozen=True, gc=False):
     before: float
     during: float | None = None
     result: TrialResult = TrialResult.RUNNING
+    sign: str = ""
 
 
 class Rung(enum.IntEnum):
@@ -108,10 +112,10 @@ class Rung(enum.IntEnum):
 
 
 class Restraint(Struct, frozen=True, gc=False, kw_only=True):
-    """What a Batch pod is held to for a victim's sake, in this tick. It ends by itself at `until` (monotonic).
+    """What a Batch pod is held to for a victim's sake. It ends by itself at `until` (monotonic seconds).
 
-    None, empty and False: not restrained in this respect. `episode` is the id of what it is for; `why` is said
-    with each setting that comes of it.
+    None, empty and False: not restrained in this respect. `episode` is the id of what it is for; `why` is
+    said with each setting that comes of it.
     """
 
     uid: str
@@ -127,6 +131,7 @@ class Restraint(Struct, frozen=True, gc=False, kw_only=True):
     io_weight: float | None = None  # 1.0 = the kernel's default
     llc_floor: bool = False  # smallest share of the cache and of memory bandwidth
     frozen: bool = False  # in this tick
+    withheld_cores: float = 0.0  # that nobody else in Batch gets instead, while it is on trial
 
 
 class Action(Struct, frozen=True, gc=False):
@@ -141,7 +146,7 @@ class Action(Struct, frozen=True, gc=False):
 class Episode(Struct, frozen=True, gc=False, kw_only=True):
     """One victim's trouble. `opened_unix`, `cleared_unix` are wall clock, `opened_at` monotonic seconds.
 
-    `evidence` are the alarms at their worst, `suspects` the ranking, the first the likeliest. `held` tells why
+    `evidence` are the alarms at their worst, `suspects` the ranking, the likeliest first. `held` tells why
     nothing more is done, empty while something can be. `changed` counts what was said of it, so that each
     change is told once.
     """
@@ -164,7 +169,7 @@ class Episode(Struct, frozen=True, gc=False, kw_only=True):
 
 
 class Interference(Struct, frozen=True, gc=False):
-    """All of it in one tick: verdicts that are not calm or have rejections, open episodes and those cleared in it.
+    """All of it in one tick: verdicts that are not calm or have rejections, episodes open or cleared in it.
 
     `directed` are the victims that somebody was named for and is restrained: the whole of Batch need not pay.
     """

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from msgspec.structs import replace
 
 from nodeagent.model.decision import Tick
-from nodeagent.model.interference import Episode, Rejection, Trial, TrialResult
+from nodeagent.model.interference import Episode, Rejection, Restraint, Trial, TrialResult
 
 
 def episodes(tick: Tick | None) -> dict[str, Episode]:
@@ -62,3 +62,15 @@ def _rejections(tick: Tick | None) -> Iterator[tuple[str, Rejection]]:
 
 def _key(uid: str, of: Rejection) -> tuple[str, str, str]:
     return uid, of.alarm.sign, of.gate.value
+
+
+def released(before: Tick | None, now: Tick) -> Iterator[Restraint]:
+    """Restraints of the tick before whose pod lives and is held for nobody any more."""
+    old = before.decision.interference.restraints if before else ()
+    if not old:
+        return
+    still = {each.uid for each in now.decision.interference.restraints}
+    alive = {pod.spec.uid for pod in now.snapshot.pods}
+    for each in old:
+        if each.uid not in still and each.uid in alive:
+            yield each

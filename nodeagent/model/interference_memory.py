@@ -10,7 +10,7 @@ from nodeagent.model.senses import Senses
 
 
 class InterferenceMemory(Struct, frozen=True, gc=False):
-    """`senses` are the detector's statistics, `history` the window of attribution, `course` trials and steps."""
+    """`senses` are the detector's statistics, `history` the window of attribution, `course` what is done."""
 
     senses: Senses = Senses()
     history: History = History()

@@ -10,7 +10,7 @@ from nodeagent.model.interference import Rung
 
 
 class InterferencePolicy(Struct, frozen=True, forbid_unknown_fields=True):
-    """[interference]. Detection costs little and is on; what is done is bounded by `scope` and `agent.enforce`."""
+    """[interference]. Detection is on; what is done is bounded by `scope` and `agent.enforce`."""
 
     detect: Annotated[
         bool, Meta(description="look for online pods that are disturbed by their neighbours")
@@ -23,7 +23,7 @@ class InterferencePolicy(Struct, frozen=True, forbid_unknown_fields=True):
         Meta(
             ge=0,
             le=6,
-            description="harshest step: 1 idle, 2 quota, 3 CPUs away, 4 memory and cache, 5 freeze, 6 ask to evict",
+            description="harshest step: 1 idle, 2 quota, 3 CPUs away, 4 memory and cache, 5 freeze, 6 evict",
         ),
     ] = int(Rung.SHRINK)
     cusum_h: Annotated[

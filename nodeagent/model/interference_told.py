@@ -99,7 +99,7 @@ def score(suspect: Suspect) -> str:
     """A suspect with what speaks against it: "transcode-3 (lift 0.42, rho 0.91, p 0.006, share 80 %)"."""
     told = [f"{name} {value:.2f}" for name, value in sorted(suspect.scores.items())]
     told += [] if suspect.p_value is None else [f"p {_few(suspect.p_value)}"]
-    return f"{suspect.name} ({', '.join([*told, f'share {suspect.share:.0%}'])})"
+    return f"{suspect.name} ({', '.join([*told, f'share {_few(suspect.share * 100)} %'])})"
 
 
 def step(rung: Rung) -> str:
@@ -126,11 +126,11 @@ def named(episode: Episode, uids: Iterable[str]) -> str:
     return _joined([names.get(uid, uid) for uid in uids])
 
 
-def tightened(episode: Episode) -> tuple[Action, ...]:
-    """The steps that held an antagonist back more than before, a trial's too; in their order."""
+def deeds(episode: Episode) -> tuple[Action, ...]:
+    """The steps against antagonists, trials too, in their order; not those that let them have more again."""
     found, last, who = [], dict[str, Rung](), antagonists(episode)
     for each in (a for a in episode.actions if a.uid in who):
-        if each.rung > last.get(each.uid, Rung.FREE):
+        if each.rung >= max(Rung.IDLE, last.get(each.uid, Rung.FREE)):
             found.append(each)
         last[each.uid] = each.rung
     return tuple(found)
@@ -138,18 +138,24 @@ def tightened(episode: Episode) -> tuple[Action, ...]:
 
 def done(episode: Episode) -> str:
     """The last step against an antagonist and its reason: "quota: 0.5 cores"; empty while there was none."""
-    steps = tightened(episode)
+    steps = deeds(episode)
     return ": ".join(filter(None, (step(steps[-1].rung), steps[-1].why))) if steps else ""
 
 
 def recovered_s(episode: Episode) -> float | None:
-    """Seconds from the last step against an antagonist to the end; None without an end or a step before it.
+    """Seconds from the first step against an antagonist to the end; None without an end or a step before it.
 
-    A trial goes on when the victim is well again, and what it has shown is acted on after that.
+    What was tried before an antagonist was let go does not count. A trial goes on when the victim is well
+    again, and what it has shown is acted on after that.
     """
-    end = episode.cleared_unix
-    steps = [each.unix for each in tightened(episode) if end is not None and each.unix <= end]
-    return None if end is None or not steps else end - steps[-1]
+    end, who = episode.cleared_unix, antagonists(episode)
+    first: dict[str, float] = {}
+    for each in (a for a in episode.actions if end is not None and a.uid in who and a.unix <= end):
+        if each.rung is Rung.FREE:
+            first.pop(each.uid, None)
+        else:
+            first.setdefault(each.uid, each.unix)
+    return None if end is None or not first else end - min(first.values())
 
 
 def restrained(each: Restraint) -> str:
@@ -170,7 +176,7 @@ def story(episode: Episode, zone: tzinfo | None = None) -> str:
     "web-7 was slowed from 14:02:11 because transcode-3 took CPU time; I capped it; web-7 recovered in 4 s"
     """
     over = episode.cleared_unix is not None
-    parts = [_trouble(episode, zone, over=over), *_deeds(episode)]
+    parts = [_trouble(episode, zone, over=over), *_said(episode)]
     if over:
         parts.append(_end(episode))
     elif episode.held:
@@ -201,17 +207,17 @@ def _trouble(episode: Episode, zone: tzinfo | None, *, over: bool) -> str:
     return f"{slowed} {sure} {named(episode, who)} {takes}"
 
 
-def _deeds(episode: Episode) -> list[str]:
+def _said(episode: Episode) -> list[str]:
     """What was done to each that was held back, the harshest of it; and whom it was done to in vain."""
     who, in_vain = antagonists(episode), _acquitted(episode)
     most = {uid: max((a.rung for a in episode.actions if a.uid == uid), default=Rung.FREE) for uid in who}
     trial = {t.uid for t in episode.trials if t.result is TrialResult.RUNNING}
-    deeds = []
+    found = []
     for uid in (uid for uid in who if most[uid]):
         name = "it" if len(who) == 1 else named(episode, [uid])
-        deeds.append(DONE[most[uid]].format(name) + (" on trial" if uid in trial else ""))
+        found.append(DONE[most[uid]].format(name) + (" on trial" if uid in trial else ""))
     told = [f"holding back {named(episode, in_vain)} did not help"] if in_vain else []
-    return [*told, f"I {_joined(deeds)}"] if deeds else told
+    return [*told, f"I {_joined(found)}"] if found else told
 
 
 def _acquitted(episode: Episode) -> tuple[str, ...]:

@@ -18,17 +18,23 @@ class Served(Struct, frozen=True, array_like=True, gc=False):
 
 
 class Baseline(Struct, frozen=True, array_like=True, gc=False):
-    """Decaying histogram of one sign in one load bin: weights of the buckets from `low` on, decayed to `at`.
+    """Decaying histogram of one sign in one load bin: weights of the buckets from `low` on, as of `at`.
 
-    `at` is in unix seconds; `samples` is the undecayed count. `q50` and `q95` are its quantiles.
+    `last` is when it was last added to, both in unix seconds; `samples` is the undecayed count. `q50`,
+    `q95` and `q99` are its quantiles. `mean` is of the last samples, `clumped` what the variance of sums
+    of ten in a row is to ten times that of one: 1 where each sample is independent of the last.
     """
 
     low: int = 0
     weights: tuple[float, ...] = ()
     at: float = 0.0
+    last: float = 0.0
     samples: int = 0
     q50: float = 0.0
     q95: float = 0.0
+    q99: float = 0.0
+    mean: float = 0.0
+    clumped: float = 1.0
 
 
 class Usual(Struct, frozen=True, array_like=True, gc=False):
@@ -49,9 +55,9 @@ class Workload(Struct, frozen=True, gc=False):
 class Feeling(Struct, frozen=True, array_like=True, gc=False):
     """One sign of one pod that is not at rest. `opened` is when its alarm was raised, None: there is none.
 
-    `worst` is the largest value since it is not at rest, `over` counts the samples in a row with the sum at its limit, `good` those with z < 1; `excess` are the
-    times of those with z > 2, for signs that are seldom measured. `at` is that of the last sample. All times
-    in monotonic seconds.
+    `worst` is the largest value since it is not at rest. `over` counts the samples in a row with the sum at
+    its limit, `good` those with z < 1; `excess` are the times of those with z > 2, for signs that are seldom
+    measured. `at` is that of the last sample. All times in monotonic seconds.
     """
 
     value: float
@@ -84,9 +90,8 @@ class Use(Struct, frozen=True, array_like=True, gc=False):
 
 class PodSense(Struct, frozen=True, gc=False):
     """`since` (monotonic) is when the pod appeared, None: it was there before the agent. `known_at` is when
-    what tells its wait for CPU was last known. `pending` are samples that are not learned yet, with their
-    load bins; `part` is what ticks that came early add up to (`part_s`): per sign (value * seconds, seconds).
-    `throttled` and `stolen` are smoothed over some seconds.
+    what tells its wait for CPU was last known. `part` is what ticks that came early add up to (`part_s`): per
+    sign (value * seconds, seconds). `throttled` and `stolen` are smoothed over some seconds.
     """
 
     inode: int
@@ -94,9 +99,7 @@ class PodSense(Struct, frozen=True, gc=False):
     since: float | None
     known_at: float | None
     verdict: Verdict
-    load_bin: int = 0
     feelings: dict[Sign, Feeling] = {}
-    pending: tuple[tuple[int, dict[Sign, float]], ...] = ()
     part_s: float = 0.0
     part: dict[Sign, tuple[float, float]] = {}
     throttled: float = 0.0
@@ -106,10 +109,13 @@ class PodSense(Struct, frozen=True, gc=False):
 
 
 class Senses(Struct, frozen=True, gc=False):
-    """`workloads` survive a restart. `pods` are the online ones, `uses` of all pods that use CPU at all (and
-    "" for what no pod accounts for), by uid. `begun`: a first tick was judged."""
+    """All but `workloads`, which survive a restart, is by uid. `pods` are the online ones, `pending` their
+    samples that are not learned yet, each with its load bin; `uses` are of all pods that use CPU at all (and
+    "" of what no pod accounts for). `begun`: a first tick was judged.
+    """
 
     workloads: dict[str, Workload] = {}
     pods: dict[str, PodSense] = {}
+    pending: dict[str, tuple[tuple[int, dict[Sign, float]], ...]] = {}
     uses: dict[str, Use] = {}
     begun: bool = False

@@ -77,8 +77,8 @@ class Container(Struct, frozen=True, array_like=True, gc=False):
 
 class Pod(Struct, frozen=True, gc=False):
     """`unsupported` names readings this pod can never give here: "cpu_stall", "memory_stall", "io_stall",
-    "memory" (it is in no memory hierarchy), and signs ("cpi"). `app` is what its application tells, None where
-    nobody asks it."""
+    "memory" (it is in no memory hierarchy), and signs ("cpi"). `app` is what its application tells, None
+    where nobody asks it."""
 
     spec: PodSpec
     reading: Reading

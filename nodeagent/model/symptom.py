@@ -1,4 +1,4 @@
-"""What tells of trouble in one pod, as the kernel and the application give it: raw, cumulative, None = not known.
+"""What tells of trouble in one pod, as kernel and application give it: raw, cumulative, None = unknown.
 
 `Pod.unsupported` names what can never be known here, by the words of `Sign` ("cpi", "net.retransmits").
 """
@@ -66,7 +66,11 @@ class Rdt(Struct, frozen=True, array_like=True, gc=False):
 
 
 class DeviceUse(Struct, frozen=True, array_like=True, gc=False):
-    """What a cgroup has read from and written to one block device ("259:0"), cumulative."""
+    """What a cgroup has read from and written to one block device ("259:0"), cumulative.
+
+    Where the kernel counts it by process alone, `device` is "" on a node with more than one and `operations`
+    is 0: not known.
+    """
 
     device: str
     bytes: int
@@ -74,9 +78,10 @@ class DeviceUse(Struct, frozen=True, array_like=True, gc=False):
 
 
 class Symptoms(Struct, frozen=True, array_like=True, gc=False):
-    """Counters of one pod as of `at` (monotonic seconds), which may be some seconds old: they are read less often.
+    """Counters of one pod as of `at` (monotonic seconds), which may be some seconds ago.
 
     `run_delay_us` and `run_us` are of the threads looked at, `looked_at_ratio` their share of all threads.
+    `cpus` are those that it may use (kernel's list format), empty while not known.
     """
 
     at: float
@@ -93,6 +98,7 @@ class Symptoms(Struct, frozen=True, array_like=True, gc=False):
     net_bytes: int | None = None  # of its own network namespace, both directions; None in the host's
     pmu: Pmu | None = None
     rdt: Rdt | None = None
+    cpus: str = ""
 
 
 class Disk(Struct, frozen=True, array_like=True, gc=False):

@@ -1,4 +1,4 @@
-"""What became of interference between two ticks: one event at open, at each change, at close.
+"""What became of interference between two ticks: one event at open, at each change, at close, at release.
 
 Rejected alarms are for those who debug. Invariant: what stays as it was is not told again.
 """
@@ -11,13 +11,14 @@ from msgspec.structs import replace
 
 from nodeagent.model.decision import Tick
 from nodeagent.model.interference import Action, Episode, Rung, State, Trial, TrialResult
-from nodeagent.model.interference_changes import closed, episodes, rejected
+from nodeagent.model.interference_changes import closed, episodes, rejected, released
 from nodeagent.model.interference_told import (
     antagonists,
     done,
     evidence,
     named,
     recovered_s,
+    restrained,
     score,
     shown,
     step,
@@ -28,6 +29,7 @@ from nodeagent.report.event import Event, Value, gist
 
 MOST_SIGNS = 3
 MOST_SUSPECTS = 3
+TROUBLE = (State.SUSPECT, State.CONFIRMED)
 
 
 def interference_events(before: Tick | None, now: Tick) -> Iterator[Event]:
@@ -43,11 +45,21 @@ def interference_events(before: Tick | None, now: Tick) -> Iterator[Event]:
     for ended in closed(before, now):
         yield _closed(ended, now)
     names = {p.spec.uid: p.spec.name for p in now.snapshot.pods}
+    for held in released(before, now):
+        if not _told_free(held.uid, now):
+            free: dict[str, Value] = {"pod": names.get(held.uid, held.uid), "id": held.episode}
+            yield Event("info", "interference.released", {**free, "was": restrained(held), "why": held.why})
     for uid, each in rejected(before, now):
         keys: dict[str, Value] = {"victim": names.get(uid, uid), "gate": each.gate.value}
         yield Event(
             "debug", "interference.rejected", {**keys, "evidence": evidence(each.alarm), "why": each.why}
         )
+
+
+def _told_free(uid: str, now: Tick) -> bool:
+    """True when a step of this tick says that it is let go."""
+    steps = (a for each in episodes(now).values() for a in each.actions if a.unix == now.snapshot.unix)
+    return any(a.uid == uid and a.rung is Rung.FREE for a in steps)
 
 
 def _unsaid(new: Episode) -> Episode:
@@ -79,13 +91,14 @@ def _changed(was: Episode, new: Episode, now: Tick) -> Iterator[Event]:
         keys = {**about, "was": was.channel.value, "evidence": _signs(new)}
         yield Event("info", "interference.resource", keys)
     if was.state is not new.state:
-        keys = {**about, "state": new.state.value, "was": was.state.value, "evidence": _signs(new)}
+        keys = {**about, "state": new.state.value, "was": was.state.value}
+        keys |= {"evidence": _signs(new)} if new.state in TROUBLE else {}
         yield Event(_level(new.state), "interference.state", keys)
     yield from _suspects(was, new)
     yield from _trials(was, new, now)
     for action in new.actions[_common(was.actions, new.actions) :]:
         yield _step(action, new, now)
-    if gist(was.held) != gist(new.held):
+    if gist(was.held) != gist(new.held) and new.cleared_unix is None:
         name = "interference.held" if new.held else "interference.resumed"
         yield Event("warning" if new.held else "info", name, {**about, "why": new.held or was.held})
 
@@ -118,16 +131,15 @@ def _trials(was: Episode, new: Episode, now: Tick) -> Iterator[Event]:
             lasts_s = round(trial.until - trial.began, 1)
             yield Event("info", "interference.trial_began", {**keys, "lasts_s": lasts_s})
         if trial.result is not TrialResult.RUNNING:
-            yield Event("info", "interference.trial_ended", {**keys, **_outcome(trial, new)})
+            yield Event("info", "interference.trial_ended", {**keys, **_outcome(trial)})
 
 
-def _outcome(trial: Trial, episode: Episode) -> dict[str, Value]:
-    """What the trial has shown, in the unit of the victim's main sign."""
+def _outcome(trial: Trial) -> dict[str, Value]:
+    """What the trial has shown: how far the victim's sign was above what is usual."""
     keys: dict[str, Value] = {"result": trial.result.value}
-    signs = worst(a for a in episode.evidence if a.channel is episode.channel) or worst(episode.evidence)
-    sign = signs[0].sign if signs else ""
     if trial.during is not None:
-        keys |= {"sign": sign, "before": shown(sign, trial.before), "during": shown(sign, trial.during)}
+        before, during = shown(trial.sign, trial.before), shown(trial.sign, trial.during)
+        keys |= {"sign": trial.sign, "above_before": before, "above_during": during}
     return keys
 
 

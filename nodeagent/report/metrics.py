@@ -18,10 +18,12 @@ from prometheus_client import (
     generate_latest,
 )
 
+from nodeagent.model.app import AppFigures
 from nodeagent.model.controller import LinkSeen
 from nodeagent.model.decision import Tick
 from nodeagent.model.plan import Kind, Knob
 from nodeagent.model.rpc_told import News, RpcTold
+from nodeagent.report.apps import apps_text
 from nodeagent.report.interference_metrics import InterferenceCounters
 from nodeagent.report.link import link_text
 from nodeagent.report.node import node_text
@@ -54,6 +56,7 @@ class Metrics:
         self._rendering = threading.Lock()  # scrapes wait for each other, the loop for none of them
         self._drifted: dict[Knob, int] = {}
         self._link: LinkSeen | None = None
+        self._apps = AppFigures()
         self._make(version, revision)
         self._interference = InterferenceCounters(self.registry)
 
@@ -83,6 +86,10 @@ class Metrics:
         """How the link to the controller fares, None where there is none."""
         self._link = seen
 
+    def applications(self, figures: AppFigures) -> None:
+        """How applications fare that are asked and that send."""
+        self._apps = figures
+
     def reloaded(self, *, ok: bool) -> None:
         """Count an attempt to reload the configuration."""
         self._reloads.labels("ok" if ok else "error").inc()
@@ -109,6 +116,7 @@ class Metrics:
                 self._page = tick, self._tick_text(tick)
             mine = _own_text(own) + _rpc_text(self._told)
             mine += link_text(self._link) if self._link is not None else ""
+            mine += apps_text(self._apps)
             return b"".join([self._page[1], mine.encode(), generate_latest(self.registry)])
 
     def _tick_text(self, tick: Tick) -> bytes:

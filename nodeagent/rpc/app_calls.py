@@ -18,6 +18,7 @@ from nodeagent.model.pod import PodSpec
 from nodeagent.rpc.board import Calls, Context, abort, invalid, read
 from nodeagent.rpc.bucket import Buckets
 from nodeagent.rpc.caller import CALLER, NOBODY, Role
+from nodeagent.rpc.door import CgroupOf
 from nodeagent.v1 import apps_pb2 as pb
 
 SERVICE: str = pb.DESCRIPTOR.services_by_name["AppSignals"].full_name
@@ -30,7 +31,13 @@ STATUS = {status.value[0]: status for status in grpc.StatusCode}
 
 
 class Pushes(Protocol):
-    """Where they go; called on the server's thread alone, must not wait."""
+    """Where they go; called on the server's thread alone, must not wait.
+
+    `cgroup_of` tells where a process is, "" where it is not known.
+    """
+
+    @property
+    def cgroup_of(self) -> CgroupOf: ...
 
     def push(self, push: Push, *, cgroup: str, name: str, director: bool) -> PodSpec | Refused: ...
 

@@ -30,13 +30,18 @@ CgroupOf = Callable[[int], str]
 _CREDENTIALS = struct.Struct("iII")  # struct ucred: pid, uid, gid
 
 
+def nowhere(_pid: int) -> str:
+    """As CgroupOf, where it is not known."""
+    return ""
+
+
 class Door:
     """One public socket. `connections` are those inside, by the name that gRPC calls them by.
 
     `cgroup_of` tells where a process is, "" where it is not known.
     """
 
-    def __init__(self, where: Unix, room: int, cgroup_of: CgroupOf = lambda _pid: "") -> None:
+    def __init__(self, where: Unix, room: int, cgroup_of: CgroupOf = nowhere) -> None:
         self.connections: dict[str, Connection] = {}
         self._path = where
         self._room = room

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from nodeagent.rpc.address import Tcp, Unix
 from nodeagent.rpc.caller import Access
-from nodeagent.rpc.door import CgroupOf, Door
+from nodeagent.rpc.door import CgroupOf, Door, nowhere
 from nodeagent.rpc.guard import Guard, Limits
 
 
@@ -19,7 +19,7 @@ class Terms(NamedTuple):
 
 
 def entrance(
-    where: Unix | Tcp | None, terms: Terms, calls_per_peer: int, cgroup_of: CgroupOf = lambda _pid: ""
+    where: Unix | Tcp | None, terms: Terms, calls_per_peer: int, cgroup_of: CgroupOf = nowhere
 ) -> tuple[Door | None, Guard]:
     """The door of a unix socket, and the guard of all that comes in there or elsewhere."""
     door = Door(where, 2 * calls_per_peer, cgroup_of) if isinstance(where, Unix) else None

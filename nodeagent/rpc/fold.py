@@ -40,6 +40,8 @@ def apply(status: pb.NodeStatus, delta: pb.NodeDelta) -> pb.NodeStatus:
             new.batch_limit_cores = delta.batch_limit.cores
     if delta.mode:
         new.mode = delta.mode
+    if delta.HasField("slowed_pods"):
+        new.slowed_pods = delta.slowed_pods
     return new
 
 
@@ -61,6 +63,8 @@ def difference(told: pb.NodeStatus, now: pb.NodeStatus, *, moved: bool) -> pb.No
     delta = pb.NodeDelta()
     if now.mode != told.mode:
         delta.mode = now.mode
+    if now.slowed_pods != told.slowed_pods:
+        delta.slowed_pods = now.slowed_pods
     if now.pods != told.pods:
         delta.pods.CopyFrom(now.pods)
     if _limit_moved(told, now):

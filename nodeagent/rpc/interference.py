@@ -233,12 +233,14 @@ def _trial(each: Trial, opened_at: float) -> pb.Trial:
         before=each.before,
         during=each.during,
         result=RESULT[each.result],
+        sign=text(each.sign),
     )
 
 
 def _trial_of(each: pb.Trial) -> Trial:
     during = each.during if each.HasField("during") else None
-    return Trial(each.suspect_uid, each.began_s, each.until_s, each.before, during, _RESULT[each.result])
+    result = _RESULT[each.result]
+    return Trial(each.suspect_uid, each.began_s, each.until_s, each.before, during, result, each.sign)
 
 
 def _action(each: Action) -> pb.Action:

@@ -6,7 +6,6 @@ from nodeagent.model.settings import Settings
 from nodeagent.rpc.app_calls import Pushes
 from nodeagent.rpc.caller import Access
 from nodeagent.rpc.directing import Taker
-from nodeagent.rpc.door import CgroupOf
 from nodeagent.rpc.entrance import Terms
 from nodeagent.rpc.guard import Limits
 from nodeagent.rpc.posted import Accountant
@@ -14,7 +13,7 @@ from nodeagent.rpc.server import Beside, RpcServer
 from nodeagent.rpc.tls import Identity, TlsFiles
 
 
-def served_as(  # noqa: PLR0913  # what the configuration does not tell
+def served_as(  # what the configuration does not tell
     settings: Settings,
     *,
     hostname: str,
@@ -23,7 +22,6 @@ def served_as(  # noqa: PLR0913  # what the configuration does not tell
     directives: Taker,
     beside: Beside,
     pushes: Pushes | None = None,
-    cgroup_of: CgroupOf = lambda _pid: "",
 ) -> RpcServer:
     """Not yet started; Failed when the TLS files cannot be used."""
     grpc = settings.grpc
@@ -44,6 +42,5 @@ def served_as(  # noqa: PLR0913  # what the configuration does not tell
         tls=Identity(files) if grpc.tls_address else None,
         tls_address=grpc.tls_address,
         pushes=pushes,
-        cgroup_of=cgroup_of,
         terms=Terms(access, Limits(grpc.calls_per_s, grpc.peer_calls_per_s), grpc.max_connection_age_s),
     )

@@ -31,7 +31,7 @@ from nodeagent.rpc.app_calls import AppCalls, Pushes
 from nodeagent.rpc.control import Control
 from nodeagent.rpc.cut import cut_untrusted
 from nodeagent.rpc.directing import Taker
-from nodeagent.rpc.door import CgroupOf
+from nodeagent.rpc.door import CgroupOf, nowhere
 from nodeagent.rpc.entrance import Terms, entrance
 from nodeagent.rpc.keepalive import keepalive
 from nodeagent.rpc.posted import Accountant, Posted
@@ -55,8 +55,8 @@ class RpcServer:
     `terms` say who may what, and how often.
     `control` is the unix socket for Control, which only root may open; "" = it is not served. `accountant`
     makes of a tick what Explain and ListPods tell; None: nothing is explained. `beside` is entered on the
-    server's event loop once it serves, and left before it stops. `pushes` takes what applications tell,
-    None: AppSignals is not served; `cgroup_of` tells where the process of a client is.
+    server's event loop once it serves, and left before it stops. `pushes` takes what applications tell;
+    None: nothing is taken.
     Misconfigured at once for an address that is neither a unix socket nor on loopback.
     """
 
@@ -83,10 +83,8 @@ class RpcServer:
         tls_address: str = "",
         terms: Terms = Terms(),  # noqa: B008  # a tuple
         pushes: Pushes | None = None,
-        cgroup_of: CgroupOf = lambda _pid: "",
     ) -> None:
-        self.address = address
-        self.tls, self.tls_address = tls, tls_address
+        self.address, self.tls, self.tls_address = address, tls, tls_address
         self.control = Control(control)
         self.service = Service(
             hostname=hostname,
@@ -100,10 +98,9 @@ class RpcServer:
         self._where = parse(address) if address or not tls_address else None
         self._per_peer = max_watchers + UNARY_CALLS
         self._options = _options(max_message_bytes, self._per_peer, terms.max_connection_age_s)
-        self._door, self.guard = entrance(self._where, terms, self._per_peer, cgroup_of)
-        self._apps = AppCalls(pushes) if pushes is not None else None
-        self._reflection = reflection
-        self._beside = beside
+        self._pushes = pushes
+        self._door, self.guard = entrance(self._where, terms, self._per_peer, _cgroup_of(pushes))
+        self._reflection, self._beside = reflection, beside
         self._health = health.aio.HealthServicer()
         self._thread = threading.Thread(target=self._run, name="rpc", daemon=True)
         self._halt = asyncio.Event()
@@ -173,7 +170,8 @@ class RpcServer:
             maximum_concurrent_rpcs=4 * self._per_peer,  # the guard has limits for each client
         )
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
-        handlers = (self.service.handlers(), *(() if self._apps is None else (self._apps.handlers(),)))
+        apps = () if self._pushes is None else (AppCalls(self._pushes).handlers(),)
+        handlers = (self.service.handlers(), *apps)
         _add_services(server, handlers, self._health, self._reflection)
         server.add_generic_rpc_handlers((self.control.refusals(),))
         try:
@@ -247,6 +245,11 @@ def _add_services(
 
         names = (SERVICE, *((APP_SIGNALS,) if len(handlers) > 1 else ()), health.SERVICE_NAME)
         reflect.enable_server_reflection((*names, reflect.SERVICE_NAME), server)
+
+
+def _cgroup_of(pushes: Pushes | None) -> CgroupOf:
+    """Where a client's process is, which nobody asks where nothing is pushed."""
+    return nowhere if pushes is None else pushes.cgroup_of
 
 
 def _options(max_message_bytes: int, per_peer: int, max_age_s: float) -> list[tuple[str, int]]:

@@ -52,4 +52,5 @@ def node_status(tick: Tick, capacity: Capacity, who: Who, obeyed: InForce) -> pb
         batch_limit_cores=decision.batch_limit_cores,
         signals=[signal_message(signal, seen.at) for signal in decision.signals],
         directives=obeyed.directives,
+        slowed_pods=len({e.victim for e in decision.interference.episodes if e.cleared_unix is None}),
     )

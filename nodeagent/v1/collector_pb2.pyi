@@ -24,7 +24,7 @@ class ReportRequest(_message.Message):
     def __init__(self, full: _Optional[_Union[NodeStatus, _Mapping]] = ..., delta: _Optional[_Union[NodeDelta, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., directive_result: _Optional[_Union[DirectiveResult, _Mapping]] = ...) -> None: ...
 
 class NodeStatus(_message.Message):
-    __slots__ = ("node_name", "agent_version", "mode", "capacity", "total_cores", "total_bytes", "pods", "batch_limit_cores", "signals", "directives")
+    __slots__ = ("node_name", "agent_version", "mode", "capacity", "total_cores", "total_bytes", "pods", "batch_limit_cores", "signals", "directives", "slowed_pods")
     NODE_NAME_FIELD_NUMBER: _ClassVar[int]
     AGENT_VERSION_FIELD_NUMBER: _ClassVar[int]
     MODE_FIELD_NUMBER: _ClassVar[int]
@@ -35,6 +35,7 @@ class NodeStatus(_message.Message):
     BATCH_LIMIT_CORES_FIELD_NUMBER: _ClassVar[int]
     SIGNALS_FIELD_NUMBER: _ClassVar[int]
     DIRECTIVES_FIELD_NUMBER: _ClassVar[int]
+    SLOWED_PODS_FIELD_NUMBER: _ClassVar[int]
     node_name: str
     agent_version: str
     mode: _directive_pb2.Mode
@@ -45,23 +46,26 @@ class NodeStatus(_message.Message):
     batch_limit_cores: float
     signals: _containers.RepeatedCompositeFieldContainer[_nodeagent_pb2.Signal]
     directives: _containers.RepeatedCompositeFieldContainer[_directive_pb2.DirectiveStatus]
-    def __init__(self, node_name: _Optional[str] = ..., agent_version: _Optional[str] = ..., mode: _Optional[_Union[_directive_pb2.Mode, str]] = ..., capacity: _Optional[_Union[_nodeagent_pb2.Capacity, _Mapping]] = ..., total_cores: _Optional[float] = ..., total_bytes: _Optional[int] = ..., pods: _Optional[_Union[PodCounts, _Mapping]] = ..., batch_limit_cores: _Optional[float] = ..., signals: _Optional[_Iterable[_Union[_nodeagent_pb2.Signal, _Mapping]]] = ..., directives: _Optional[_Iterable[_Union[_directive_pb2.DirectiveStatus, _Mapping]]] = ...) -> None: ...
+    slowed_pods: int
+    def __init__(self, node_name: _Optional[str] = ..., agent_version: _Optional[str] = ..., mode: _Optional[_Union[_directive_pb2.Mode, str]] = ..., capacity: _Optional[_Union[_nodeagent_pb2.Capacity, _Mapping]] = ..., total_cores: _Optional[float] = ..., total_bytes: _Optional[int] = ..., pods: _Optional[_Union[PodCounts, _Mapping]] = ..., batch_limit_cores: _Optional[float] = ..., signals: _Optional[_Iterable[_Union[_nodeagent_pb2.Signal, _Mapping]]] = ..., directives: _Optional[_Iterable[_Union[_directive_pb2.DirectiveStatus, _Mapping]]] = ..., slowed_pods: _Optional[int] = ...) -> None: ...
 
 class NodeDelta(_message.Message):
-    __slots__ = ("capacity", "pods", "batch_limit", "signals", "directives", "mode")
+    __slots__ = ("capacity", "pods", "batch_limit", "signals", "directives", "mode", "slowed_pods")
     CAPACITY_FIELD_NUMBER: _ClassVar[int]
     PODS_FIELD_NUMBER: _ClassVar[int]
     BATCH_LIMIT_FIELD_NUMBER: _ClassVar[int]
     SIGNALS_FIELD_NUMBER: _ClassVar[int]
     DIRECTIVES_FIELD_NUMBER: _ClassVar[int]
     MODE_FIELD_NUMBER: _ClassVar[int]
+    SLOWED_PODS_FIELD_NUMBER: _ClassVar[int]
     capacity: _nodeagent_pb2.Capacity
     pods: PodCounts
     batch_limit: BatchLimit
     signals: SignalList
     directives: DirectiveList
     mode: _directive_pb2.Mode
-    def __init__(self, capacity: _Optional[_Union[_nodeagent_pb2.Capacity, _Mapping]] = ..., pods: _Optional[_Union[PodCounts, _Mapping]] = ..., batch_limit: _Optional[_Union[BatchLimit, _Mapping]] = ..., signals: _Optional[_Union[SignalList, _Mapping]] = ..., directives: _Optional[_Union[DirectiveList, _Mapping]] = ..., mode: _Optional[_Union[_directive_pb2.Mode, str]] = ...) -> None: ...
+    slowed_pods: int
+    def __init__(self, capacity: _Optional[_Union[_nodeagent_pb2.Capacity, _Mapping]] = ..., pods: _Optional[_Union[PodCounts, _Mapping]] = ..., batch_limit: _Optional[_Union[BatchLimit, _Mapping]] = ..., signals: _Optional[_Union[SignalList, _Mapping]] = ..., directives: _Optional[_Union[DirectiveList, _Mapping]] = ..., mode: _Optional[_Union[_directive_pb2.Mode, str]] = ..., slowed_pods: _Optional[int] = ...) -> None: ...
 
 class Heartbeat(_message.Message):
     __slots__ = ("seq", "observed_at", "valid_until")

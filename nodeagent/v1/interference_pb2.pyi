@@ -185,20 +185,22 @@ class Suspect(_message.Message):
     def __init__(self, uid: _Optional[str] = ..., name: _Optional[str] = ..., cgroup: _Optional[str] = ..., scores: _Optional[_Mapping[str, float]] = ..., p_value: _Optional[float] = ..., share_ratio: _Optional[float] = ..., contribution_ratio: _Optional[float] = ..., named: _Optional[bool] = ...) -> None: ...
 
 class Trial(_message.Message):
-    __slots__ = ("suspect_uid", "began_s", "until_s", "before", "during", "result")
+    __slots__ = ("suspect_uid", "began_s", "until_s", "before", "during", "result", "sign")
     SUSPECT_UID_FIELD_NUMBER: _ClassVar[int]
     BEGAN_S_FIELD_NUMBER: _ClassVar[int]
     UNTIL_S_FIELD_NUMBER: _ClassVar[int]
     BEFORE_FIELD_NUMBER: _ClassVar[int]
     DURING_FIELD_NUMBER: _ClassVar[int]
     RESULT_FIELD_NUMBER: _ClassVar[int]
+    SIGN_FIELD_NUMBER: _ClassVar[int]
     suspect_uid: str
     began_s: float
     until_s: float
     before: float
     during: float
     result: TrialResult
-    def __init__(self, suspect_uid: _Optional[str] = ..., began_s: _Optional[float] = ..., until_s: _Optional[float] = ..., before: _Optional[float] = ..., during: _Optional[float] = ..., result: _Optional[_Union[TrialResult, str]] = ...) -> None: ...
+    sign: str
+    def __init__(self, suspect_uid: _Optional[str] = ..., began_s: _Optional[float] = ..., until_s: _Optional[float] = ..., before: _Optional[float] = ..., during: _Optional[float] = ..., result: _Optional[_Union[TrialResult, str]] = ..., sign: _Optional[str] = ...) -> None: ...
 
 class Action(_message.Message):
     __slots__ = ("at", "pod_uid", "rung", "why")

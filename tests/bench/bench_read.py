@@ -82,13 +82,13 @@ def main() -> bool:
     """Print the table; True when all targets were held."""
     with real_pods(PODS) as members, tempfile.TemporaryDirectory() as directory:
         before = _open_fds()
-        with closing(NodeReader()) as whole:
+        with closing(NodeReader(symptoms=False)) as whole:
             seen = whole.read(members, 0.0, full=True)
             assert len(seen.pods) == PODS, f"{len(seen.pods)} of {PODS} pods were read"
             assert not seen.misses, seen.misses
             whole.read(members, 0.0, full=True)  # the parents' files are opened in the second tick
             paths = kept_paths(before)
-            with closing(NodeReader()) as tiered, closing(Floor(paths, directory)) as floor:
+            with closing(NodeReader(symptoms=False)) as tiered, closing(Floor(paths, directory)) as floor:
                 others = {"floor": floor.cost_s, "naive": lambda: cpu_s(lambda: naive(paths))}
                 costs = _costs(members, whole, tiered, **others)
                 assert floor.count == len(paths) == whole.kept
@@ -110,7 +110,11 @@ def main() -> bool:
 
 def _all_active() -> float:
     """Tiered against full when no pod ever rests: what the tiers alone save."""
-    with real_pods(PODS, 1.0) as members, closing(NodeReader()) as whole, closing(NodeReader()) as tiered:
+    with (
+        real_pods(PODS, 1.0) as members,
+        closing(NodeReader(symptoms=False)) as whole,
+        closing(NodeReader(symptoms=False)) as tiered,
+    ):
         return _tiered_ratio(_costs(members, whole, tiered))
 
 

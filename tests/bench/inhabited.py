@@ -12,9 +12,9 @@ SLEEPERS = Path(__file__).with_name("sleepers.py")
 
 
 @contextlib.contextmanager
-def inhabited(homes: Iterable[tuple[int, Sequence[str]]]) -> Iterator[None]:
+def inhabited(homes: Iterable[tuple[int, Sequence[str]]], *, own_netns: bool = False) -> Iterator[None]:
     """A process for each of `homes`: how often it wakes up in ms (0 = never), and its cgroup directories."""
-    command = [sys.executable, "-I", "-S", str(SLEEPERS)]
+    command = [sys.executable, "-I", "-S", str(SLEEPERS), *(["netns"] if own_netns else [])]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as helper:
         assert helper.stdin is not None
         assert helper.stdout is not None

@@ -12,11 +12,13 @@ from nodeagent.kernel.mounts import Hierarchies, find_hierarchies
 from nodeagent.model.pod import Member, PodSpec, Qos
 from tests.bench.inhabited import inhabited
 
-_CONTROLLERS = ("cpu", "cpuacct", "memory", "pids")
+_CONTROLLERS = ("cpu", "cpuacct", "memory", "pids", "blkio")
 
 
 @contextlib.contextmanager
-def real_pods(count: int, active_ratio: float = 0.1, wake_ms: int = 50) -> Iterator[tuple[Member, ...]]:
+def real_pods(
+    count: int, active_ratio: float = 0.1, wake_ms: int = 50, *, own_netns: bool = False
+) -> Iterator[tuple[Member, ...]]:
     """`count` pods na-bench-PID/podN; this share of them wakes up every `wake_ms`."""
     places = find_hierarchies()
     name = f"na-bench-{os.getpid()}-{time.monotonic_ns()}"
@@ -33,7 +35,7 @@ def real_pods(count: int, active_ratio: float = 0.1, wake_ms: int = 50) -> Itera
             (wake_ms if number < active else 0, [f"{root}/{name}/pod{number}" for root in roots])
             for number in range(count)
         ]
-        with inhabited(homes):
+        with inhabited(homes, own_netns=own_netns):
             yield tuple(_member(places, f"{name}/pod{number}", number) for number in range(count))
     finally:
         for root in roots:

@@ -37,6 +37,7 @@ from tests.unit.collectors import collecting
 pytestmark = pytest.mark.live
 CPUS = os.cpu_count() or 1
 FLOOR = 0.1
+IDLE = f"sleep {120 * SLOWNESS:g}"
 # In an emulated machine the tests run in a unit, which is an online pod, and need much of a CPU.
 NEARLY_ALL = CPUS * (0.9 if SLOWNESS == 1 else 0.4)
 
@@ -90,7 +91,7 @@ def lease(seconds: float) -> str:
 
 def test_to_observe_gives_the_quota_back_until_the_lease_is_over(tmp_path: Path) -> None:
     name = unique("observed")
-    with running(tmp_path) as agent, executed(agent.runtime, "batch", name, "sleep 120"):
+    with running(tmp_path) as agent, executed(agent.runtime, "batch", name, IDLE):
         until(lambda: quota_cores(f"{OWN_TIER}/{name}") is not None, "a quota on the pod")
         idle = cpu_file(f"{OWN_TIER}/cpu.idle")
         direct(agent, "observe", "--for", lease(4.0), "--id", "o", "--reason", "a test")
@@ -115,7 +116,7 @@ def test_to_observe_gives_the_quota_back_until_the_lease_is_over(tmp_path: Path)
 
 def test_to_enforce_ends_to_observe_before_its_time(tmp_path: Path) -> None:
     name = unique("ended")
-    with running(tmp_path) as agent, executed(agent.runtime, "batch", name, "sleep 120"):
+    with running(tmp_path) as agent, executed(agent.runtime, "batch", name, IDLE):
         until(lambda: quota_cores(OWN_TIER) is not None, "a quota on the tier")
         direct(agent, "observe", "--for", "1h", "--id", "o")
         until(lambda: quota_cores(OWN_TIER) is None, "the tier's quota is given back")
@@ -160,15 +161,17 @@ def test_a_recall_brings_batch_evenly_to_its_floor_by_the_deadline(tmp_path: Pat
                 seen.append(tier_quota())
             time.sleep(0.02)
         assert seen == sorted(seen, reverse=True)
+        until(lambda: agent.named("batch.limit")[-1]["cores"] == FLOOR, "the tick's end")
         falls = [e for e in agent.named("batch.limit") if "recall by 20" in e["why"]]
         assert len(falls) >= 8 and len(seen) >= 5, "evenly"
         assert falls[-1]["cores"] == FLOOR
+        until(lambda: bool(agent.named("offer.withdrawn")), "the end of that tick, too")
         assert [e["why"] for e in agent.named("offer.withdrawn")][-1].startswith("recalled by directive r")
 
 
 def test_a_lease_goes_on_after_the_agent_was_killed(tmp_path: Path) -> None:
     name = unique("killed")
-    with executed(tmp_path / "run", "batch", name, "sleep 120"):
+    with executed(tmp_path / "run", "batch", name, IDLE):
         first = RunningAgent(tmp_path).ready()
         try:
             until(lambda: quota_cores(OWN_TIER) is not None, "a quota on the tier")
@@ -178,7 +181,7 @@ def test_a_lease_goes_on_after_the_agent_was_killed(tmp_path: Path) -> None:
         finally:
             first.stop(signal.SIGKILL)
         with running(tmp_path) as second:
-            until(lambda: bool(second.named("pod.appeared")), "a tick")
+            until(lambda: bool(second.named("directive.resumed")), "a tick")
             (resumed,) = second.named("directive.resumed")
             assert resumed["id"] == "o" and resumed["lasts_s"] <= 12.0 * SLOWNESS - 0.1
             assert quota_cores(OWN_TIER) is None

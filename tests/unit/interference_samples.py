@@ -86,7 +86,7 @@ def course() -> Iterator[Interference]:
     began = samples.snapshot(4).at
     capped = replace(
         hurt,
-        trials=(Trial(ANTAGONIST, began, began + 10.0, 0.41),),
+        trials=(Trial(ANTAGONIST, began, began + 10.0, 0.38, sign="cpu.stall"),),
         actions=(Action(at(4), ANTAGONIST, Rung.QUOTA, "0.5 cores on trial"),),
     )
     yield Interference(episodes=(capped,), restraints=(restraint(4),))

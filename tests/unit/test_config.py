@@ -172,6 +172,8 @@ BAD = {
     "[agent]\nslow_tick_s = 20\n[capacity]\nstale_after_s = 10": (
         "/na.toml:4: capacity.stale_after_s = 10 must be more than agent.tick_s and"
     ),
+    "[interference]\nlease_s = 5\n[agent]\ntick_s = 4": "/na.toml:2: interference.lease_s = 5 must be at least twice agent.tick_s = 4: ticks renew it",
+    "[interference]\nrelax_after_s = 100\nrelax_max_s = 50": "/na.toml:3: interference.relax_max_s = 50 is shorter than interference.relax_after_s = 100",
     "[drift]\nbackoff_s = 100\nbackoff_max_s = 60": "/na.toml:3: drift.backoff_max_s = 60 is shorter than drift.backoff_s = 100",
     "[[nics]]\nmatch = 'e'\nlink_bps = 1000": "/na.toml:3: nics[0].link_bps is in bits per second, 1000 would cut",
     "[[nics]]\nmatch = 'e'\nbatch_ratio = 0.5\nbatch_ceiling_ratio = 0.2": (

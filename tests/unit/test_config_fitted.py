@@ -16,6 +16,8 @@ from nodeagent.config import load
         ("journal.max_bytes", "1MiB", {"journal.segment_bytes": 1 << 19}),
         ("cpu.floor_cores", "0.01", {"cpu.pod_floor_cores": 0.01}),
         ("drift.backoff_s", "100", {"drift.backoff_max_s": 100.0}),
+        ("agent.tick_s", "30", {"interference.lease_s": 90.0, "interference.trial_s": 60.0}),
+        ("interference.relax_after_s", "3600", {"interference.relax_max_s": 3600.0}),
     ],
 )
 def test_a_default_follows_the_key_that_it_depends_on(

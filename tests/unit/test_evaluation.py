@@ -15,7 +15,7 @@ from nodeagent.model.pod import PodSpec, Qos
 from nodeagent.model.snapshot import CpuTimes, Node, Pod, Reading, Snapshot, Stall
 from nodeagent.model.symptom import AppReading
 from nodeagent.model.topology import Cpu, Topology
-from tests.bench.eval import baselines, felt, score
+from tests.bench.eval import baselines, day, felt, score
 from tests.bench.eval.labels import Health, Labels, Second, Victim, Window
 from tests.bench.eval.load import arrivals
 from tests.bench.eval.recording import Recording, load, pack
@@ -127,6 +127,11 @@ def test_the_interval_is_the_same_in_every_run_and_holds_the_figure() -> None:
     )
 
 
+def test_nothing_seen_is_not_nothing_there() -> None:
+    assert score.most_likely(0) == pytest.approx(2.996, abs=1e-3)
+    assert score.most_likely(3) == pytest.approx(7.754, abs=1e-3)
+
+
 def test_a_window_hurts_by_its_median_p95_against_calm() -> None:
     assert felt.hurt_ratio(labels(ATTACK), ATTACK, WEB) == 4.0
     assert felt.hurt_ratio(labels(ATTACK, hurt=()), ATTACK, WEB) == 1.0
@@ -198,7 +203,7 @@ def test_the_work_of_a_stressor_is_read_from_its_report() -> None:
 
 
 def test_the_packages_are_those_that_are_not_here() -> None:
-    said = "Reading package lists...\nInst libjemalloc2 (5.3.0-1)\nInst redis-server (7)\nConf redis-server (7)\n"
+    said = "Reading ...\nInst libjemalloc2 (5.3.0-1)\nInst redis-server (7)\nConf redis-server (7)\n"
     assert needed_packages(said) == ["libjemalloc2", "redis-server"]
 
 
@@ -301,6 +306,18 @@ def test_what_stands_for_cpi_is_cpu_per_request_where_the_application_tells() ->
     assert baselines.stand_in(pod, 1.0, 100) == pytest.approx(0.005)
     assert baselines.stand_in(pod, 1.0, 0) is None
     assert baselines.stand_in(pod, None, None) is None
+
+
+def test_a_calm_goes_on_where_it_ended() -> None:
+    calm = [snapshot(100.0 + at, stall=0.1, sort=0.3) for at in range(11)]
+    long = list(day.looped(calm, 1000.0))
+    assert [one.seq for one in long] == list(range(100, 100 + len(long)))
+    assert long[-1].at - long[0].at == 1000.0
+    for one in baselines.views(long)[1:]:
+        assert one.dt_s == 1.0
+        assert one.pods[1].cores == pytest.approx(0.3)
+        assert one.pods[0].stall_ratio == pytest.approx(0.1)
+    assert long[500].pods[0].spec == calm[0].pods[0].spec
 
 
 def test_a_packed_run_is_what_was_packed_without_others_pods(tmp_path: Path) -> None:

@@ -51,6 +51,7 @@ statuses = st.builds(
     batch_limit_cores=st.none() | st.integers(0, 60).map(lambda fifths: fifths / 5),
     signals=signals,
     directives=directives,
+    slowed_pods=st.integers(0, 2),
 )
 
 

@@ -53,19 +53,22 @@ def test_each_step_from_open_to_close_is_one_event_with_what_an_operator_asks_fi
         ("info", "interference.trial_ended"),
         ("info", "interference.state"),
         ("info", "interference.closed"),
+        ("info", "interference.released"),
     ]
+    *found, free = found
+    assert (free.keys["pod"], free.keys["was"], free.keys["id"]) == ("transcode-3", "0.5 cores", "cpu-1")
     assert {e.keys["victim"] for e in found} == {"search-7"} and {e.keys["id"] for e in found} == {"cpu-1"}
     opened, confirmed, suspects, began, step, ended, calm, closed = (e.keys for e in found)
     assert opened["resource"] == "cpu" and opened["evidence"] == "cpu.stall 41 % (usual 3 %, z 6.0)"
     assert (confirmed["state"], calm["state"]) == ("confirmed", "calm")
     assert suspects["antagonist"] == "transcode-3"
     assert str(suspects["suspects"]).startswith(
-        "transcode-3 (lift 0.42, rho 0.91, p 0.006, share 80%), build-2"
+        "transcode-3 (lift 0.42, rho 0.91, p 0.006, share 80 %), build-2"
     )
     assert (began["suspect"], began["lasts_s"]) == ("transcode-3", 10.0)
     assert (step["antagonist"], step["step"], step["why"]) == ("transcode-3", "quota", "0.5 cores on trial")
-    assert {k: ended[k] for k in ("result", "sign", "before", "during")} == {
-        "result": "kept", "sign": "cpu.stall", "before": "41 %", "during": "4 %",
+    assert {k: ended[k] for k in ("result", "sign", "above_before", "above_during")} == {
+        "result": "kept", "sign": "cpu.stall", "above_before": "38 %", "above_during": "4 %",
     }  # fmt: skip
     assert {k: v for k, v in closed.items() if k != "story"} == {
         "victim": "search-7", "id": "cpu-1", "resource": "cpu", "lasted_s": 7.0, "antagonist": "transcode-3",
@@ -103,6 +106,15 @@ def test_steps_are_told_once_though_old_ones_are_dropped_and_an_eviction_is_aske
     last = found[-1]
     assert (last.level, last.name) == ("warning", "interference.evict_wanted")
     assert (last.keys["uid"], last.keys["antagonist"]) == (ANTAGONIST, "transcode-3")
+
+
+def test_who_is_let_go_by_a_step_that_says_so_or_has_ended_is_not_told_as_released() -> None:
+    held = Interference(episodes=(episode(0),), restraints=(restraint(0),))
+    step = Action(at(1), ANTAGONIST, Rung.FREE, "trial undone")
+    found = told(held, Interference(episodes=(episode(0, actions=(step,)),)))
+    assert [e.name for e in found] == ["interference.opened", "interference.step"]
+    gone = Interference(restraints=(replace(restraint(0), uid="uid-gone"),))
+    assert told(gone, Interference()) == []
 
 
 def test_an_episode_that_is_followed_no_longer_is_closed_all_the_same() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
+from rich.console import Console
 
+from nodeagent.collect.query import status_of
+from nodeagent.collect.screen import picture
+from nodeagent.collect.told import summary
 from nodeagent.model.decision import Memory, Tick
 from nodeagent.model.interference import (
     Action,
@@ -27,12 +32,15 @@ from nodeagent.model.interference import (
     TrialResult,
 )
 from nodeagent.model.policy import Policy
+from nodeagent.model.settings import Mode
 from nodeagent.model.symptom import Channel
 from nodeagent.report.events import events
 from nodeagent.rpc.board import CLEARED
+from nodeagent.rpc.convert import report_message
 from nodeagent.rpc.interference import episode_message, episode_of, restraint_message, restraint_of
 from nodeagent.rpc.server import RpcServer
-from nodeagent.v1 import event_pb2
+from nodeagent.rpc.status import Who, in_force, node_status
+from nodeagent.v1 import collector_pb2, event_pb2
 from nodeagent.v1 import interference_pb2 as wire
 from nodeagent.v1 import nodeagent_pb2 as pb
 from tests.unit.interference_samples import (
@@ -142,9 +150,24 @@ def test_watchers_hear_of_it_under_a_topic_of_its_own(server: RpcServer) -> None
         asked = pb.WatchEventsRequest(topics=[event_pb2.EVENT_TOPIC_INTERFERENCE], run_id="-")
         heard = next(stub.WatchEvents(asked, timeout=WAIT_S))
     names = [each.name for each in heard.events]
-    assert names[0] == "interference.opened" and names[-1] == "interference.closed"
-    assert heard.events[-1].keys["recovered_s"] == "4"
-    assert heard.events[-1].topic == event_pb2.EVENT_TOPIC_INTERFERENCE
+    assert names[0] == "interference.opened"
+    assert names[-2:] == ["interference.closed", "interference.released"]
+    assert heard.events[-2].keys["recovered_s"] == "4"
+    assert heard.events[-2].topic == event_pb2.EVENT_TOPIC_INTERFERENCE
+
+
+def test_a_controller_hears_how_many_are_slowed_and_shows_it() -> None:
+    heard, status = [], collector_pb2.NodeStatus()
+    for tick in ticks():
+        status = node_status(tick, tick.decision.capacity, Who("node-7", "0.1"), in_force(tick, Mode.OBSERVE))
+        assert status.slowed_pods == status_of(report_message(tick, "node-7")).slowed_pods
+        heard.append(status.slowed_pods)
+    assert heard == [0, *[1] * 7, 0, 0]
+    status.slowed_pods = 3
+    view = collector_pb2.ClusterView(nodes=[collector_pb2.NodeView(node_name="node-7", status=status)])
+    shown = io.StringIO()
+    Console(file=shown, width=200).print(picture("cluster", summary(view)))
+    assert "3 slowed" in shown.getvalue()
 
 
 names = st.text(max_size=8)
@@ -192,7 +215,7 @@ def test_the_command_shows_a_row_for_each_and_the_story(server: RpcServer) -> No
     head, row, _, story, *rest = done.stdout.splitlines()
     assert head.split() == ["since", "lasted", "victim", "resource", "antagonist", "trial", "action", "state"]
     assert row.split()[1:] == [
-        "5", "s", "search-7", "cpu", "transcode-3", "kept:", "10%", "left", "quota", "confirmed",
+        "5", "s", "search-7", "cpu", "transcode-3", "kept:", "11%", "left", "quota", "confirmed",
     ]  # fmt: skip
     assert story.startswith("search-7 is slowed since ") and story.endswith("takes CPU time; I capped it")
     assert rest[1:] == ["held back now:", "  b/3: 0.5 cores; search-7 waits for CPU; lease 20 s"]

@@ -74,7 +74,7 @@ def test_evidence_says_what_is_usual_or_that_nobody_knows_yet() -> None:
 
 
 def test_a_suspect_is_told_with_what_speaks_against_it() -> None:
-    assert score(TRANSCODE) == "transcode-3 (lift 0.42, rho 0.91, p 0.006, share 80%)"
+    assert score(TRANSCODE) == "transcode-3 (lift 0.42, rho 0.91, p 0.006, share 80 %)"
 
 
 def test_the_whole_of_it_is_one_line_from_the_first_sign_to_the_end() -> None:
@@ -130,21 +130,25 @@ def test_two_who_take_turns_are_both_named_with_what_was_done_to_each() -> None:
     found = closed(suspects=(TRANSCODE, replace(BUILD, named=True)), trials=kept, actions=steps)
     assert story(found, UTC) == (
         "search-7 was slowed from 14:30:01 because transcode-3 and build-2 took CPU time; "
-        "I capped transcode-3 and moved build-2 to other CPUs; search-7 recovered in 8 s"
+        "I capped transcode-3 and moved build-2 to other CPUs; search-7 recovered in 11 s"
     )
     assert done(found) == "quota: 0.2 cores", "a step down is no deed"
     now = replace(found, cleared_unix=None, channel=Channel.IO)
     assert "because transcode-3 and build-2 keep the disk busy" in story(now, UTC)
 
 
-def test_the_recovery_is_counted_from_the_step_before_it_not_from_what_followed() -> None:
+def test_the_recovery_is_counted_from_the_first_step_that_still_held_and_not_from_what_followed() -> None:
     steps = (
-        Action(at(8), ANTAGONIST, Rung.IDLE, "trial"),
+        Action(at(2), ANTAGONIST, Rung.QUOTA, "trial"),
+        Action(at(3), ANTAGONIST, Rung.FREE, "cut short"),
+        Action(at(8), ANTAGONIST, Rung.QUOTA, "trial: 0.5 cores"),
+        Action(at(10), ANTAGONIST, Rung.QUOTA, "0.25 cores"),
         Action(at(18), ANTAGONIST, Rung.QUOTA, "kept"),
     )
     found = closed(suspects=(TRANSCODE,), actions=steps)
     assert recovered_s(found) == 5.0
-    assert recovered_s(replace(found, actions=steps[1:])) is None
+    assert recovered_s(replace(found, actions=steps[4:])) is None
+    assert done(replace(found, actions=steps[:4])) == "quota: 0.25 cores"
 
 
 def test_why_nothing_more_is_done_is_said_and_a_lost_name_is_a_uid() -> None:

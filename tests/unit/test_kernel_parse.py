@@ -9,10 +9,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from nodeagent.kernel import node, parse
+from nodeagent.kernel import disks, node, parse
 from nodeagent.kernel.parse import MAX_NUMBER, ByNode, FlatKeyed
+from nodeagent.kernel.symptoms import block, process_io, tcp
 from nodeagent.model.snapshot import Stall
-from tests.unit import trees
+from tests.unit import symptom_texts, trees
 
 Parser = Callable[[bytes], object]
 PARSERS: dict[str, Parser] = {
@@ -26,9 +27,17 @@ PARSERS: dict[str, Parser] = {
     "loadavg": node.loadavg,
     "numa_stat of v1": ByNode(b"hierarchical_total=", unit_bytes=4096),
     "numa_stat of v2": ByNode(b"anon ", b"file ", unit_bytes=1),
+    "diskstats": disks.rows_in,
+    "blkio": block.blkio,
+    "io.stat": block.io_stat,
+    "io of a process": process_io.stored,
+    "snmp": tcp.segments,
+    "netstat": tcp.listen_drops,
+    "net/dev": tcp.traffic,
     "zoneinfo": lambda raw: node.watermarks(raw, 4096),
 }
 TEXTS = [text.encode() for text in (trees.V2 | trees.HYBRID | trees.NUMA).values()]
+TEXTS += [text.encode() for text in symptom_texts.ALL]
 
 
 def numbers(value: object) -> list[float]:
@@ -37,6 +46,8 @@ def numbers(value: object) -> list[float]:
         return [value]
     if isinstance(value, tuple | list):
         return [found for each in value for found in numbers(each)]
+    if isinstance(value, dict):
+        return numbers(list(value.values()))
     if isinstance(value, msgspec.Struct):
         return numbers(msgspec.structs.astuple(value))
     return []
@@ -182,3 +193,10 @@ def test_pages_in_another_format_are_not_known(line: bytes) -> None:
 
 def test_more_bytes_than_the_kernel_can_count_are_not_known() -> None:
     assert ByNode(b"anon ", unit_bytes=4096)(b"anon N0=%d\n" % (1 << 58)) is None
+
+
+def test_keys_that_this_kernel_does_not_have_are_none_in_a_layout_that_was_learned() -> None:
+    keyed = FlatKeyed(b"a", b"new", b"b", b"newer")
+    for number in (1, 2, 3):
+        assert keyed(b"b 7\na %d\nother 9\n" % number) == (number, None, 7, None)
+    assert keyed(b"b 7\na 1\nnew 9\n") == (1, 9, 7, None)

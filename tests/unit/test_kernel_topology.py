@@ -71,7 +71,11 @@ def test_a_list_of_all_cpus_in_the_world_is_not_believed(tmp_path: Path) -> None
 def test_each_numa_node_s_memory_is_read_and_a_lost_one_left_out(tmp_path: Path) -> None:
     root = trees.plant(tmp_path, trees.NUMA | trees.V2)
     reader = NodeFiles(
-        f"{root}/proc", f"{root}/sys/devices/system/node", 5.0, Shelf(Descriptors(99), Misses())
+        f"{root}/proc",
+        f"{root}/sys/devices/system/node",
+        f"{root}/sys/block",
+        5.0,
+        Shelf(Descriptors(99), Misses()),
     )
     memory = reader.read(1.0, (0, 2, 9)).numa_memory
     assert [(each.numa_node, each.total_bytes) for each in memory] == [(0, 4000 << 10), (2, 8000 << 10)]

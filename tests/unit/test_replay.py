@@ -199,8 +199,9 @@ def test_progress_is_told_every_hundred_ticks(tmp_path: Path) -> None:
 
 
 def test_a_long_journal_needs_no_more_memory_than_a_short_one(tmp_path: Path) -> None:
-    recorded(tmp_path / "short", [0.0] * 50, segment_bytes=20_000)
-    recorded(tmp_path / "long", [0.0] * 500, segment_bytes=20_000)
+    full_s = round(Policy().interference.window_s)  # from here on what is remembered is as large as it gets
+    recorded(tmp_path / "short", [0.0] * (full_s + 20), segment_bytes=20_000)
+    recorded(tmp_path / "long", [0.0] * (5 * full_s), segment_bytes=20_000)
     peaks = []
     for state in ("short", "long"):
         tracemalloc.start()

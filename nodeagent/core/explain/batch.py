@@ -129,7 +129,9 @@ def _law(ground: Ground, why: str) -> tuple[str, list[Given]]:
 
 
 def _pressure(ground: Ground) -> list[Given]:
-    hurt = next((s for s in ground.tick.decision.signals if s.name == limit.LS_PRESSURE), None)
+    told = ground.tick.decision
+    signals = limit.undirected(told.signals, told.interference.directed)
+    hurt = next((s for s in signals if s.name == limit.LS_PRESSURE), None)
     if hurt is None:
         return []
     ratio = ground.policy.pressure.ls_cpu_stall_ratio

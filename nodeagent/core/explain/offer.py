@@ -50,7 +50,7 @@ def given_term(term: Term, resource: str, unit: Unit) -> Given:
     if source == "policy":
         source += f": capacity.{f'{resource}_{term.name}' if ratio else f'{term.name}_{resource}_{unit}'}"
     age = f", {term.age_s:.1f} s old" if term.age_s >= 0.05 else ""
-    return Given(term.name, term.value, f"{source}{age}", Unit.PLAIN if ratio else unit)
+    return Given(term.name, term.value, f"{source}{age}", Unit.PLAIN if ratio else unit, fine=ratio)
 
 
 def _resource(ground: Ground, each: Resource) -> Iterator[Reason]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from nodeagent.core import foreign
-from nodeagent.core.explain import batch, burst, quota, weight
+from nodeagent.core.explain import batch, burst, interference, quota, weight
 from nodeagent.core.explain.ground import Ground
 from nodeagent.core.explain.kernel import told, with_effect
 from nodeagent.model.explanation import Input, Reason
@@ -20,7 +20,7 @@ ORDER = tuple(Kind)
 
 
 def reasons(ground: Ground, spec: PodSpec) -> Iterator[Reason]:
-    """The Batch limit for a Batch pod; then each knob; its place; and why there is no more."""
+    """The Batch limit for a Batch pod; then each knob; its place; who disturbs whom; why there is no more."""
     if spec.qos is Qos.BATCH:
         yield from batch.reasons(ground)
     plan, named = ground.plan, set()
@@ -34,6 +34,7 @@ def reasons(ground: Ground, spec: PodSpec) -> Iterator[Reason]:
                 yield with_effect(ground, knob, each) if each.name == str(knob) else each
     yield from burst.none_now(ground, spec)
     yield from _place(ground, spec)
+    yield from interference.reasons(ground, spec)
     yield from _nothing(ground, spec, {k for k in plan if _mine(k, spec)})
 
 

@@ -34,7 +34,10 @@ def of_tier(ground: Ground, setting: Setting) -> Iterator[Reason]:
 
 
 def of_pod(ground: Ground, setting: Setting, spec: PodSpec) -> Iterator[Reason]:
-    """Its fair share, then its quota within its bounds."""
+    """Its fair share, then its quota within its bounds; while no limit is known, its restraint."""
+    if ground.tick.decision.batch_limit_cores is None:
+        yield _quota(setting, "restrained_to", (_restrained(_cap(ground, setting.knob.target)),))
+        return
     claims = _claims(ground)
     index = next((i for i, p in enumerate(claims.pods) if p.pod.spec.uid == spec.uid), None)
     if index is None:
@@ -81,12 +84,15 @@ def _shared(ground: Ground) -> Reason | None:
     if ground.tick.decision.batch_limit_cores is None:
         return None
     step, claims = limit.grid_step(ground.tick.snapshot.topology.cores), _claims(ground)
-    given = (
+    given = [
         _cores("floor", ground.policy.cpu.floor_cores, f"{POLICY}cpu.floor_cores"),
         _cores("rounded_limit", _grid(ground), f"batch.limit in whole steps of {step:g} cores"),
         _cores("outside", claims.outside, "use of Batch pods that are not in scope"),
-    )
+    ]
     rule = "max(floor, rounded_limit - outside)"
+    if claims.withheld:
+        given.append(_cores("withheld", claims.withheld, "what a pod on trial used above its cap"))
+        rule = "max(floor, rounded_limit - outside - withheld)"
     return reason("batch.shared", rule, given, claims.left, Unit.CORES, by="share")
 
 
@@ -153,8 +159,12 @@ def _bounded(ground: Ground, setting: Setting, cores: float) -> Reason:
     )
     if math.isinf(cap):
         return _quota(setting, "min(own_limit, tier_quota, max(pod_floor, share))", given)
-    held = _cores("restrained_to", cap, "of the step against what disturbs an online pod")
-    return _quota(setting, "min(own_limit, tier_quota, restrained_to, max(pod_floor, share))", (*given, held))
+    rule = "min(own_limit, tier_quota, restrained_to, max(pod_floor, share))"
+    return _quota(setting, rule, (*given, _restrained(cap)))
+
+
+def _restrained(cap: float) -> Given:
+    return _cores("restrained_to", cap, "of the step against what disturbs an online pod")
 
 
 def _cap(ground: Ground, cgroup: str) -> float:

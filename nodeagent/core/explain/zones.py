@@ -8,7 +8,7 @@ from typing import NamedTuple
 from nodeagent.core.explain.ground import DAMPED, Ground, damping
 from nodeagent.core.explain.law import Given, Unit, reason
 from nodeagent.core.formula import SHRINK, offline_available
-from nodeagent.model.capacity import Amount
+from nodeagent.model.capacity import Amount, Term
 from nodeagent.model.explanation import Reason
 
 BY = "capacity"
@@ -61,10 +61,7 @@ def _raw(terms: Mapping[str, float]) -> float:
 
 
 def _computed(part: _Part, unit: Unit, node: float, zones: float) -> Reason:
-    given = [
-        Given(t.name, t.value, t.source, Unit.PLAIN if t.name.endswith("_ratio") else unit)
-        for t in part.amount.terms
-    ]
+    given = [_given(term, unit) for term in part.amount.terms]
     rule = FORMULA
     if "reach" in part.terms and part.terms["reach"] < part.terms["total"]:
         rule = f"min({rule}, reach * ceiling_ratio)"
@@ -72,6 +69,11 @@ def _computed(part: _Part, unit: Unit, node: float, zones: float) -> Reason:
         rule = f"{rule} * {SHRINK}"
     rule, given = _scaled(rule, given, unit, (node, zones), "computed")
     return reason(f"{part.name}.computed", rule, given, part.amount.computed, unit, by=BY)
+
+
+def _given(term: Term, unit: Unit) -> Given:
+    ratio = term.name.endswith("_ratio")
+    return Given(term.name, term.value, term.source, Unit.PLAIN if ratio else unit, fine=ratio)
 
 
 def _available(ground: Ground, part: _Part, unit: Unit, limit: tuple[float, float]) -> Reason:

@@ -7,9 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from nodeagent.core.interference.course import advance, victims
+from nodeagent.core.interference.course import advance, victims, worth_telling
 from nodeagent.core.interference.cpus import CpusOf
 from nodeagent.core.interference.facts import facts
+from nodeagent.core.interference.history import remember
+from nodeagent.core.interference.judge import judge
+from nodeagent.core.interference.measures import measured
+from nodeagent.core.interference.suspects import rank
 from nodeagent.core.rates import View
 from nodeagent.model.interference import Interference
 from nodeagent.model.interference_memory import InterferenceMemory
@@ -28,7 +32,13 @@ def watch(
     if not policy.interference.detect:
         return Interference(), InterferenceMemory()
     cpus_of = CpusOf(view, knobs)
-    victims(memory.course)
-    now = facts(view, knobs, scope, policy, (), {}, cpus_of)
-    told, course = advance(now, lambda _: (), memory.course)
-    return told, InterferenceMemory(memory.senses, memory.history, course)
+    measures = measured(view, cpus_of, memory.senses)
+    frozen = victims(memory.course, view.snapshot.at)
+    verdicts, senses = judge(view, measures, policy, memory.senses, frozen, cpus_of)
+    history = remember(memory.history, view, measures, policy)
+    course = memory.course
+    if not course.cases and not any(v.alarms for v in verdicts):
+        return Interference(worth_telling(verdicts)), InterferenceMemory(senses, history, course)
+    now = facts(view, knobs, scope, policy, verdicts, measures, cpus_of)
+    told, course = advance(now, lambda v: rank(history, v, view, cpus_of, policy), course)
+    return told, InterferenceMemory(senses, history, course)

@@ -1,18 +1,16 @@
 """Who is tried next: of those named beyond chance, who hurts the most victims most and was not tried in vain.
 
-Invariant: nobody is tried who is not named, works online, is out of scope, or has had its steps.
+Invariant: nobody is tried who was not named, works online, is out of scope, or has had its steps.
 """
 
 from __future__ import annotations
-
-from collections.abc import Iterable
 
 from msgspec import Struct
 
 from nodeagent.core.interference import patience, rungs
 from nodeagent.core.interference.facts import Facts
 from nodeagent.model.course import Case, Course
-from nodeagent.model.interference import Suspect
+from nodeagent.model.interference import Rung, Suspect
 
 SKIP_S = 1800.0  # after a trial that proved nothing against it
 QUIET_CORES = 0.03  # who uses less has nothing to be taken away
@@ -31,13 +29,13 @@ class Choice(Struct, frozen=True, gc=False):
 def choice(case: Case, facts: Facts, course: Course) -> Choice:
     """For one victim with an open episode."""
     suspects = case.episode.suspects if case.episode is not None else ()
-    named = [s for s in suspects if s.named]
+    named = [s for s in suspects if s.named] or _proven(case, course)
     held = {h.uid for h in case.held}
     reasons = [(s, _why_not(s, case, facts, course)) for s in named if s.uid not in held]
     able = [s for s, why in reasons if not why]
     if able:
-        points = {s.uid: _points(s, suspects, case, course) for s in able}
-        best = max(able, key=lambda s: (points[s.uid], -suspects.index(s)))
+        points = {s.uid: _points(place, s, case, course) for place, s in enumerate(able)}
+        best = max(able, key=lambda s: (points[s.uid], -able.index(s)))
         return Choice(best, points[best.uid])
     if not named:
         return Choice(why_not=NOBODY)
@@ -51,15 +49,25 @@ def doubted(course: Course, victim: str, suspect: str) -> bool:
     )
 
 
+def _proven(case: Case, course: Course) -> list[Suspect]:
+    """Who was named and proven for this victim not long ago, the last first.
+
+    After long trouble nobody stands out, since there is little calm to compare with.
+    """
+    return [p.suspect for p in reversed(course.proofs) if p.victim == case.uid]
+
+
 def _why_not(suspect: Suspect, case: Case, facts: Facts, course: Course) -> str:
     rates = facts.pods.get(suspect.uid)
     if rates is None:
-        return f"{suspect.name} is gone"
+        return f"{suspect.name} is no pod that is here"
     never = facts.why_not(rates.pod.spec)
     if never:
         return never
     if not rungs.has_quota(facts, suspect.cgroup):
         return f"no CPU quota of {suspect.name} can be set here"
+    if facts.rules.top_rung < Rung.QUOTA and rungs.is_idle(facts, suspect.cgroup):
+        return f"{suspect.name} is idle, and interference.top_rung allows no more"
     if doubted(course, case.uid, suspect.uid):
         return f"{suspect.name} was tried in vain"
     if not patience.may_step(course, suspect.uid, facts.rules):
@@ -69,9 +77,8 @@ def _why_not(suspect: Suspect, case: Case, facts: Facts, course: Course) -> str:
     return ""
 
 
-def _points(suspect: Suspect, suspects: Iterable[Suspect], case: Case, course: Course) -> float:
+def _points(place: int, suspect: Suspect, case: Case, course: Course) -> float:
     """Its rank for this victim and what it adds to the others' trouble, times the trust in its guilt."""
-    place = [s.uid for s in suspects].index(suspect.uid)
     others = sum(
         each.contribution
         for other in course.cases.values()

@@ -30,6 +30,7 @@ RANK_GAP_S = 3.0  # between two rankings for one victim
 MOST_RANKED = 4  # in one tick
 MOST_CASES = 64
 MOST_VERDICTS = 64
+REGIME_S = 3600.0
 
 
 def advance(facts: Facts, rank: Rank, course: Course) -> tuple[Interference, Course]:
@@ -41,7 +42,7 @@ def advance(facts: Facts, rank: Rank, course: Course) -> tuple[Interference, Cou
     course = steps.taken(course, facts)
     course, cleared = _cleared(course, facts)
     told = Interference(
-        verdicts=_worth_telling(facts.verdicts.values()),
+        verdicts=worth_telling(facts.verdicts.values()),
         episodes=(*ended, *cleared, *(c.episode for c in course.cases.values() if c.episode is not None)),
         restraints=restraints.restraints(course, facts),
         directed=restraints.directed(course, facts),
@@ -49,9 +50,19 @@ def advance(facts: Facts, rank: Rank, course: Course) -> tuple[Interference, Cou
     return told, course
 
 
-def victims(course: Course) -> frozenset[str]:
-    """Whose signals are not ordinary now: they have an open episode, or somebody is held for them."""
-    return frozenset(uid for uid, case in course.cases.items() if case.episode is not None or case.held)
+def victims(course: Course, at: float) -> frozenset[str]:
+    """Whose signals are not ordinary now: they have an open episode, or somebody is held for them.
+
+    After an hour in which nobody was named, what has become of a pod is what is ordinary for it.
+    """
+    return frozenset(uid for uid, case in course.cases.items() if case.held or _unsettled(case, at))
+
+
+def _unsettled(case: Case, at: float) -> bool:
+    episode = case.episode
+    if episode is None:
+        return False
+    return at - episode.opened_at < REGIME_S or any(s.named for s in episode.suspects)
 
 
 def _current(course: Course, facts: Facts) -> Course:
@@ -68,7 +79,7 @@ def _left(course: Course, facts: Facts) -> tuple[Course, tuple[Episode, ...]]:
     ended = tuple(e for e in (episodes.cleared(_cut_short(c), facts) for c in gone) if e is not None)
     for case in gone:
         for held in case.held:
-            course = patience.let_go(course, held.uid)
+            course = patience.let_go(course, case.uid, held)
     left = {uid: c for uid, c in course.cases.items() if c not in gone}
     return replace(course, cases=left), ended
 
@@ -142,7 +153,7 @@ def _cleared(course: Course, facts: Facts) -> tuple[Course, tuple[Episode, ...]]
     return replace(course, cases=cases), tuple(ended)
 
 
-def _worth_telling(verdicts: Iterable[Verdict]) -> tuple[Verdict, ...]:
+def worth_telling(verdicts: Iterable[Verdict]) -> tuple[Verdict, ...]:
     """Those that are not calm, or that a gate has made so; the worst first."""
     order = {State.CONFIRMED: 0, State.SUSPECT: 1, State.UNKNOWN: 2, State.CALM: 3}
     found = [v for v in verdicts if v.state is not State.CALM or v.rejections]

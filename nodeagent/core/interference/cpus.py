@@ -14,19 +14,24 @@ from nodeagent.model.plan import Kind, Knob, KnobReading
 
 
 class CpusOf(Mapping[str, frozenset[int]]):
-    """CPUs in effect of each pod's cgroup (Linux cgroup-v2.rst, cpuset.cpus.effective)."""
+    """CPUs in effect of each pod's cgroup: by its knob where that is read, else as of the slow tier."""
 
     def __init__(self, view: View, knobs: Mapping[Knob, KnobReading]) -> None:
         self._view = view
         self._knobs = knobs
         self._all = frozenset(cpu.id for cpu in view.snapshot.topology.cpus)
+        self._told: dict[str, str] | None = None
 
     def __getitem__(self, cgroup: str) -> frozenset[int]:
         reading = self._knobs.get(Knob(Kind.CPUS, cgroup))
-        if reading is None:
-            return self._all
-        found = reading.effective or reading.actual
+        found = self._symptom(cgroup) if reading is None else reading.effective or reading.actual
         return (_parsed(found) & self._all if isinstance(found, str) else self._all) or self._all
+
+    def _symptom(self, cgroup: str) -> str:
+        if self._told is None:
+            pods = (p.pod for p in self._view.pods)
+            self._told = {p.spec.cgroup: p.symptoms.cpus for p in pods if p.symptoms is not None}
+        return self._told.get(cgroup, "")
 
     def __iter__(self) -> Iterator[str]:
         return (p.pod.spec.cgroup for p in self._view.pods)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
+from nodeagent.core import apps
 from nodeagent.core.interference.facts import Facts
 from nodeagent.model.course import Case, FullStall
 
@@ -27,5 +28,8 @@ def felt(case: Case, facts: Facts) -> Case:
 
 
 def urgent(case: Case, facts: Facts) -> bool:
-    """True while the victim is in dire need."""
-    return case.memory_full.ratio >= FULL_STALL_RATIO
+    """True while the victim is in dire need; what its application tells counts only while it is fresh."""
+    if case.memory_full.ratio >= FULL_STALL_RATIO:
+        return True
+    left = apps.slack(facts.pods[case.uid].pod.app, facts.at)
+    return left is not None and left < 0.0

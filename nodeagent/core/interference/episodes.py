@@ -16,6 +16,7 @@ from nodeagent.model.interference import (
     Action,
     Alarm,
     Episode,
+    Gate,
     Rung,
     State,
     Suspect,
@@ -27,6 +28,7 @@ from nodeagent.model.symptom import Channel
 
 CLEAR_S = 5.0  # calm for so long: over
 SAMPLES_S = 60.0  # most that is kept of a victim's signs
+SAMPLE_S = 0.25  # between two: ticks that come early count once
 MOST_SAMPLES = 64
 MOST_OPEN = 16
 MOST_ACTIONS, MOST_TRIALS, MOST_EVIDENCE = 64, 16, 8
@@ -36,7 +38,7 @@ HARD_FACTOR, HARD_MOST = 2.0, 0.9  # of the wait that an LS pod may have at most
 def seen(case: Case, facts: Facts) -> Case:
     """The case after this tick's verdict and values."""
     state, now = facts.state(case.uid), facts.at
-    calm = state is State.CALM
+    calm = state is State.CALM or _healthy(facts.verdicts.get(case.uid))
     confirmed = state is State.CONFIRMED
     blind = state is State.UNKNOWN
     return replace(
@@ -145,6 +147,11 @@ def _id(facts: Facts, uid: str) -> str:
     return f"{boot}-{int(facts.at * 1000):x}-{zlib.crc32(uid.encode()):08x}"
 
 
+def _healthy(verdict: Verdict | None) -> bool:
+    """The application tells that it is well, whatever it waits."""
+    return verdict is not None and any(r.gate is Gate.HEALTHY for r in verdict.rejections)
+
+
 def _since(before: float | None, now: float, true: bool) -> float | None:
     if not true:
         return None
@@ -152,10 +159,12 @@ def _since(before: float | None, now: float, true: bool) -> float | None:
 
 
 def _sampled(case: Case, facts: Facts) -> tuple[Sample, ...]:
-    values = facts.values.get(case.uid)
+    values = facts.values(case.uid)
     if not values or facts.state(case.uid) is State.UNKNOWN:
         return case.samples
-    now = Sample(facts.at, dict(values), facts.limit_cores)
+    if case.samples and facts.at - case.samples[-1].at < SAMPLE_S:
+        return case.samples
+    now = Sample(facts.at, {sign.value: x for sign, x in values.items()}, facts.limit_cores)
     kept = (s for s in (*case.samples, now) if facts.at - s.at <= SAMPLES_S)
     return tuple(kept)[-MOST_SAMPLES:]
 

@@ -38,12 +38,10 @@ def examined(
     old: PodSense,
     feelings: Mapping[Sign, Feeling],
     around: Around,
-) -> tuple[Onset | None, Verdict]:
+) -> tuple[Onset, Verdict]:
     """The pod's verdict, and what was used before its trouble began."""
     loads, policy, known = around.loads, around.policy, around.known
     spec = p.pod.spec
-    if not feelings:
-        return None, fused(spec.uid, {}, {}, policy.interference.cusum_h, known)
     onset = _onset(old, feelings, loads, spec.uid, spec.cgroup)
     at = loads.at
     stale = {sign for sign, feeling in feelings.items() if at - feeling.at > STALE_S}
@@ -86,8 +84,8 @@ def _case(
         p,
         m,
         around.policy,
-        max(around.throttled, m.values.get(Sign.THROTTLED, 0.0)),
-        max(around.stolen, m.values.get(Sign.STEAL, 0.0)),
+        around.throttled,
+        around.stolen,
         onset,
         loads.own(spec.uid),
         near,

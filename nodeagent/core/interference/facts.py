@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from msgspec import Struct
 
 from nodeagent.core import directives
+from nodeagent.core.interference.measures import Measures
 from nodeagent.core.rates import PodRates, View
 from nodeagent.model.interference import Alarm, State, Verdict
 from nodeagent.model.interference_policy import InterferencePolicy
@@ -14,10 +15,13 @@ from nodeagent.model.plan import Kind, Knob, KnobReading, numeric
 from nodeagent.model.pod import PodSpec
 from nodeagent.model.policy import Policy
 from nodeagent.model.settings import Actuator, Mode
+from nodeagent.model.symptom import Sign
+
+_NOTHING: Mapping[Sign, float] = {}
 
 
 class Facts(Struct, frozen=True, gc=False):
-    """`values` are the signs of the online pods that are known in this tick, by uid; `pods` all pods, by uid.
+    """`measures` are those of the online pods, by uid; `pods` all pods, by uid.
 
     `idle_because` is why nobody may be restrained now, empty while somebody may.
     """
@@ -28,7 +32,7 @@ class Facts(Struct, frozen=True, gc=False):
     scope: frozenset[str]
     cpus_of: Mapping[str, frozenset[int]]
     verdicts: Mapping[str, Verdict]
-    values: Mapping[str, Mapping[str, float]]
+    measures: Mapping[str, Measures]
     pods: Mapping[str, PodRates]
     idle_because: str
     limit_cores: float | None
@@ -50,6 +54,11 @@ class Facts(Struct, frozen=True, gc=False):
         verdict = self.verdicts.get(uid)
         return State.UNKNOWN if verdict is None else verdict.state
 
+    def values(self, uid: str) -> Mapping[Sign, float]:
+        """The signs of an online pod that are known in this tick."""
+        found = self.measures.get(uid)
+        return _NOTHING if found is None else found.values
+
     def spec(self, uid: str, inode: int) -> PodSpec | None:
         """The pod if it is still here, and still the same one."""
         found = self.pods.get(uid)
@@ -70,7 +79,7 @@ def facts(
     scope: frozenset[str],
     policy: Policy,
     verdicts: tuple[Verdict, ...],
-    values: Mapping[str, Mapping[str, float]],
+    measures: Mapping[str, Measures],
     cpus_of: Mapping[str, frozenset[int]],
 ) -> Facts:
     """All of it for one tick."""
@@ -81,7 +90,7 @@ def facts(
         scope,
         cpus_of,
         {v.uid: v for v in verdicts},
-        values,
+        measures,
         {p.pod.spec.uid: p for p in view.pods},
         _idle_because(view, policy.interference),
         _limit(view, knobs),

@@ -17,6 +17,7 @@ from nodeagent.model.symptom import Channel, Sign
 
 SUSPECT, CONFIRMED = 0.5, 0.8
 TWICE = 2
+_SHARES = frozenset({Sign.CPU_STALL, Sign.MEMORY_STALL, Sign.IO_STALL})  # of wall time
 
 
 def alarm_of(sign: Sign, feeling: Feeling) -> Alarm:
@@ -46,7 +47,7 @@ def fused(
     worth = [s for s, f in counted.items() if f.cusum >= LISTED or f.opened is not None]
     worth.sort(key=lambda sign: _rank(sign, counted[sign]))
     alarms = tuple(alarm_of(sign, counted[sign]) for sign in worth)
-    return Verdict(uid, state, evidence, _blamed(strength), alarms, told)
+    return Verdict(uid, state, evidence, _blamed(strength, counted), alarms, told)
 
 
 def _by_channel(feelings: Mapping[Sign, Feeling], h: float) -> dict[Channel, float]:
@@ -68,8 +69,16 @@ def _rank(sign: Sign, feeling: Feeling) -> tuple[float, float, float]:
     return (-feeling.cusum, -feeling.z, -WEIGHTS[RULES[sign].channel])
 
 
-def _blamed(strength: Mapping[Channel, float]) -> Channel:
-    """The strongest channel that tells why; that the application is slow tells only that it is."""
+def _blamed(strength: Mapping[Channel, float], feelings: Mapping[Sign, Feeling]) -> Channel:
+    """The strongest channel that tells why; that the application is slow tells only that it is.
+
+    Sums have an upper end: of two that are there, the one that took more of the time.
+    """
     causes = {channel: e for channel, e in strength.items() if channel is not Channel.APP and e >= 0.5}
     chosen = causes or strength
-    return max(chosen, key=lambda channel: (chosen[channel], WEIGHTS[channel]))
+    taken: dict[Channel, float] = {}
+    for sign, feeling in feelings.items():
+        if sign in _SHARES:
+            channel = RULES[sign].channel
+            taken[channel] = max(taken.get(channel, 0.0), feeling.worst - (feeling.median or 0.0))
+    return max(chosen, key=lambda c: (chosen[c], taken.get(c, 0.0), WEIGHTS[c]))

@@ -23,6 +23,7 @@ from nodeagent.model.symptom import Channel, Sign
 THROTTLED_RATIO = 0.10
 THROTTLED_WHOLLY_RATIO = 0.05  # where all that it waits is in "full": nothing of it ran meanwhile
 FULL_OF_SOME = 0.9
+LASTING = 0.88  # of a limit: the mean of three samples at the limit is above it
 STEAL_RATIO = 0.05
 OTHERS_PART = 0.5  # of the own rise: from here on the others' rise counts as well
 LEAST_RISE_CORES = 0.1
@@ -40,7 +41,7 @@ _STALLS = (Sign.CPU_STALL, Sign.MEMORY_STALL, Sign.IO_STALL)
 class Case(NamedTuple):
     """What is known of a pod when its alarms are examined.
 
-    `throttled` and `stolen` are the larger of this sample and the mean of the last few. `near` is what those
+    `throttled` and `stolen` are means of the last few samples. `near` is what those
     that share its CPUs use, `everywhere` what all others do. `slack` is None without a fresh SLO. `limits` by
     sign are what is bad in any case, `worst` the largest values since the trouble began.
     """
@@ -76,16 +77,24 @@ def _own_quota(_alarm: Alarm, sign: Sign, case: Case) -> str:
     some, full = case.measures.values.get(Sign.CPU_STALL, 0.0), case.measures.full.get(Sign.CPU_STALL, 0.0)
     wholly = some > 0.0 and full > FULL_OF_SOME * some
     least = THROTTLED_WHOLLY_RATIO if wholly else THROTTLED_RATIO
-    if case.throttled < least:
+    if not _lasts(case.throttled, case.measures.values.get(Sign.THROTTLED), least):
         return ""
+    told = max(case.throttled, case.measures.values.get(Sign.THROTTLED, 0.0))
     more = f", and full/some is {full / some:.2f}" if wholly else ""
-    return f"throttled in {case.throttled:.0%} of its periods (from {least:.0%} on it is its own quota){more}"
+    return f"throttled in {told:.0%} of its periods (from {least:.0%} on it is its own quota){more}"
 
 
 def _steal(_alarm: Alarm, sign: Sign, case: Case) -> str:
-    if sign not in _OF_STEAL or case.stolen < STEAL_RATIO:
+    stolen = case.measures.values.get(Sign.STEAL)
+    if sign not in _OF_STEAL or not _lasts(case.stolen, stolen, STEAL_RATIO):
         return ""
-    return f"the hypervisor took {case.stolen:.0%} of its CPUs' time (from {STEAL_RATIO:.0%} on it is that)"
+    told = max(case.stolen, stolen or 0.0)
+    return f"the hypervisor took {told:.0%} of its CPUs' time (from {STEAL_RATIO:.0%} on it is that)"
+
+
+def _lasts(mean: float, now: float | None, least: float) -> bool:
+    """Whether it is not just one moment, such as one throttled period in a second."""
+    return mean >= least or (now is not None and now >= least and mean >= LASTING * least)
 
 
 def _own_load(_alarm: Alarm, sign: Sign, case: Case) -> str:

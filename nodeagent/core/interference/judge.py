@@ -10,16 +10,18 @@ batch; a pod that did nothing costs nothing.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Set
 
 from nodeagent.core.interference import cusum
 from nodeagent.core.interference.baseline import load_bin, spread_out
+from nodeagent.core.interference.cusum import LISTED
 from nodeagent.core.interference.examine import Around, examined
-from nodeagent.core.interference.learn import Lessons, batch_of
+from nodeagent.core.interference.learn import Lessons
 from nodeagent.core.interference.loads import Loads
 from nodeagent.core.interference.measures import Measures
 from nodeagent.core.interference.signs import MEMORY_FULL_LIMIT, RULES, Rule, limits
-from nodeagent.core.interference.whole import Sample, whole_sample
+from nodeagent.core.interference.whole import SAMPLE_S, Sample, whole_sample
 from nodeagent.core.interference.workload import workload
 from nodeagent.core.rates import PodRates, View
 from nodeagent.model.interference import Gate, State, Verdict
@@ -30,15 +32,25 @@ from nodeagent.model.symptom import Sign
 SIGHT_S = 15.0  # for which the wait for CPU counts as known where it is not read in each tick
 REGIME_S = 3600.0  # of an alarm that nobody is restrained for: from then on it is what is usual
 LONGEST_COUNT_S = 60.0  # in which requests are counted for their CPU time
-SMOOTH_S = 3.0  # of throttling and steal
+LEAST_STEAL = 0.01  # less is nothing, of throttling too
+RISE_S, FALL_S = 0.9, 5.0  # over which throttling and steal are smoothed
 SLO_SPREAD = 0.02  # of the SLO: least spread of a latency
+_SMOOTHED = (Sign.THROTTLED, Sign.STEAL)
 _NO_CPUS: Mapping[str, frozenset[int]] = {}
+
+
+def _harmless(policy: Policy) -> dict[Sign, float]:
+    """Up to where a sign of which nothing is known to be usual needs no look; the others never do."""
+    least = limits(policy, 0.0) | {Sign.MEMORY_STALL: MEMORY_FULL_LIMIT}
+    return {sign: math.nextafter(value, 0.0) for sign, value in least.items()} | dict.fromkeys(
+        _SMOOTHED, LEAST_STEAL
+    )
 
 
 class Moment:
     """What all pods of one tick share."""
 
-    __slots__ = ("frozen", "lessons", "loads", "policy", "view")
+    __slots__ = ("frozen", "harmless", "lessons", "loads", "policy", "view")
 
     def __init__(
         self,
@@ -49,8 +61,19 @@ class Moment:
         cpus_of: Mapping[str, frozenset[int]],
     ) -> None:
         self.view, self.policy, self.frozen = view, policy, frozen
+        self.harmless = _harmless(policy)
         self.loads = Loads(view, senses.uses, cpus_of)
-        self.lessons = Lessons(senses.workloads, view.snapshot.unix, policy.interference)
+        self.lessons = Lessons(senses, view.snapshot.unix, policy.interference)
+
+    def load(self, p: PodRates) -> int:
+        """The pod's load bin now."""
+        use = self.loads.uses.get(p.pod.spec.uid)
+        return load_bin(0.0 if use is None else use.now, p.pod.spec.cpu_request_cores)
+
+    def young(self, sense: PodSense) -> bool:
+        """Whether the pod has just begun."""
+        since = sense.since
+        return since is not None and self.view.snapshot.at - since < self.policy.interference.young_s
 
 
 def judge(
@@ -68,18 +91,40 @@ def judge(
     """
     moment = Moment(view, policy, senses, frozen, cpus_of)
     pods: dict[str, PodSense] = {}
-    verdicts = []
     for p in view.pods:
         uid = p.pod.spec.uid
         found = measures.get(uid)
-        if found is None:
-            continue
-        old = senses.pods.get(uid)
-        if old is None or old.inode != p.pod.spec.inode:
-            old = _newcomer(p, moment, senses.begun)
-        pods[uid] = sense = old if _at_rest(found, old) else _judged(p, found, old, moment)
-        verdicts.append(sense.verdict)
-    return tuple(verdicts), Senses(moment.lessons.learned(), pods, moment.loads.uses, True)
+        if found is not None:
+            old = senses.pods.get(uid)
+            if old is None or old.inode != p.pod.spec.inode:
+                old = _newcomer(p, moment, senses.begun)
+            pods[uid] = old if _ordinary(p, found, old, moment) else _judged(p, found, old, moment)
+    moment.lessons.forget(pods.keys())
+    verdicts = tuple([sense.verdict for sense in pods.values()])
+    workloads, pending = moment.lessons.learned(), moment.lessons.pending
+    return verdicts, Senses(workloads, pods, pending, moment.loads.uses, True)
+
+
+def _ordinary(p: PodRates, m: Measures, old: PodSense, moment: Moment) -> bool:
+    """Whether all is as usual, as mostly: then nothing changes but what is to be learned."""
+    if old.feelings or old.part or old.verdict.state is not State.CALM or old.verdict.rejections:
+        return False
+    if old.throttled or old.stolen:
+        return False
+    if m.still:
+        return True
+    dt_s, values = moment.view.dt_s, m.values
+    if dt_s is None or dt_s < SAMPLE_S or m.served is not None or Sign.CPU_STALL not in values:
+        return False
+    load, harmless = moment.load(p), moment.harmless
+    usual = moment.lessons.usual(old.workload, load)
+    for sign, value in values.items():
+        ref = usual.get(sign)
+        if value > (harmless.get(sign, math.inf) if ref is None else ref.ceiling):
+            return False
+    if p.pod.spec.uid not in moment.frozen and not moment.young(old):
+        moment.lessons.learn(p.pod.spec.uid, old.workload, load, values)
+    return True
 
 
 def _newcomer(p: PodRates, moment: Moment, begun: bool) -> PodSense:
@@ -89,44 +134,30 @@ def _newcomer(p: PodRates, moment: Moment, begun: bool) -> PodSense:
     return PodSense(spec.inode, workload(spec.name), since, None, unknown)
 
 
-def _at_rest(found: Measures, old: PodSense) -> bool:
-    verdict = old.verdict
-    return (
-        found.still
-        and not old.feelings
-        and not old.part
-        and verdict.state is State.CALM
-        and not verdict.rejections
-        and old.throttled == 0.0
-    )
-
-
 def _judged(p: PodRates, m: Measures, old: PodSense, moment: Moment) -> PodSense:
     snapshot = moment.view.snapshot
-    at, uid, request = snapshot.at, p.pod.spec.uid, p.pod.spec.cpu_request_cores
+    at, uid = snapshot.at, p.pod.spec.uid
     known_at, known = _sighted(m, old, at)
     sample, part_s, part = whole_sample(m, moment.view.dt_s, old)
-    use = moment.loads.uses.get(uid)
-    load = old.load_bin if use is None else load_bin(use.now, request)
+    load = moment.load(p)
     usual = moment.lessons.usual(old.workload, load)
     feelings = _feelings(p, m, sample, old, usual, moment)
     throttled = _smooth(old.throttled, sample, Sign.THROTTLED)
     stolen = _smooth(old.stolen, sample, Sign.STEAL)
-    if feelings or old.verdict.rejections or old.verdict.alarms:
+    if any(feeling.cusum >= LISTED or feeling.opened is not None for feeling in feelings.values()):
         around = Around(moment.loads, moment.policy, throttled, stolen, known)
         onset, verdict = examined(p, m, old, feelings, around)
     else:
-        onset, verdict = None, _quiet(old.verdict, uid, known)
-    pending = _pending(old, feelings, verdict, load, sample, moment, p)
+        onset = None
+        verdict = _quiet(old.verdict, uid, known)
+    _take_note(p, old, feelings, verdict, load, sample, moment)
     return PodSense(
         old.inode,
         old.workload,
         old.since,
         known_at,
         verdict,
-        load,
         feelings,
-        pending,
         part_s,
         part,
         throttled,
@@ -205,7 +236,9 @@ def _felt(
     if ref is None:
         limit = limits(moment.policy, None if slo is None else slo.bound_s).get(sign)
         over = limit is not None and value >= limit
-        if sign is Sign.MEMORY_STALL:
+        if sign is Sign.RUN_DELAY:
+            over = over and Sign.CPU_STALL in m.unsupported
+        elif sign is Sign.MEMORY_STALL:
             over = m.full.get(sign, 0.0) >= MEMORY_FULL_LIMIT
         return cusum.felt_cold(before, value, over, at, span_s, policy, rule)
     if slo is not None:
@@ -215,41 +248,38 @@ def _felt(
 
 def _smooth(last: float, sample: Sample, sign: Sign) -> float:
     value = sample.values.get(sign)
-    if value is None or (value == 0.0 and last < 1e-3):
+    if value is None or (value <= LEAST_STEAL and last < LEAST_STEAL):
         return last if value is None else 0.0
-    return last + (value - last) * sample.tick_s / (SMOOTH_S + sample.tick_s)
+    over_s = RISE_S if value > last else FALL_S
+    return last + (value - last) * sample.tick_s / (over_s + sample.tick_s)
 
 
-def _pending(
+def _take_note(
+    p: PodRates,
     old: PodSense,
     feelings: dict[Sign, Feeling],
     verdict: Verdict,
     load: int,
     sample: Sample,
     moment: Moment,
-    p: PodRates,
-) -> tuple[tuple[int, dict[Sign, float]], ...]:
-    """What waits to be learned; given to the lessons when there is enough of it and all is well."""
-    uid, at = p.pod.spec.uid, moment.view.snapshot.at
-    young = old.since is not None and at - old.since < moment.policy.interference.young_s
-    if uid in moment.frozen or young:
-        return ()
+) -> None:
+    """What is to be learned of this tick; given up where trouble shows that its beginning may be in it."""
+    uid, at, lessons = p.pod.spec.uid, moment.view.snapshot.at, moment.lessons
+    if uid in moment.frozen or moment.young(old):
+        lessons.give_up(uid)
+        return
     if not sample.values or verdict.state is State.UNKNOWN:
-        return old.pending
-    wrong = [f for f in feelings.values() if f.opened is not None]
-    fresh = None
-    if wrong and not _of_own_load(verdict, len(wrong)):
-        if any(at - (f.opened or at) < REGIME_S for f in wrong):
-            return ()
-        fresh = frozenset(sign for sign, f in feelings.items() if f.opened is not None)
-    pending = (*old.pending, (load, sample.values))
-    enough = batch_of(uid)
-    if len(pending) < enough:
-        return pending
-    if wrong or all(f.cusum < 1.0 for f in feelings.values()):
-        moment.lessons.add(old.workload, pending, fresh)
-        return ()
-    return pending[-2 * enough :]
+        return
+    wrong = {sign: f.opened for sign, f in feelings.items() if f.opened is not None}
+    if not wrong:
+        steady = all(f.cusum < LISTED for f in feelings.values())
+        lessons.learn(uid, old.workload, load, sample.values, ready=steady)
+    elif _of_own_load(verdict, len(wrong)):
+        lessons.learn(uid, old.workload, load, sample.values)
+    elif all(at - opened >= REGIME_S for opened in wrong.values()):
+        lessons.learn(uid, old.workload, load, sample.values, anew=frozenset(wrong))
+    else:
+        lessons.give_up(uid)
 
 
 def _of_own_load(verdict: Verdict, wrong: int) -> bool:

@@ -19,9 +19,11 @@ from nodeagent.model.symptom import Channel
 CUT = 0.5  # of the quota, with each step
 RECOVER_S = 5.0  # between two additions to a quota
 RECOVER_CORES, RECOVER_RATIO = 0.1, 0.05  # the larger of both; the second of all that Batch may have
+URGENT_S = 2.0  # between two steps in dire need, as long as they are small ones
 SUSPICIOUS_FACTOR = 2.0  # of the patience, while the victim is neither calm nor confirmed
 NO_STEPS = "who is held has had its steps for 10 minutes"
 LAST_STEP = "who is held is held as much as may be"
+_FURTHER = (Rung.QUOTA, Rung.SHRINK)  # these are taken again and again
 FROZEN_S = 1.0  # on and off in turns
 FAR_APART_S = 10.0  # ticks that are so far apart freeze nobody
 
@@ -40,9 +42,10 @@ def kept(probe: Probe, case: Case, facts: Facts, why: str, *, proven: bool) -> H
     if case.episode is None:
         return None
     channel = case.episode.channel
-    idle = (Rung.IDLE,) if Rung.IDLE in rungs.LADDERS[channel] else ()
+    idle = (Rung.IDLE,) if Rung.IDLE in rungs.LADDERS[channel] or probe.cap_cores is None else ()
     return Held(
         uid=probe.suspect.uid,
+        name=probe.suspect.name,
         cgroup=probe.suspect.cgroup,
         inode=probe.inode,
         rungs=idle if probe.cap_cores is None else (*idle, Rung.QUOTA),
@@ -62,7 +65,7 @@ def turned(
     """One tick of it. `urgent`: the victim is so badly off that small steps are skipped."""
     gone = _ended(held, facts)
     if gone:
-        return Turn(None, patience.let_go(course, held.uid), Rung.FREE, gone)
+        return Turn(None, patience.let_go(course, case.uid, held), Rung.FREE, gone)
     held = _pulsed(replace(held, until=facts.at + facts.rules.lease_s), facts)
     state = facts.state(case.uid)
     if not held.proven and state is not State.UNKNOWN:
@@ -70,7 +73,7 @@ def turned(
     if state is State.UNKNOWN:
         return _blind(held, case, facts, course)
     if state is State.CONFIRMED:
-        due = held.relaxing or facts.at - held.stepped_at >= patience.DWELL_S[held.rungs[-1]]
+        due = held.relaxing or facts.at - held.stepped_at >= _dwell_s(held.rungs[-1], urgent)
         return _up(held, case, facts, course, urgent) if due and (may_rise or urgent) else Turn(held, course)
     return _down(held, case, facts, course) if may_fall else Turn(held, course)
 
@@ -98,6 +101,10 @@ def _ended(held: Held, facts: Facts) -> str:
     return facts.idle_because or facts.why_not(spec)
 
 
+def _dwell_s(last: Rung, urgent: bool) -> float:
+    return URGENT_S if urgent and last <= Rung.QUOTA else patience.DWELL_S[last]
+
+
 def _up(held: Held, case: Case, facts: Facts, course: Course, urgent: bool) -> Turn:
     if not patience.may_step(course, held.uid, facts.rules):
         return Turn(replace(held, stuck=NO_STEPS), course)
@@ -118,23 +125,37 @@ def _up(held: Held, case: Case, facts: Facts, course: Course, urgent: bool) -> T
 
 
 def _harsher(held: Held, case: Case, facts: Facts, urgent: bool) -> Held | None:
-    """What was taken further where that can be, else the lowest step that is not taken yet."""
-    ladder = tuple(r for r in rungs.LADDERS[held.channel] if r not in held.rungs)
-    last = held.rungs[-1:] if held.rungs[-1:] and held.rungs[-1] in (Rung.QUOTA, Rung.SHRINK) else ()
-    jump = (Rung.SHRINK,) if urgent and Rung.SHRINK in ladder else ()
-    steps = (_with(held, rung, case, facts) for rung in (*jump, *last, *ladder))
+    """The lowest step that is not taken yet, or that can be taken further."""
+    back = _as_it_was_calm(held, facts)
+    if back is not None:
+        return back
+    ladder = rungs.LADDERS[held.channel]
+    jump = (Rung.SHRINK,) if urgent and Rung.SHRINK in ladder and Rung.SHRINK not in held.rungs else ()
+    steps = (_with(held, rung, case, facts, urgent) for rung in (*jump, *ladder))
     return next((step for step in steps if step is not None), None)
 
 
-def _with(held: Held, rung: Rung, case: Case, facts: Facts) -> Held | None:
+def _as_it_was_calm(held: Held, facts: Facts) -> Held | None:
+    """After its quota was raised in vain: with the one at which all was well."""
+    if not held.relaxing or held.calm_cores is None or held.frozen:
+        return None
+    if Rung.QUOTA not in held.rungs and facts.rules.top_rung < Rung.QUOTA:
+        return None
+    taken = held.rungs if Rung.QUOTA in held.rungs else (*held.rungs, Rung.QUOTA)
+    return replace(held, rungs=taken, quota_cores=held.calm_cores, calm_cores=None)
+
+
+def _with(held: Held, rung: Rung, case: Case, facts: Facts, urgent: bool = False) -> Held | None:
     """The same with this step, or one more of it; None where it cannot be taken."""
-    if rung is Rung.EVICT or not rungs.may(facts, rung, held.channel):
+    if not rungs.may(facts, rung, held.channel) or (rung in held.rungs and rung not in _FURTHER):
         return None
     after = held if rung in held.rungs else replace(held, rungs=(*held.rungs, rung))
+    if rung is Rung.EVICT or rungs.lacks(facts, rung, held.cgroup):
+        return None
     if rung is Rung.IDLE:
         return None if rungs.is_idle(facts, held.cgroup) else after
     if rung is Rung.QUOTA:
-        cut = _cut(held, facts)
+        cut = _cut(held, facts, urgent)
         return None if cut is None else replace(after, quota_cores=cut)
     if rung is Rung.CPUSET:
         victim = facts.pods[case.uid].pod.spec.cgroup
@@ -146,15 +167,16 @@ def _with(held: Held, rung: Rung, case: Case, facts: Facts) -> Held | None:
     return None if after is held else after
 
 
-def _cut(held: Held, facts: Facts) -> float | None:
-    """The next lower quota; of what it uses, if it has none of ours."""
+def _cut(held: Held, facts: Facts, urgent: bool) -> float | None:
+    """The next lower quota, in dire need the lowest; of what it uses, if it has none of ours."""
     rates = facts.pods[held.uid]
     floor = rungs.quota_floor(facts, rates.pod.spec)
     if not rungs.has_quota(facts, held.cgroup):
         return None
-    if held.quota_cores is not None:
-        return max(floor, CUT * held.quota_cores) if held.quota_cores > floor else None
-    return None if rates.cores is None else max(floor, CUT * rates.cores)
+    last = rates.cores if held.quota_cores is None else held.quota_cores
+    if last is None or (held.quota_cores is not None and last <= floor):
+        return None
+    return floor if urgent else max(floor, CUT * last)
 
 
 def _down(held: Held, case: Case, facts: Facts, course: Course) -> Turn:
@@ -172,7 +194,7 @@ def _down(held: Held, case: Case, facts: Facts, course: Course) -> Turn:
     course = patience.stepped(course, held.uid)
     after = _without_last(held, facts) if after is None else after
     if not after.rungs:
-        return Turn(None, patience.let_go(course, held.uid), Rung.FREE, "calm: let go")
+        return Turn(None, patience.let_go(course, case.uid, held), Rung.FREE, "calm: let go")
     return Turn(after, course, after.rungs[-1], f"calm: {said(after)}")
 
 
@@ -183,7 +205,10 @@ def _grown(held: Held, facts: Facts) -> Held | None:
     more = (held.quota_cores or 0.0) + max(RECOVER_CORES, RECOVER_RATIO * full)
     if more >= full:
         return None
-    return replace(held, quota_cores=more, relaxing=True, growing=True, stepped_at=facts.at)
+    calm_cores = held.calm_cores if held.growing else held.quota_cores
+    return replace(
+        held, quota_cores=more, relaxing=True, growing=True, stepped_at=facts.at, calm_cores=calm_cores
+    )
 
 
 def _without_last(held: Held, facts: Facts) -> Held:

@@ -63,7 +63,10 @@ _NONE = Use(0.0, 0.0)
 
 
 def _smoothed(view: View, before: Mapping[str, Use]) -> dict[str, Use]:
-    """A pod whose use is not known keeps what it had; one that ended is forgotten."""
+    """A pod whose use is not known keeps what it had; one that ended is forgotten.
+
+    What Batch begins with is a rise, and so is what a pod does after it did nothing.
+    """
     uses: dict[str, Use] = {}
     if view.dt_s is None:
         return dict(before)
@@ -82,7 +85,8 @@ def _smoothed(view: View, before: Mapping[str, Use]) -> dict[str, Use]:
             if now >= LEAST_CORES or usual >= LEAST_CORES:
                 uses[uid] = Use(now, usual)
         elif cores >= LEAST_CORES:
-            uses[uid] = Use(cores, 0.0 if p.before is None else cores)
+            new = not before or (p.before is None and p.pod.spec.online)
+            uses[uid] = Use(cores, cores if new else 0.0)
     if view.busy_cores is not None:
         rest, old = max(0.0, view.busy_cores - pods), before.get(REST)
         uses[REST] = Use(rest, rest) if old is None else _moved(old, rest, fast, slow)

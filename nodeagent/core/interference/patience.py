@@ -11,8 +11,8 @@ from collections.abc import Mapping
 
 from msgspec.structs import replace
 
-from nodeagent.model.course import Course, Held
-from nodeagent.model.interference import Rung
+from nodeagent.model.course import Course, Held, Proof
+from nodeagent.model.interference import Rung, Suspect
 from nodeagent.model.interference_policy import InterferencePolicy
 
 DWELL_S = {
@@ -26,6 +26,7 @@ DWELL_S = {
 BUDGET_S = 600.0  # in which a pod gets at most `changes_per_pod` steps
 RELAPSE_S = 1800.0  # trouble that comes back within this doubles the patience
 JITTER = 0.5  # the patience is up to so much longer
+MOST_PROOFS = 64
 _MOST_DOUBLINGS = 32
 
 
@@ -52,14 +53,18 @@ def relapsed(course: Course, uid: str) -> Course:
     return replace(course, relapses={**course.relapses, uid: (*course.relapses.get(uid, ()), course.at)})
 
 
-def let_go(course: Course, uid: str) -> Course:
-    """Nothing of the pod is restrained any more."""
-    return replace(course, let_go={**course.let_go, uid: course.at})
+def let_go(course: Course, victim: str, held: Held) -> Course:
+    """The pod is not restrained for this victim any more; what was proven against it is remembered."""
+    others = tuple(p for p in course.proofs if (p.victim, p.suspect.uid) != (victim, held.uid))
+    if not held.proven:
+        return replace(course, proofs=others)
+    suspect = Suspect(held.uid, held.name, held.cgroup, {}, None, 0.0)
+    return replace(course, proofs=(*others, Proof(victim, suspect, course.at))[-MOST_PROOFS:])
 
 
 def came_back(course: Course, uid: str) -> bool:
     """True when the pod was let go not long ago."""
-    return uid in course.let_go
+    return any(proof.suspect.uid == uid for proof in course.proofs)
 
 
 def pruned(course: Course) -> Course:
@@ -68,7 +73,7 @@ def pruned(course: Course) -> Course:
         course,
         steps=_young(course.steps, course.at - BUDGET_S),
         relapses=_young(course.relapses, course.at - RELAPSE_S),
-        let_go={uid: at for uid, at in course.let_go.items() if at > course.at - RELAPSE_S},
+        proofs=tuple(p for p in course.proofs if p.at > course.at - RELAPSE_S),
         doubts=tuple(d for d in course.doubts if d.at > course.at - 2 * RELAPSE_S),
     )
 

@@ -73,6 +73,7 @@ def _on_trial(probe: Probe, episode: str, channel: Channel, facts: Facts) -> Res
         why=f"on trial for {facts.rules.trial_s:g} s ({channel.value})",
         idle=probe.cap_cores is None,
         quota_cores=probe.cap_cores,
+        withheld_cores=probe.withheld_cores,
     )
 
 
@@ -88,6 +89,7 @@ def _harshest(a: Restraint, b: Restraint) -> Restraint:
         io_weight=_least((first.io_weight, other.io_weight)),
         llc_floor=a.llc_floor or b.llc_floor,
         frozen=a.frozen or b.frozen,
+        withheld_cores=a.withheld_cores + b.withheld_cores,
     )
 
 

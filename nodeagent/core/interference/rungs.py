@@ -6,6 +6,7 @@ can be narrowed only where this host has a knob for it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 from nodeagent.core.interference.facts import Facts
@@ -13,6 +14,7 @@ from nodeagent.model.cpuset import CpuSet
 from nodeagent.model.interference import Rung
 from nodeagent.model.plan import Kind, Knob, numeric
 from nodeagent.model.pod import PodSpec, Priority
+from nodeagent.model.settings import Actuator
 from nodeagent.model.symptom import Channel
 from nodeagent.model.topology import Cpu
 
@@ -24,8 +26,11 @@ LADDERS = {
     Channel.NET: (Rung.QUOTA,),
     Channel.APP: (Rung.IDLE, Rung.QUOTA),
 }
+LOWEST_WEIGHT = 0.01  # cpu.weight 1 of 100, cpu.shares 2 of 1024
 FLOOR_CORES = 0.1  # of a quota; work of low priority goes down to cpu.pod_floor_cores
 FLOOR_BYTES = 64 << 20  # of memory.high
+_ACTUATORS = {Rung.SHRINK: Actuator.MEMORY, Rung.FREEZE: Actuator.FREEZE}
+_KINDS = {Rung.SHRINK: Kind.MEMORY_HIGH, Rung.FREEZE: Kind.FREEZE, Rung.CPUSET: Kind.CPUS}
 SHRINK_RATIO = 0.9  # memory.high steps (Senpai: small ones, so that reclaim keeps up)
 
 
@@ -41,22 +46,36 @@ def has_quota(facts: Facts, cgroup: str) -> bool:
 
 
 def is_idle(facts: Facts, cgroup: str) -> bool:
-    """True when the pod, or a cgroup around it, is under SCHED_IDLE anyway."""
+    """True when the pod, or a cgroup around it, is under SCHED_IDLE or has the lowest weight anyway."""
     while cgroup:
         reading = facts.knobs.get(Knob(Kind.CPU_WEIGHT, cgroup))
-        if reading is not None and numeric(reading.actual) == 0.0:
+        if reading is not None and numeric(reading.actual) <= LOWEST_WEIGHT:
             return True
         cgroup = cgroup.rpartition("/")[0]
     return False
+
+
+def quota_now(facts: Facts, cgroup: str) -> float:
+    """The pod's quota as found in this tick, in cores; inf without one."""
+    reading = facts.knobs.get(Knob(Kind.CPU_QUOTA, cgroup))
+    return math.inf if reading is None else numeric(reading.actual)
+
+
+def lacks(facts: Facts, rung: Rung, cgroup: str) -> bool:
+    """True where such a step was taken for the pod, and this host turned out to have no knob for it."""
+    kind = _KINDS.get(rung)
+    return kind is not None and Knob(kind, cgroup) in facts.view.snapshot.absent
 
 
 def may(facts: Facts, rung: Rung, channel: Channel) -> bool:
     """True where this agent may take such a step at all."""
     if rung > facts.rules.top_rung:
         return False
-    needed = {Rung.SHRINK: "rdt" if channel is Channel.LLC else "memory", Rung.FREEZE: "freeze"}.get(rung)
+    if rung is Rung.SHRINK and channel is Channel.LLC:
+        return False  # no knob of caches or memory bandwidth is written yet
+    needed = _ACTUATORS.get(rung)
     enforce = facts.view.snapshot.enforce
-    return needed is None or (enforce is None and needed != "rdt") or needed in (enforce or ())
+    return needed is None or enforce is None or needed in enforce
 
 
 def away_from(facts: Facts, victim: str, suspect: str, channel: Channel) -> str:

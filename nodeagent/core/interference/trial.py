@@ -13,11 +13,12 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from nodeagent.core.interference import rungs
+from nodeagent.core.interference.episodes import SAMPLE_S
 from nodeagent.core.interference.facts import Facts, main_alarm
 from nodeagent.model.course import Case, Course, Doubt, Probe, Sample
 from nodeagent.model.interference import Suspect, Trial, TrialResult
 from nodeagent.model.interference_policy import InterferencePolicy
-from nodeagent.model.symptom import Channel
+from nodeagent.model.symptom import Channel, Sign
 
 CPU_SHARE, OTHER_SHARE = (
     0.5,
@@ -25,7 +26,8 @@ CPU_SHARE, OTHER_SHARE = (
 )  # of its use that the suspect keeps; no other resource follows CPU time as well
 SEEN_RATIO = 0.75  # of its use: a cap above this would show nothing
 SETTLE_S = 2.0  # at most, until the cap has its effect
-SAMPLE_S = 0.25  # between two samples: ticks that come early count once
+TAKEN_S = 3.0  # beyond that, until a cap must hold
+TAKEN_RATIO = 1.1  # of the cap: the kernel's and the enforcer's roundings
 LEAST = 3  # samples on either side
 LONGEST = 3.0  # times trial_s, while Batch as a whole recovers
 AS_LOOSE_RATIO = 0.9  # of Batch's limit before
@@ -56,7 +58,7 @@ def begun(case: Case, suspect: Suspect, facts: Facts) -> Probe | None:
         return None
     worse = median(x for x, _ in before)
     limits = [limit for x, limit in before if x >= worse and limit is not None]
-    trial = Trial(suspect.uid, facts.at, facts.at + facts.rules.trial_s, worse)
+    trial = Trial(suspect.uid, facts.at, facts.at + facts.rules.trial_s, worse, sign=alarm.sign)
     limit = median(limits) if limits else None
     cap = _cap(suspect, facts, verdict.channel)
     return Probe(
@@ -64,6 +66,7 @@ def begun(case: Case, suspect: Suspect, facts: Facts) -> Probe | None:
         suspect=suspect,
         inode=spec.inode,
         cap_cores=cap,
+        withheld_cores=0.0 if cap is None else max(0.0, (facts.pods[suspect.uid].cores or 0.0) - cap),
         sign=alarm.sign,
         baseline=baseline,
         limit_cores=limit,
@@ -72,7 +75,7 @@ def begun(case: Case, suspect: Suspect, facts: Facts) -> Probe | None:
 
 def watched(probe: Probe, case: Case, facts: Facts) -> Probe:
     """With what this tick tells; while there is too little of it, the trial goes on for longer."""
-    rates, value = facts.pods.get(probe.suspect.uid), facts.values.get(case.uid, {}).get(probe.sign)
+    rates, value = facts.pods.get(probe.suspect.uid), facts.values(case.uid).get(Sign(probe.sign))
     trial, now = probe.trial, facts.at
     if rates is not None and rates.cores is not None:
         probe = replace(probe, used=(*probe.used, (now, rates.cores)))
@@ -91,6 +94,8 @@ def ended(probe: Probe, case: Case, facts: Facts) -> Ended | None:
     if case.blind_since is not None:  # what is not seen is neither judged nor given back
         long = facts.at - case.blind_since >= BLIND_S
         return Ended(TrialResult.CUT_SHORT, None, "the victim is not seen", stays=True) if long else None
+    if not _in_force(probe, facts) and facts.at - probe.trial.began > _settle(facts) + TAKEN_S:
+        return Ended(TrialResult.CUT_SHORT, None, "the cap does not hold: it is not ours to write")
     during = median(x for _, x in probe.excess) if probe.excess else None
     hard_since = case.hard_since
     if hard_since is not None and facts.at - max(hard_since, probe.trial.began) >= HARD_S + _settle(facts):
@@ -142,10 +147,17 @@ def _cap(suspect: Suspect, facts: Facts, channel: Channel | None) -> float | Non
 
 def _counts(probe: Probe, facts: Facts) -> bool:
     limit, least = facts.limit_cores, probe.limit_cores
-    loose = limit is None or least is None or limit >= AS_LOOSE_RATIO * least
+    loose = limit is None or least is None or limit + probe.withheld_cores >= AS_LOOSE_RATIO * least
     last = probe.excess[-1][0] if probe.excess else probe.trial.began
     settled = facts.at - probe.trial.began >= _settle(facts)
-    return loose and settled and facts.at - last >= SAMPLE_S
+    return loose and settled and facts.at - last >= SAMPLE_S and _in_force(probe, facts)
+
+
+def _in_force(probe: Probe, facts: Facts) -> bool:
+    """True when the suspect is held as was decided: the last tick's writes were taken."""
+    if probe.cap_cores is None:
+        return rungs.is_idle(facts, probe.suspect.cgroup)
+    return rungs.quota_now(facts, probe.suspect.cgroup) <= TAKEN_RATIO * probe.cap_cores
 
 
 def _settle(facts: Facts) -> float:

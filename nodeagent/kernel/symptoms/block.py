@@ -4,6 +4,7 @@
     v2   io.stat
 
 Buffered writes are the cgroup's own on v2 alone; on v1 the kernel's flusher does them, and nobody is charged.
+Where v1 counts nothing at all (see process_io), the root's file names no device either.
 Invariant: only whole devices that are neither loop devices nor memory, ordered by name.
 """
 
@@ -27,6 +28,25 @@ _V2 = re.compile(
     re.MULTILINE,
 )
 _V2_TEXT = re.compile(rb"(?:\d+:\d+ [^\n]*\n)*")
+
+
+class Counting:
+    """Whether the kernel counts by cgroup at all, as the root of the hierarchy tells."""
+
+    def __init__(self, places: Hierarchies, shelf: Shelf) -> None:
+        found = places.roots.get("io") or places.roots.get("blkio")
+        self._always = found is not None and found.version == 2
+        root = None if found is None else found.root
+        names = ("blkio.throttle.io_service_bytes_recursive", "blkio.throttle.io_service_bytes")
+        self._files = tuple([KeptFile(inside(root, name), blkio, shelf) for name in names])
+
+    def read(self) -> bool:
+        """True when what a cgroup's file says is what the cgroup did."""
+        return self._always or any(file.value() for file in self._files)
+
+    def close(self) -> None:
+        for file in self._files:
+            file.close()
 
 
 class BlockFiles:

@@ -3,7 +3,8 @@
     cgroup.procs -> PID -> /proc/PID/ns/net   pid 1's: it has none of its own     else: /proc/PID/net/*
 
 Containers within a container may have others: the one that most of its cgroups are in counts, at a tie the
-first (the sandbox's). No descriptor is kept, for one of /proc/PID/net would keep the namespace alive.
+first (the sandbox's). No descriptor is kept, for one of /proc/PID/net would keep the namespace alive. Where
+no link carried a byte there was no TCP; netstat, which is long, is read every other time.
 Invariant: what was read counts only if the process was still in its cgroups and namespace afterwards.
 """
 
@@ -16,7 +17,7 @@ from typing import NamedTuple, TypeVar
 
 from nodeagent.kernel.files import Misses, read_whole
 from nodeagent.kernel.own_psi import ids_in
-from nodeagent.kernel.symptoms.tcp import Segments, listen_drops, outer_bytes, segments
+from nodeagent.kernel.symptoms.tcp import Segments, listen_drops, segments, traffic
 from nodeagent.model.errors import AgentError, Gone, Unsupported
 
 T = TypeVar("T")
@@ -24,7 +25,7 @@ T = TypeVar("T")
 _MOST_CGROUPS = 32
 _MOST_PROCESSES = 256  # of one cgroup that are tried or among which one is looked for
 _MOST_BYTES = 1 << 16
-_ASK_AGAIN = 12  # readings until a pod in the host's namespace is looked at again
+_ASK_AGAIN = 16  # a pod in the host's namespace is looked at again after 1, 2, 4, 8, then each 16 readings
 
 
 class NetUse(NamedTuple):
@@ -45,9 +46,9 @@ class _Home(NamedTuple):
 
 
 class PodNet:
-    """`lists` are the cgroup.procs of the pod and what is in it; `host` is the inode of pid 1's namespace."""
+    """`lists` are the cgroup.procs of the pod and what is in it; `host` as from host_namespace()."""
 
-    __slots__ = ("_asked", "_home", "_misses", "_proc", "_seen", "host", "lists", "own")
+    __slots__ = ("_asked", "_home", "_misses", "_moved", "_proc", "_turn", "_use", "host", "lists", "own")
 
     def __init__(self, proc: str, lists: tuple[str, ...], host: int | None, misses: Misses) -> None:
         self._proc = proc
@@ -56,31 +57,37 @@ class PodNet:
         self.own: bool | None = None if host is not None else False  # None: not known yet
         self._misses = misses
         self._home: _Home | None = None
-        self._seen: tuple[int | None, int | None] = (None, None)  # received segments, refused connections
+        self._use = NetUse()
+        self._moved: int | None = None  # bytes over all links, with which `_use` was read
+        self._turn = False
         self._asked = 0
 
-    def read(self, *, tcp: bool) -> NetUse:
-        """What the namespace counted. Without `tcp` bytes alone."""
+    def read(self, *, tcp: bool, full: bool = False) -> NetUse:
+        """What the namespace counted. Without `tcp` bytes alone; `full`: netstat too, whosever turn it is."""
         home = self._chosen()
         if home is None:
             return NetUse()
-        use = self._use(home.pid, tcp)
+        use = self._counted(f"{self._proc}/{home.pid}/net", tcp, full)
         if self._still(home):
             return use
         self._home = None
         return NetUse()
 
-    def _use(self, pid: int, tcp: bool) -> NetUse:
-        where = f"{self._proc}/{pid}/net"
-        size = self._parsed(f"{where}/dev", outer_bytes)
-        if not tcp:
-            return NetUse(bytes=size)
+    def _counted(self, where: str, tcp: bool, full: bool) -> NetUse:
+        seen, last = self._parsed(f"{where}/dev", traffic), self._use
+        if not tcp or seen is None:
+            return NetUse(bytes=None if seen is None else seen.outer)
+        if seen.all == self._moved and last.sent is not None and last.listen_drops is not None:
+            return last
         found = self._parsed(f"{where}/snmp", segments) or Segments(None, None, None)
-        came, refused = self._seen
-        if found.received is None or found.received != came or refused is None:
-            refused = self._parsed(f"{where}/netstat", listen_drops)  # long; still while nothing comes in
-            self._seen = (found.received, refused)
-        return NetUse(found.sent, found.retransmitted, refused, size)
+        refused, self._turn = last.listen_drops, not self._turn
+        if full or self._turn or refused is None:
+            refused, self._turn = self._parsed(f"{where}/netstat", listen_drops), True
+        self._moved = (
+            seen.all if self._turn else None
+        )  # what came since netstat was read may have been refused
+        self._use = NetUse(found.sent, found.retransmitted, refused, seen.outer)
+        return self._use
 
     def _parsed(self, path: str, parse: Callable[[bytes], T | None]) -> T | None:
         try:
@@ -99,7 +106,7 @@ class PodNet:
             return self._home
         if self.own is False:
             self._asked += 1
-            if self._asked % _ASK_AGAIN:
+            if self._asked & (self._asked - 1) and self._asked % _ASK_AGAIN:
                 return None
         found = self._votes()
         if found:
@@ -107,7 +114,7 @@ class PodNet:
             self.own = namespace != self.host
             if self.own:
                 self._home = next(home for home in found if home.namespace == namespace)
-                self._seen = (None, None)
+                self._use, self._moved = NetUse(), None
         return self._home
 
     def _votes(self) -> list[_Home]:
@@ -131,6 +138,11 @@ class PodNet:
             return None
         namespace = namespace_of(self._proc, pid)
         return None if namespace is None else _Home(pid, cgroups, namespace)
+
+
+def host_namespace(proc: str) -> int | None:
+    """Inode of the host's: pid 1's, or where it may not be looked at that of kthreadd, which never leaves."""
+    return next((found for pid in (1, 2) if (found := namespace_of(proc, pid)) is not None), None)
 
 
 def namespace_of(proc: str, pid: int) -> int | None:

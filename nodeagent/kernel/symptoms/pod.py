@@ -1,4 +1,4 @@
-"""One pod's Symptoms, put together from its threads, memory.stat, devices and network namespace.
+"""One pod's Symptoms, put together from its threads, memory.stat, devices, network namespace and CPUs.
 
 A pod none of whose tasks ran since the last reading faulted no page, waited for no device and sent nothing:
 its symptoms are carried over as they are, for REST_S at most. What the kernel does in its name meanwhile
@@ -15,12 +15,14 @@ from msgspec.structs import replace
 from nodeagent.kernel.files import Shelf
 from nodeagent.kernel.mounts import Hierarchies
 from nodeagent.kernel.read_v1 import Reclaim
-from nodeagent.kernel.symptoms.block import BlockFiles
-from nodeagent.kernel.symptoms.net import NetUse, PodNet
+from nodeagent.kernel.symptoms.block import BlockFiles, Counting
+from nodeagent.kernel.symptoms.cpus import CpusFiles
+from nodeagent.kernel.symptoms.net import NetUse, PodNet, host_namespace
+from nodeagent.kernel.symptoms.process_io import ProcessIo
 from nodeagent.kernel.symptoms.run_delay import RunDelay
-from nodeagent.model.symptom import Pmu, Rdt, Sign, Symptoms
+from nodeagent.model.symptom import DeviceUse, Pmu, Rdt, Sign, Symptoms
 
-REST_S = 30.0
+REST_S = 60.0
 
 
 def hardware_lacking(*, pmu: bool, rdt: bool) -> tuple[str, ...]:
@@ -30,28 +32,53 @@ def hardware_lacking(*, pmu: bool, rdt: bool) -> tuple[str, ...]:
     )
 
 
+class Ground:
+    """What the symptoms of all pods have in common. `disk` is the node's only one ("259:0"), or ""."""
+
+    def __init__(self, places: Hierarchies, proc: str, shelf: Shelf) -> None:
+        self.places = places
+        self.proc = proc
+        self.shelf = shelf
+        self.netns = host_namespace(proc)
+        self.disk = ""
+        self._counting = Counting(places, shelf)
+        self._counts: tuple[float, bool] = (-math.inf, True)
+
+    def counts(self, at: float) -> bool:
+        """True when cgroups tell what they do to block devices."""
+        if at >= self._counts[0] + REST_S:
+            self._counts = (at, self._counting.read())
+        return self._counts[1]
+
+    def close(self) -> None:
+        self._counting.close()
+
+
 class SymptomReader:
-    """`lists` are the cgroup.procs of the pod and what is in it, `host_netns` as for PodNet.
+    """`lists` are the cgroup.procs of the pod at `cgroup` and of what is in it, `inner` its containers.
 
     `lacking` are signs that this node does not have at all.
     """
 
     __slots__ = (
-        "_block", "_cpu_us", "_key", "_lacking", "_last", "_net", "_online", "_read_at", "_unsupported",
+        "_block", "_counted", "_cpu_us", "_cpus", "_ground", "_io", "_key", "_lacking", "_last", "_net",
+        "_read_at", "_unsupported",
     )  # fmt: skip
 
     def __init__(
         self,
-        places: Hierarchies,
-        proc: str,
-        shelf: Shelf,
+        ground: Ground,
         cgroup: str,
         lists: tuple[str, ...],
-        host_netns: int | None,
         lacking: tuple[str, ...],
+        inner: tuple[str, ...] = (),
     ) -> None:
-        self._block = BlockFiles(places, cgroup, shelf)
-        self._net = PodNet(proc, lists, host_netns, shelf.misses)
+        self._ground = ground
+        self._cpus = CpusFiles(ground.places, cgroup, ground.shelf, inner)
+        self._block = BlockFiles(ground.places, cgroup, ground.shelf)
+        self._io = ProcessIo(ground.proc, lists, ground.shelf.misses)
+        self._net = PodNet(ground.proc, lists, ground.netns, ground.shelf.misses)
+        self._counted: bool | None = None  # by the cgroup, when last read
         self._last: Symptoms | None = None
         self._cpu_us: int | None = None
         self._read_at = -math.inf
@@ -63,9 +90,10 @@ class SymptomReader:
         """Signs that cannot be known of this pod."""
         return self._unsupported
 
-    def follow(self, lists: tuple[str, ...]) -> None:
+    def follow(self, lists: tuple[str, ...], inner: tuple[str, ...]) -> None:
         """The pod's cgroups have changed."""
-        self._net.lists = lists
+        self._cpus.follow(inner)
+        self._net.lists = self._io.lists = lists
 
     def rests(self, at: float, cpu_us: int | None) -> bool:
         """True when the last reading still tells how it is."""
@@ -88,7 +116,7 @@ class SymptomReader:
             return self._last
         refaults, scanned, major = reclaim
         online = delay is not None
-        net = self._net.read(tcp=online) if self._net.host is not None else NetUse()
+        net = self._net.read(tcp=online, full=full) if self._ground.netns is not None else NetUse()
         delay_us = None if delay is None else delay.read(at)
         self._last = Symptoms(
             at,
@@ -98,13 +126,14 @@ class SymptomReader:
             refaults,
             scanned,
             major,
-            self._block.read(),
+            self._devices(at, None if delay is None else delay.listed),
             net.sent,
             net.retransmitted,
             net.listen_drops,
             net.bytes,
             pmu,
             rdt,
+            self._cpus.read(),
         )
         self._cpu_us, self._read_at = cpu_us, at
         self._note(refaults is None, scanned is None)
@@ -112,10 +141,27 @@ class SymptomReader:
 
     def close(self) -> None:
         self._block.close()
+        self._cpus.close()
+
+    def _devices(self, at: float, threads: frozenset[int] | None) -> tuple[DeviceUse, ...] | None:
+        """None in the reading in which another counter comes in use, which would look like a leap."""
+        uses = self._block.read()
+        counted = uses is not None and self._ground.counts(at)
+        known = self._counted in (None, counted)
+        self._counted = counted
+        if not counted:
+            size = self._io.read(threads)
+            uses = None if size is None else (DeviceUse(self._ground.disk, size, 0),)
+        return uses if known else None
 
     def _note(self, no_refaults: bool, no_scans: bool) -> None:
         """What is missing now is not expected to come; it is asked again with each reading all the same."""
-        key = (no_refaults, no_scans, self._block.absent, self._net.own is False)
+        key = (
+            no_refaults,
+            no_scans,
+            self._block.absent and self._last is not None and self._last.devices is None,
+            self._net.own is False,
+        )
         if key != self._key:
             self._key = key
             signs = (

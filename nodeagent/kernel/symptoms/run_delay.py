@@ -33,13 +33,14 @@ class _Look(NamedTuple):
 class RunDelay:
     """`threads` are the files that list the pod's threads: v1 `tasks`, v2 `cgroup.threads`.
 
-    `delay_us` and `run_us` are sums over the threads looked at, `looked_at_ratio` their share of all. With
-    `keep` their files stay open, which pays where they are read in each tick.
+    `delay_us` and `run_us` are sums over the threads looked at, `looked_at_ratio` their share of all.
+    `listed` is the same object as long as no thread comes or ends. With `keep` their files stay open, which
+    pays where they are read in each tick.
     """
 
     __slots__ = (
-        "_at", "_busy", "_delay_ns", "_files", "_last", "_listed", "_opened", "_proc", "_run_ns", "_shelf",
-        "_turn", "delay_us", "keep", "looked_at_ratio", "run_us", "threads",
+        "_at", "_busy", "_delay_ns", "_files", "_last", "_opened", "_proc", "_run_ns", "_shelf",
+        "_turn", "delay_us", "keep", "listed", "looked_at_ratio", "run_us", "threads",
     )  # fmt: skip
 
     def __init__(self, proc: str, threads: tuple[str, ...], shelf: Shelf, *, keep: bool = True) -> None:
@@ -51,7 +52,7 @@ class RunDelay:
         self._files: dict[int, KeptFile[tuple[int, int]]] = {}
         self._last: dict[int, _Look] = {}
         self._busy: dict[int, float] = {}  # thread -> ns of movement per second, of those that moved
-        self._listed: frozenset[int] = frozenset()
+        self.listed: frozenset[int] = frozenset()
         self._turn = 0
         self._delay_ns = self._run_ns = 0
         self._at: float | None = None
@@ -133,7 +134,7 @@ class RunDelay:
         elif known and before is not None:
             if before.at != self._at:
                 return
-        elif thread in self._listed:
+        elif thread in self.listed:
             return
         else:
             most_ns = int((look.at - self._at) * 1e9)
@@ -147,7 +148,9 @@ class RunDelay:
             self._last = now
         else:
             self._last = {thread: look for thread, look in self._last.items() if thread in there} | now
-        self._listed, self._at = there, at
+        if there != self.listed:
+            self.listed = there
+        self._at = at
 
     def _file(self, thread: int) -> KeptFile[tuple[int, int]]:
         """/proc/THREAD is there for every thread, though not listed; same text as /proc/PID/task/THREAD."""

@@ -22,9 +22,51 @@ class Segments(NamedTuple):
     retransmitted: int | None
 
 
+class Paired:
+    """Parser of a line of names above a line of values, both beginning with `head`: the wanted ones in order.
+
+    A name that is not there gives None in its place; text in another format gives None. Where the names were
+    the last time is where they are looked for first.
+    """
+
+    __slots__ = ("_head", "_names", "_places", "_wanted")
+
+    def __init__(self, head: bytes, *wanted: bytes) -> None:
+        self._head = head
+        self._wanted = wanted
+        self._names = b""
+        self._places: tuple[int, ...] = ()
+
+    def __call__(self, raw: bytes) -> _Numbers | None:
+        begin = 0 if raw.startswith(self._head) else raw.find(b"\n" + self._head) + 1
+        names, _, rest = raw[begin:].partition(b"\n")
+        values = rest.partition(b"\n")[0].split()
+        if names != self._names and not self._learned(names):
+            return None
+        if len(values) != len(names.split()) or values[0] != self._head:
+            return None
+        words = [values[place] if place else None for place in self._places]
+        if not all(word is None or (word.isdigit() and len(word) <= 19) for word in words):
+            return None
+        found = tuple([None if word is None else int(word) for word in words])
+        return found if all(each is None or each <= MAX_NUMBER for each in found) else None
+
+    def _learned(self, names: bytes) -> bool:
+        words = names.split()
+        if not words or words[0] != self._head:
+            return False
+        self._names = names
+        self._places = tuple(words.index(name) if name in words else 0 for name in self._wanted)
+        return True
+
+
+_segments = Paired(b"Tcp:", b"InSegs", b"OutSegs", b"RetransSegs")
+_drops = Paired(b"TcpExt:", b"ListenDrops", b"TCPBacklogDrop", b"ListenOverflows", b"TCPReqQFullDrop")
+
+
 def segments(raw: bytes) -> Segments | None:
     """From /proc/PID/net/snmp."""
-    found = _paired(raw, b"Tcp:", (b"InSegs", b"OutSegs", b"RetransSegs"))
+    found = _segments(raw)
     return None if found is None else Segments(*found)
 
 
@@ -34,9 +76,7 @@ def listen_drops(raw: bytes) -> int | None:
     ListenDrops has ListenOverflows and TCPReqQFullDrop in it: the kernel counts each of these as a drop too
     (net/ipv4/tcp_input.c, tcp_conn_request; net/ipv4/tcp_ipv4.c, tcp_v4_syn_recv_sock).
     """
-    found = _paired(
-        raw, b"TcpExt:", (b"ListenDrops", b"TCPBacklogDrop", b"ListenOverflows", b"TCPReqQFullDrop")
-    )
+    found = _drops(raw)
     if found is None:
         return None
     drops, backlog, *inner = found
@@ -46,32 +86,27 @@ def listen_drops(raw: bytes) -> int | None:
     return (sum(known) if drops is None else drops) + (backlog or 0)
 
 
-def outer_bytes(raw: bytes) -> int | None:
-    """Received and sent over all links but the loopback (/proc/PID/net/dev)."""
+class Traffic(NamedTuple):
+    """Bytes received and sent over all links but the loopback, and over all of them."""
+
+    outer: int
+    all: int
+
+
+def traffic(raw: bytes) -> Traffic | None:
+    """From /proc/PID/net/dev."""
     lines = raw.splitlines()
     if len(lines) < 2 or b"|" not in lines[1]:
         return None
-    total = 0
+    outer = inner = 0
     for line in lines[2:]:
         row = _DEVICE.fullmatch(line)
         if row is None:
             return None
-        if row[1] != b"lo":
-            words = row[2].split()
-            total += int(words[0]) + int(words[8])
-    return total if total <= MAX_NUMBER else None
-
-
-def _paired(raw: bytes, head: bytes, wanted: tuple[bytes, ...]) -> _Numbers | None:
-    """The values under these names; None in place of each that is not there, or if it is no such text."""
-    lines = [line.split() for line in raw.splitlines() if line.startswith(head)]
-    if len(lines) != 2 or len(lines[0]) != len(lines[1]):
-        return None
-    table = dict(zip(*lines, strict=True))
-    found: list[int | None] = []
-    for name in wanted:
-        word = table.get(name)
-        if word is not None and (not word.isdigit() or len(word) > 20):
-            return None
-        found.append(None if word is None else int(word))
-    return tuple(found) if all(each is None or each <= MAX_NUMBER for each in found) else None
+        words = row[2].split()
+        size = int(words[0]) + int(words[8])
+        if row[1] == b"lo":
+            inner += size
+        else:
+            outer += size
+    return Traffic(outer, outer + inner) if outer + inner <= MAX_NUMBER else None

@@ -6,12 +6,13 @@ calm again and again: it tells what the detector makes of a day of it, not of wh
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from collections.abc import Iterator, Sequence
+from typing import TypeGuard
 
 from msgspec import Struct
+from msgspec.structs import replace
 
+from nodeagent.model.interference_memory import InterferenceMemory
 from nodeagent.model.policy import Policy
 from nodeagent.model.snapshot import Snapshot
 from tests.bench.eval.ours import Seen
@@ -27,8 +28,7 @@ _COUNTERS = frozenset(
 )
 
 
-@dataclass(frozen=True)
-class Day:
+class Day(Struct, frozen=True):
     """`alarms` in so many days of so many victims."""
 
     alarms: int
@@ -41,13 +41,13 @@ class Day:
         return self.alarms / (self.victims * self.days) * 10.0
 
 
-def live(recording: Recording, seconds: float = DAY_S) -> Day:
-    """What is said in so much time of the calm between this run's begin and its first disturbance, or its end."""
+def lived(recording: Recording, seconds: float = DAY_S) -> Day:
+    """What is said in so much time of this run's calm, from its begin to its first disturbance."""
     labels = recording.labels
     until = min((w.began for w in labels.windows), default=labels.ended)
     calm = [s for s in recording.snapshots if labels.measured_from + 2.0 <= s.at <= until]
     seen = Seen()
-    for snapshot, decision, _ in decisions(looped(calm, seconds), Policy()):
+    for snapshot, decision, _ in decisions(looped(calm, seconds), Policy(), InterferenceMemory()):
         seen.tick(snapshot.at, decision)
     return Day(len(seen.alarms()), len(labels.victims), seconds / DAY_S)
 
@@ -61,13 +61,8 @@ def looped(snapshots: Sequence[Snapshot], seconds: float) -> Iterator[Snapshot]:
         for now in snapshots[1:]:
             shifted = _shifted(first, last, now, rounds)
             seq, at = seq + 1, shifted.at
-            yield _with(shifted, seq)
+            yield replace(shifted, seq=seq)
         rounds += 1
-
-
-def _with(snapshot: Snapshot, seq: int) -> Snapshot:
-    values = {name: getattr(snapshot, name) for name in snapshot.__struct_fields__}
-    return Snapshot(**{**values, "seq": seq})
 
 
 def _shifted(first: object, last: object, now: Struct, rounds: int) -> Snapshot:
@@ -81,25 +76,19 @@ def _on(first: object, last: object, now: object, rounds: int, name: str = "") -
     if isinstance(now, Struct):
         if type(first) is not type(now) or type(last) is not type(now):
             return now
-        fields = now.__struct_fields__
-        return type(now)(
-            **{f: _on(getattr(first, f), getattr(last, f), getattr(now, f), rounds, f) for f in fields}
-        )
-    if isinstance(now, tuple) and isinstance(first, tuple) and isinstance(last, tuple):
+        grown = {
+            f: _on(getattr(first, f), getattr(last, f), getattr(now, f), rounds, f)
+            for f in now.__struct_fields__
+        }
+        return type(now)(**grown)
+    if type(now) is tuple and isinstance(first, tuple) and isinstance(last, tuple):
         if not len(first) == len(last) == len(now):
             return now
         return tuple(_on(a, b, c, rounds) for a, b, c in zip(first, last, now, strict=True))
-    grows = name in _COUNTERS or name in _CLOCKS
-    if (
-        grows
-        and isinstance(now, int | float)
-        and isinstance(first, int | float)
-        and isinstance(last, int | float)
-    ):
+    if name in _COUNTERS | _CLOCKS and _number(now) and _number(first) and _number(last):
         return now + rounds * (last - first)
     return now
 
 
-def steps(snapshots: Iterable[Snapshot]) -> list[float]:
-    """Seconds from each snapshot to the next."""
-    return [after.at - before.at for before, after in pairwise(snapshots)]
+def _number(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float)

@@ -1,9 +1,9 @@
 """A program: sends requests to several servers when each is due, and keeps how long every answer took.
 
-Argument: a file with {"begin", "targets": [{"name", "protocol", "port", "seed", "rates"}], "into", "statsd"}.
-`begin` is CLOCK_MONOTONIC, `rates` are [[seconds, requests/s], ...], each from its second on, the last one 0. A
-latency counts from the instant the request was due (no coordinated omission); an answer that never came is
-`inf`. Of each target `into`/NAME has pairs of doubles (s): when it was due since `begin`, its latency.
+Argument: a JSON file with begin, targets (name, protocol, port, seed, rates), into, statsd. `begin` is
+CLOCK_MONOTONIC; `rates` are [[seconds, requests/s], ...], each from its second on, the last one 0. A latency
+counts from the instant the request was due (no coordinated omission); what is never answered is `inf`. Of
+each target the file INTO/NAME has pairs of doubles, in seconds: when it was due since `begin`, its latency.
 Where `statsd` is the path of a socket, each latency is also sent there, as NAME.latency.
 """
 

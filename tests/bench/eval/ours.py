@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+
+from msgspec.structs import replace
 
 from nodeagent.model.decision import Decision
 from nodeagent.model.interference import Episode
 from nodeagent.model.interference_memory import InterferenceMemory
 from nodeagent.model.policy import Policy
 from nodeagent.model.senses import Senses
+from nodeagent.model.snapshot import Pod, Snapshot
 from tests.bench.eval.recording import Recording, decisions
 from tests.bench.eval.score import Alarm
 
+STALLS = ("cpu_stall", "memory_stall", "io_stall")
 
-def alarms(recordings: Iterable[Recording], policy: Policy | None = None) -> dict[str, list[Alarm]]:
+
+def alarms(recordings: Iterable[Recording], *, psi: bool = True) -> dict[str, list[Alarm]]:
     """Alarms by recording, in the order in which they were made.
 
     What a run has taught of a workload is known in the next one, as after a restart of the agent; the rest
-    is forgotten.
+    is forgotten. Without `psi` the pods are as on a kernel that has no PSI of cgroups.
     """
     known, told = InterferenceMemory(), {}
     for recording in recordings:
-        seen = _Seen()
+        seen = Seen()
         workloads = known.senses.workloads
-        for snapshot, decision, memory in decisions(recording.snapshots, policy or Policy(), known):
+        for snapshot, decision, memory in decisions(seen_of(recording, psi=psi), Policy(), known):
             seen.tick(snapshot.at, decision)
             workloads = memory.interference.senses.workloads
         known = InterferenceMemory(senses=Senses(workloads=workloads))
@@ -31,7 +36,19 @@ def alarms(recordings: Iterable[Recording], policy: Policy | None = None) -> dic
     return told
 
 
-class _Seen:
+def seen_of(recording: Recording, *, psi: bool) -> Iterator[Snapshot]:
+    """The snapshots, with PSI or without."""
+    return (
+        one if psi else replace(one, pods=tuple(map(_unpressed, one.pods))) for one in recording.snapshots
+    )
+
+
+def _unpressed(pod: Pod) -> Pod:
+    reading = replace(pod.reading, cpu_stall=None, memory_stall=None, io_stall=None)
+    return replace(pod, reading=reading, unsupported=(*pod.unsupported, *STALLS))
+
+
+class Seen:
     """Episodes as they are told, tick by tick."""
 
     def __init__(self) -> None:
@@ -48,6 +65,7 @@ class _Seen:
             named += [s.cgroup for s in episode.suspects if s.named and s.cgroup not in named]
 
     def alarms(self) -> list[Alarm]:
+        """All so far."""
         return [
             Alarm(
                 episode.victim_cgroup,

@@ -1,4 +1,4 @@
-"""Pods of the evaluation: cgroups of its own below the agent's subtree, each with a CPU to itself or shared.
+"""Pods of the evaluation: cgroups of its own, siblings as kubelet makes them, each weighing what it requests.
 
 Invariant: what was made is removed, with all that runs in it, however the run ends.
 """
@@ -16,7 +16,9 @@ from pathlib import Path
 
 from nodeagent.kernel.mounts import Hierarchies, find_hierarchies
 from nodeagent.kernel.place import limit_cpu, make_pod_cgroup, remove_pod_cgroup
-from nodeagent.model.pod import OWN_ROOT
+
+ROOT = f"na-eval-{os.getpid()}"
+SHARES_PER_CORE = 1024  # of cpu.shares (Kubernetes: pkg/kubelet/cm/helpers_linux.go, MilliCPUToShares)
 
 
 @dataclass(frozen=True)
@@ -71,16 +73,24 @@ class Place:
 
 
 @contextlib.contextmanager
-def place(qos: str, name: str, cpu: int) -> Iterator[Place]:
-    """A pod `nodeagent/QOS/NAME` that may use one CPU."""
+def place(name: str, cpu: int, request_cores: float) -> Iterator[Place]:
+    """A pod ROOT/NAME that may use one CPU."""
     hierarchies = find_hierarchies()
-    cgroup = f"{OWN_ROOT}/{qos}/{name}"
+    cgroup = f"{ROOT}/{name}"
     made = make_pod_cgroup(hierarchies, cgroup)
     try:
         Path(hierarchies.roots["cpuset"].root, cgroup, "cpuset.cpus").write_text(str(cpu))
+        _weigh(hierarchies, cgroup, max(2, int(request_cores * SHARES_PER_CORE)))
         yield Place(name, cgroup, cpu, hierarchies, made.procs)
     finally:
         remove_pod_cgroup(hierarchies, cgroup, grace_s=0.5)
+
+
+def _weigh(hierarchies: Hierarchies, cgroup: str, shares: int) -> None:
+    root = hierarchies.roots["cpu"]
+    weight = 1 + (shares - 2) * 9999 // 262142  # runc: libcontainer/cgroups/utils.go
+    file, value = ("cpu.shares", shares) if root.version == 1 else ("cpu.weight", weight)
+    Path(root.root, cgroup, file).write_text(str(value))
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import io
 import lzma
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -112,8 +112,3 @@ def _parts(data: bytes) -> Iterator[bytes]:
         at += _LENGTH_BYTES
         yield data[at : at + size]
         at += size
-
-
-def valid(recordings: Sequence[Recording]) -> list[Recording]:
-    """Those that the gate let pass."""
-    return [one for one in recordings if not one.labels.rejected]

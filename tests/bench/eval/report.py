@@ -10,10 +10,11 @@ from msgspec import Struct
 
 from tests.bench.eval import baselines, ours, score
 from tests.bench.eval.control import Compared
-from tests.bench.eval.recording import Recording, valid
+from tests.bench.eval.day import Day, lived
+from tests.bench.eval.recording import Recording
 from tests.bench.eval.score import Outcome
 
-OURS = "nodeagent"
+OURS, OURS_WITHOUT_PSI = "nodeagent", "without PSI"
 FIGURES: dict[str, Callable[[Sequence[Outcome]], float]] = {
     "precision": score.precision,
     "recall": score.recall,
@@ -55,13 +56,20 @@ class Evaluated(Struct, frozen=True, kw_only=True):
     figures: dict[str, dict[str, Measured]]
     counts: dict[str, Counts]
     false: tuple[str, ...]
+    day: Day | None = None
     control: tuple[Compared, ...] = ()
 
 
-def evaluate(recordings: Sequence[Recording], control: tuple[Compared, ...] = ()) -> Evaluated:
-    """Replay the valid ones by ours and by each of the others."""
-    good = valid(recordings)
-    told = {OURS: ours.alarms(good)}
+def evaluate(
+    recordings: Sequence[Recording],
+    control: tuple[Compared, ...] = (),
+    *,
+    rejected_too: bool = False,
+    day: bool = False,
+) -> Evaluated:
+    """Replay the valid ones by ours and by each of the others; with `day` the calm of one for a day, too."""
+    good = [one for one in recordings if rejected_too or not one.labels.rejected]
+    told = {OURS: ours.alarms(good), OURS_WITHOUT_PSI: ours.alarms(good, psi=False)}
     told |= {name: baselines.alarms(rule, good) for name, rule in baselines.RULES.items()}
     outcomes = {
         name: [score.judge(one.labels, alarms[one.name]) for one in good] for name, alarms in told.items()
@@ -77,6 +85,7 @@ def evaluate(recordings: Sequence[Recording], control: tuple[Compared, ...] = ()
         figures={name: _figures(runs) for name, runs in outcomes.items()},
         counts={name: _counts(runs) for name, runs in outcomes.items()},
         false=tuple(_false(good, outcomes[OURS])),
+        day=next((lived(one) for one in good if day and not one.labels.windows), None),
         control=control,
     )
 
@@ -95,6 +104,7 @@ def as_text(evaluated: Evaluated) -> str:
         "",
         *(_counted(name, counts) for name, counts in e.counts.items()),
         *e.false,
+        *_calm(e),
         *_controlled(e.control),
     ]
     return "\n".join(lines)
@@ -147,6 +157,20 @@ def _counted(name: str, counts: Counts) -> str:
         f"  {name:<10} hit {counts.hits}, missed {missed}; {counts.false} false alarms; "
         f"{counts.unfelt} alarms in attacks that nobody felt"
     )
+
+
+def _calm(e: Evaluated) -> list[str]:
+    """False alarms of ten pods in a day, as measured, and what a day of the recorded calm comes to."""
+    if not e.clean_hours:
+        return []
+    count, pod_days = e.counts[OURS].false, e.clean_hours / 24.0
+    rate, most = (10.0 * each / pod_days for each in (count, score.most_likely(count)))
+    what = f"{count} false alarms in {pod_days:.3f} pod-days"
+    lines = [f"{what}: {rate:.1f} of ten pods a day, at 95 % below {most:.0f}"]
+    if e.day is not None:
+        what = f"the recorded calm over and over, {e.day.victims} victims for {e.day.days:g} days"
+        lines.append(f"{what}: {e.day.alarms} false alarms, {e.day.per_ten_pods:.1f} of ten pods a day")
+    return lines
 
 
 def _controlled(control: Sequence[Compared]) -> list[str]:

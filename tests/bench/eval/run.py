@@ -1,134 +1,36 @@
 """One labelled run: an agent that observes, servers under load, and what disturbs them, each moment stamped.
 
-CPU 0   the agent, the clients, this harness, and Batch that is apart
-CPU 1   the servers, and Batch that shares a CPU with them
-
 HOME/labels.json   HOME/journal/   HOME/load/NAME   HOME/log-*
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import os
 import re
 import shutil
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 
 from tests.bench.eval import felt
 from tests.bench.eval.labels import Labels, Victim, Window
-from tests.bench.eval.places import Place, end, ended, place
-from tests.bench.eval.scenario import (
-    APART,
-    ATTACKS,
-    BATCH,
-    NEGATIVES,
-    OTHER_CPU,
-    VICTIM_CPU,
-    Planned,
-    Scenario,
-    planned,
-    rates,
-)
+from tests.bench.eval.places import ended
+from tests.bench.eval.scenario import ATTACKS, NEGATIVES, OTHER_CPU, Planned, Scenario
+from tests.bench.eval.stage import Stage
 from tests.bench.eval.tools import Tools
-from tests.bench.eval.victims import PROGRAMS, free_port, serve
+from tests.bench.eval.victims import serve
 from tests.bench.eval.watch import Watch, idle_stall_ratio, rejected
 from tests.live.running import RunningAgent, running
 
-LOAD, TRICKLE = (Path(__file__).with_name(f"{name}.py") for name in ("load", "trickle"))
 POLL_S = 0.05
+BESIDE_LOAD = "beside-load"  # what a victim's own load is for the others on its CPU: an attack
 QUOTA_RATIO = 0.6  # of what the victim uses, in the negative "quota"
 _BOGO = re.compile(rb"metrc:.*\] \S+ +(\d+) ")
-
-
-class Stage:
-    """Everybody of a run, once they are all there."""
-
-    def __init__(self, scenario: Scenario, seed: int, home: Path, tools: Tools) -> None:
-        self.scenario, self.seed, self.home, self.tools = scenario, seed, home, tools
-        self.plan = planned(scenario, seed)
-        self.victims: dict[str, Place] = {}
-        self.batch: dict[str, Place] = {}
-        self.ports = {name: free_port() for name in scenario.victims}
-        self.windows: list[Window] = []
-        self.netns = f"na-{os.getpid()}-eval"
-
-    @contextlib.contextmanager
-    def set_up(self) -> Iterator[Stage]:
-        """Pods and their programs."""
-        with contextlib.ExitStack() as stack:
-            self._network(stack)
-            for name in self.scenario.victims:
-                self.victims[name] = stack.enter_context(place("ls", _called(name), VICTIM_CPU))
-                serve(name, self.victims[name], self.tools, self.home / name, self.ports[name])
-            for name in (*BATCH, APART):
-                cpu = OTHER_CPU if name == APART else VICTIM_CPU
-                self.batch[name] = stack.enter_context(place("batch", _called(name), cpu))
-                stack.enter_context(ended(self.batch[name].run([sys.executable, "-I", "-S", str(TRICKLE)])))
-            yield self
-
-    def _network(self, stack: contextlib.ExitStack) -> None:
-        """A namespace of its own for iperf3."""
-        if "iperf3" not in self.scenario.kinds:
-            return
-        subprocess.run(["ip", "netns", "add", self.netns], check=True)
-        stack.callback(subprocess.run, ["ip", "netns", "delete", self.netns], check=False)
-        subprocess.run(["ip", "-n", self.netns, "link", "set", "lo", "up"], check=True)
-
-    @contextlib.contextmanager
-    def loaded(self, begin: float) -> Iterator[subprocess.Popen[bytes]]:
-        """The clients, which begin at this instant."""
-        into = self.home / "load"
-        into.mkdir()
-        targets = [
-            {
-                "name": name,
-                "protocol": PROGRAMS[name].protocol,
-                "port": self.ports[name],
-                "seed": self.seed * 31 + number,
-                "rates": rates(PROGRAMS[name].per_s, self.scenario, name, self.plan),
-            }
-            for number, name in enumerate(self.scenario.victims)
-        ]
-        plan = self.home / "load.json"
-        statsd = str(self.home / "run" / "statsd") if self.scenario.told else ""
-        plan.write_text(json.dumps({"begin": begin, "targets": targets, "into": str(into), "statsd": statsd}))
-        words = ["taskset", "-c", str(OTHER_CPU), sys.executable, "-m", "tests.bench.eval.load", str(plan)]
-        with ended(subprocess.Popen(words, start_new_session=True)) as process:
-            yield process
-
-    def config(self) -> Path | None:
-        """Who tells of which pod: the clients, by StatsD."""
-        if not self.scenario.told:
-            return None
-        apps = [f'[[apps]]\nmatch = "{p.cgroup}"\nstatsd = "{name}"\n' for name, p in self.victims.items()]
-        (config := self.home / "agent.toml").write_text(
-            f'[app_signals]\nstatsd_socket = "{self.home}/run/statsd"\n' + "\n".join(apps)
-        )
-        return config
-
-    def words(self, kind: str, length: float) -> list[str]:
-        """The command of an attack, for so many seconds."""
-        seconds = max(1, round(length))
-        if kind == "iperf3":
-            iperf = self.tools.path("iperf3")
-            both = f"{iperf} -s -1 >/dev/null & sleep 0.3; {iperf} -c 127.0.0.1 -t {seconds} >/dev/null; wait"
-            return ["nsenter", f"--net=/run/netns/{self.netns}", "--", "sh", "-c", both]
-        stress = (ATTACKS | NEGATIVES)[kind].stress
-        where = ["--temp-path", str(self.home)]
-        return [self.tools.path("stress-ng"), *stress, *where, "--timeout", f"{seconds}s", "--metrics"]
-
-    def exposed(self, kind: str) -> tuple[str, ...]:
-        """The cgroups of the victims that an attack of this kind can reach."""
-        only = ATTACKS[kind].only
-        return tuple(self.victims[name].cgroup for name in self.victims if not only or name in only)
 
 
 def record(
@@ -217,6 +119,9 @@ def _own_load(stage: Stage, each: Planned, watch: Watch) -> None:
     began = time.monotonic()
     _wait(began + each.length, watch)
     _negative(stage, each, began)
+    busy = stage.victims[each.who].cgroup
+    others = tuple(place.cgroup for place in stage.victims.values() if place.cgroup != busy)
+    stage.windows.append(Window(BESIDE_LOAD, began, time.monotonic(), others, busy, "cpu"))
 
 
 def _quota(stage: Stage, each: Planned, watch: Watch) -> None:
@@ -261,19 +166,3 @@ _ACTS: dict[str, Callable[[Stage, Planned, Watch], None]] = {
 def bogo_operations(said: bytes) -> float | None:
     """The work that stress-ng says it has done, None when it says nothing."""
     return sum(map(float, found)) if (found := _BOGO.findall(said)) else None
-
-
-def _called(name: str) -> str:
-    return f"na-eval-{name}-{os.getpid()}"  # one workload whatever the number, so that baselines last
-
-
-def needed(scenarios: Sequence[Scenario]) -> set[str]:
-    """The programs of tools.PACKAGES without which these scenarios cannot run."""
-    kinds = {kind for scenario in scenarios for kind in scenario.kinds}
-    stress = {"stress-ng" for kind in kinds if (ATTACKS | NEGATIVES)[kind].stress}
-    network = {"iperf3"} & kinds
-    servers = {PROGRAMS[name].needs for scenario in scenarios for name in scenario.victims} - {""}
-    return stress | network | servers
-
-
-__all__ = ["Stage", "bogo_operations", "end", "needed", "record"]

@@ -172,6 +172,16 @@ def interval(
     return felt.quantile(known, tail), felt.quantile(known, 1.0 - tail)
 
 
+def most_likely(count: int, confidence: float = CONFIDENCE) -> float:
+    """The upper bound of a Poisson mean of which `count` were seen (Garwood, 1936, one-sided)."""
+    low, high = float(count), 10.0 * (count + 1)
+    while high - low > 1e-6:
+        mean = (low + high) / 2
+        below = sum(math.exp(-mean) * mean**k / math.factorial(k) for k in range(count + 1))
+        low, high = (mean, high) if below > 1.0 - confidence else (low, mean)
+    return high
+
+
 def _met(exposed: Iterable[Event], alarm: Alarm) -> Event | None:
     """The victim's last attack that had begun when the alarm did, if it was not over long."""
     met = [e for e in exposed if e.victim == alarm.victim and e.began <= alarm.at <= e.ended + GRACE_S]
