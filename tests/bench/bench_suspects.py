@@ -1,4 +1,4 @@
-"""What attribution costs: to remember a tick, and to rank suspects for one victim. SYNTHETIC use, real code."""
+"""What attribution costs: to remember a tick, and to rank suspects for a victim. SYNTHETIC use, real code."""
 
 from __future__ import annotations
 

@@ -176,7 +176,7 @@ def test_without_an_alarm_a_history_or_the_pod_there_is_no_ranking() -> None:
 
 
 def _share(suspects: list[tuple[tuple[Suspect, ...], list[str]]]) -> dict[str, float]:
-    """Right: the first name is a culprit. Wrong: it is not. All: all culprits are named. False: others are."""
+    """Right: the first name is a culprit. Wrong: it is not. All: all culprits are named. False: others."""
     found = {"right": 0, "wrong": 0, "nobody": 0, "all": 0, "false": 0}
     for ranking, culprits in suspects:
         names = named(ranking)

@@ -31,9 +31,9 @@ class Frame(Struct, frozen=True, gc=False):
     """`felt` is the victim's sign per sample, `usual` its median while well, `bad_from` where bad begins.
 
     `uses` are what neighbours used per sample, one row per neighbour and quantity, as long as `felt`, each as
-    a share of the most that anybody used of its kind: `units` are that much, `kinds` the quantities, `spreads`
-    the rows' standard deviations, and `owners` number the neighbours. Harm may come up to `most_lag` samples
-    after the use.
+    a share of the most that anybody used of its kind: `units` are that much, `kinds` the quantities,
+    `spreads` the rows' standard deviations, and `owners` number the neighbours. Harm may come up to
+    `most_lag` samples after the use.
     """
 
     felt: tuple[float, ...]

@@ -4,7 +4,8 @@ A name takes all of: significance (`shifts`), use that came with the harm (`ampl
 in what the victim feels beside all others (`joint`), a rise that is worth mentioning, and both good and bad
 samples. Several are named until they explain enough. What is not named is a ranking, never an accusation.
 
-Cost: bounded by the pods that used the resource, the samples (240) and the rows that are tested (32).
+Cost: some 10 ms of CPU for 50 neighbours x 180 samples, 60 ms for 1000 pods; the caller asks every few
+seconds.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ LEAST_RHO, LEAST_LIFT = 0.35, 0.1
 LEAST_OF_MOST = 0.4  # a further name takes as much of the first one's part
 ENOUGH = 0.8  # of what the victim feels: then nobody else is named
 MOST_NAMED, MOST_RANKED = 5, 8
+MOST_SCORED = 48  # neighbours, by each quantity; who never changed what it used did not do it
 BUSY = 128  # of 255: a CPU that was busy for half of the time
 _P = shifts.__name__
 
@@ -114,11 +116,12 @@ def _with_uses(
     kinds: list[str] = []
     for name in names:
         found = used(history, samples, name, [slot for _, slot in known])
-        for (each, _), row in zip(known, found, strict=True):
-            if max(row) >= least(name):
-                owners.append(each)
-                rows.append(row)
-                kinds.append(name)
+        enough = [(each, row) for (each, _), row in zip(known, found, strict=True) if max(row) >= least(name)]
+        enough.sort(key=lambda pair: min(pair[1]) - max(pair[1]))  # who changed most comes first
+        for each, row in enough[:MOST_SCORED]:
+            owners.append(each)
+            rows.append(row)
+            kinds.append(name)
     numbers = {uid: n for n, uid in enumerate(sorted({each.uid for each in owners}))}
     whose = tuple(numbers[each.uid] for each in owners)
     return tuple(owners), beside(frame, rows, kinds, whose)

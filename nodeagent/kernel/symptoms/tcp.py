@@ -43,7 +43,7 @@ class Paired:
         values = rest.partition(b"\n")[0].split()
         if names != self._names and not self._learned(names):
             return None
-        if len(values) != len(names.split()) or values[0] != self._head:
+        if not values or len(values) != len(names.split()) or values[0] != self._head:
             return None
         words = [values[place] if place else None for place in self._places]
         if not all(word is None or (word.isdigit() and len(word) <= 19) for word in words):
