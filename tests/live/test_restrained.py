@@ -148,7 +148,7 @@ def test_memory_is_bounded_without_a_kill_and_the_bound_is_taken_off(pods: Pods,
         held.ticks(hold(noisy, Rung.SHRINK, memory_high_bytes=8 * MIB))
         assert time.monotonic() - began < 2.0 * SLOWNESS, "no write waits for reclaim"
         bound = int(file.read_text())
-        assert 60 * MIB <= bound <= 72 * MIB, "what cannot be had back without swap is let be"
+        assert 60 * MIB <= bound <= 90 * MIB, "what cannot be had back without swap is let be"
         assert eater.stdin is not None and eater.stdout is not None
         if file.name == "memory.soft_limit_in_bytes":  # v2 slows it down for long
             eater.stdin.write("\n")

@@ -353,7 +353,8 @@ def test_whatever_was_restrained_each_prefix_is_valid_and_in_the_end_all_is_as_i
 ) -> None:
     pods = (NOISY, OTHER, THIRD)
     extra = [make(pod) for pod in pods for make in (sets, high, io_weight, freezer)]
-    node = Node(sets(samples.TIER), *extra, samples.quota_knob(INNER, 3.0))
+    exact = Policy(cpu=CpuPolicy(dead_band_ratio=0.0))
+    node = Node(sets(samples.TIER), *extra, samples.quota_knob(INNER, 3.0), policy=exact)
     for number, held in enumerate(course):
         node.limit = None if blind and number % 2 else 6.0
         node.step(*held)  # the kernel of tests asserts validity at every write
