@@ -1,7 +1,7 @@
 """A program: prints its port, then answers each datagram after some CPU work, in a few processes at a time.
 
-Arguments: the number of processes, the CPU time of one request in ms, and a port (any without it). The queue of requests is the
-socket's, so that a server which gets no CPU answers late and loses nothing.
+Arguments: the number of processes, the CPU time of one request in ms, and a port (any without it). The queue
+of requests is the socket's, so that a server which gets no CPU answers late and loses nothing.
 """
 
 import os

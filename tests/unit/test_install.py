@@ -64,7 +64,10 @@ def test_files_are_where_systemd_looks_and_name_the_program_where_it_is(tmp_path
         ),
         "opt/agent/lib/sysusers.d/nodeagent.conf",
         "opt/agent/lib/tmpfiles.d/nodeagent.conf",
-        *(f"opt/agent/share/nodeagent/nodeagent{end}" for end in ("-nic.conf", "-observe.conf", "-pmu.conf", ".toml")),
+        *(
+            f"opt/agent/share/nodeagent/nodeagent{end}"
+            for end in ("-nic.conf", "-observe.conf", "-pmu.conf", ".toml")
+        ),
     ]
     texts = [(tmp_path / name).read_text() for name in files(tmp_path)]
     assert not any("/usr/local/" in text for text in texts)

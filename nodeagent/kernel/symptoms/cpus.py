@@ -1,7 +1,7 @@
 """The CPUs that a pod may use: those in effect of its containers, else its own.
 
-    v1   cpuset.effective_cpus (Linux Documentation/admin-guide/cgroup-v1/cpusets.rst)
-    v2   cpuset.cpus.effective (cgroup-v2.rst), not there where no cgroup around has the controller: then all
+v1   cpuset.effective_cpus (Linux Documentation/admin-guide/cgroup-v1/cpusets.rst)
+v2   cpuset.cpus.effective (cgroup-v2.rst), not there where no cgroup around has the controller: then all
 """
 
 from __future__ import annotations
