@@ -14,7 +14,7 @@ import re
 from nodeagent.kernel.files import Misses, read_whole
 from nodeagent.kernel.own_psi import ids_in
 from nodeagent.kernel.parse import MAX_NUMBER
-from nodeagent.model.errors import AgentError, Gone
+from nodeagent.model.errors import AgentError, Gone, Refused
 
 MOST_PROCESSES = 64  # of a pod: the oldest of each cgroup
 _STORED = re.compile(rb"^(?:read|write)_bytes: (\d{1,19})$", re.MULTILINE)
@@ -53,7 +53,7 @@ class ProcessIo:
         try:
             raw = read_whole(f"{self._proc}/{pid}/io", 4096)
         except AgentError as error:
-            if not isinstance(error, Gone):
+            if not isinstance(error, Gone | Refused):  # other users' processes take CAP_SYS_PTRACE: unsupported
                 self._misses.count(error)
             return None
         found = stored(raw)
