@@ -5,7 +5,8 @@
 Page's CUSUM (Biometrika 1954); with k = 1 and h = 7 three bad samples are needed, and by Siegmund's formula
 an alarm without cause comes once in 6 million independent normal samples. A sample of less than a second
 weighs less, one of a longer time up to twice as much: the time to detect does not depend on the pace.
-Invariant: a worse value never leads to a smaller sum.
+The sum of an open alarm is halved by each good sample, so that it does not outlive its cause.
+Invariant: from the same feeling, a worse value never leads to a smaller sum.
 """
 
 from __future__ import annotations

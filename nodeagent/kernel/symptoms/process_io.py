@@ -53,7 +53,7 @@ class ProcessIo:
         try:
             raw = read_whole(f"{self._proc}/{pid}/io", 4096)
         except AgentError as error:
-            if not isinstance(error, Gone | Refused):  # other users' processes take CAP_SYS_PTRACE: unsupported
+            if not isinstance(error, Gone | Refused):  # refused: it takes CAP_SYS_PTRACE
                 self._misses.count(error)
             return None
         found = stored(raw)
