@@ -8,7 +8,7 @@
 
 Imports point down: cli -> loop -> {core.decide, kernel, units, pods, rpc, journal, report, config}, and
 core.decide -> detect | enforce -> core.* -> model. `model core detect enforce` do no I/O and read no
-clock; kernel, pods, rpc, journal and report import model, never core. import-linter proves it.
+clock; apps, kernel, pods, rpc, journal and report import model, never core. import-linter proves it.
 
 Invariants: one owner per knob; originals are on disk before the first write; a knob that is not in the
 plan is given back; what somebody else wrote is theirs; a missing reading never loosens a limit.
