@@ -28,7 +28,7 @@ from nodeagent.kernel.node_lock import NodeLock
 from nodeagent.kernel.peer import cgroup_of
 from nodeagent.leaving import give_back_values, leave_nics, tell_of_nics
 from nodeagent.lock import Lock
-from nodeagent.loop import Loop
+from nodeagent.loop import PRESSURE, Loop
 from nodeagent.model.decision import Checkpoint, Memory
 from nodeagent.model.errors import AgentError
 from nodeagent.model.interference_memory import InterferenceMemory
@@ -167,15 +167,22 @@ class Agent:
                 signals.drain()
 
     def _wait(self, due: float, signals: Signals) -> str:
-        """Until the next tick, with looks at the NICs in between, and words to the watchdog."""
+        """Until the next tick, with looks at LS pods and NICs in between, and words to the watchdog."""
+        now = time.monotonic()
+        look_at, beat_at = now + self._loop.look_s, now + self._loop.beat_s
         while True:
             feed_at = time.monotonic() + self._supervisor.alive()
-            beat_at = time.monotonic() + self._loop.beat_s
-            reason = self._loop.wait(min(due, beat_at, feed_at), signals.fileno())
-            if reason != "timer" or time.monotonic() >= due:
+            reason = self._loop.wait(min(due, look_at, beat_at, feed_at), signals.fileno())
+            now = time.monotonic()
+            if reason != "timer" or now >= due:
                 return reason
-            if time.monotonic() >= beat_at:
+            if now >= look_at:
+                if self._loop.look():
+                    return PRESSURE
+                look_at = now + self._loop.look_s
+            if now >= beat_at:
                 self._loop.beat()
+                beat_at = now + self._loop.beat_s
 
     def _stop(self, host: Host, originals: Originals) -> None:
         keep = self._config.settings.agent.on_exit is OnExit.KEEP
@@ -219,7 +226,7 @@ class Agent:
         self._telling.metrics.reloaded(ok=True)
         self._config = config
         self._applications.rules = config.apps
-        self._loop.take(config.policy, config.rules)
+        self._loop.take(config.policy, config.rules, config.settings.agent.fast_lane_s)
         self._supervisor.reloaded()
         log.info("config.reloaded", path=config.path or "", restart_needed_for_the_rest=restart)
 

@@ -22,6 +22,7 @@ from nodeagent.kernel.targets import CLASS_DIRECTORIES, absent
 from nodeagent.kernel.tree import walk
 from nodeagent.kernel.triggers import Triggers
 from nodeagent.kernel.watch import CgroupWatch
+from nodeagent.lane import Lane
 from nodeagent.model.errors import AgentError, Failed
 from nodeagent.model.foreign import Foreign
 from nodeagent.model.interference import Restraint
@@ -32,7 +33,7 @@ from nodeagent.model.plan import Change, Held, Kind, Knob, KnobReading, Outcome
 from nodeagent.model.pod import CgroupDir, Member, PodRule, Qos
 from nodeagent.model.policy import Policy
 from nodeagent.model.settings import Actuator, AgentSettings
-from nodeagent.model.snapshot import Snapshot
+from nodeagent.model.snapshot import Snapshot, Stalled
 from nodeagent.pods.claims import read_claims
 from nodeagent.pods.kubernetes import KubernetesPods, kubernetes_pods
 from nodeagent.pods.recognise import recognised
@@ -75,8 +76,13 @@ class Host:
         self.kubernetes = _kubernetes(settings, kubernetes)
         self.applications: Applications | None = None
         self._watch = CgroupWatch()
+        self.fast_lane_s = settings.fast_lane_s  # 0: nobody looks between ticks
+        self._lane = Lane(self._reader, under(settings.host_root, "/proc/pressure/cpu"))
         self._triggers = Triggers(
-            settings.host_root, self.hierarchies, policy.pressure.ls_cpu_stall_ratio, settings.tick_s
+            settings.host_root,
+            self.hierarchies,
+            policy.pressure.ls_cpu_stall_ratio,
+            min(settings.tick_s, settings.fast_lane_s or settings.tick_s),
         )
         self._members: tuple[Member, ...] = ()
         self._tiers: tuple[str, ...] = ()
@@ -91,6 +97,9 @@ class Host:
         if self._scanned_at is None or at - self._scanned_at >= self._settings.scan_s:
             self._scan(at)
         self._reader.symptoms = self.policy.interference.detect
+        most_ratio, looked_at = self.policy.pressure.ls_cpu_stall_ratio, time.monotonic()
+        if self.fast_lane_s:
+            self._lane.ticking(looked_at, most_ratio)
         seen = self._reader.read(self._members, at, full=full)
         if seen.vanished:
             self._scanned_at = None
@@ -118,7 +127,12 @@ class Host:
             if self.policy.numa.placement or any(knob.kind is Kind.CPUS for knob in restrained)
             else Foreign(None, None, None),
             absent=absent(restrained, knobs, {pod.spec.cgroup for pod in seen.pods} if restrained else ()),
+            stalled=self._lane.ticked(looked_at, most_ratio) if self.fast_lane_s else (),
         )
+
+    def look(self, at: float) -> tuple[Stalled, ...]:
+        """Between two ticks, at `at` (monotonic seconds): which LS pods wait too long for CPU just now."""
+        return self._lane.look(at, self.policy.pressure.ls_cpu_stall_ratio)
 
     def attend(self, uids: frozenset[str]) -> None:
         """Read these pods wholly in each tick from now on, until the next call: somebody is in trouble."""
@@ -177,6 +191,7 @@ class Host:
         """Close every descriptor."""
         for part in (
             self._mover,
+            self._lane,
             self._reader,
             self.knobs,
             self._watch,

@@ -20,6 +20,7 @@ from nodeagent.core import (
     reach,
     seats,
     share,
+    surge,
     usage,
     waits,
 )
@@ -80,7 +81,8 @@ class Thought(Struct, frozen=True, gc=False):
 def think(snapshot: Snapshot, policy: Policy, memory: Memory) -> Thought:
     """Signals, use, offer and the Batch limit with its shares."""
     view = rates.view(snapshot, memory.previous)
-    sight = Sight(view, waits.add_up(view, memory.waits))
+    waited = waits.add_up(view, memory.waits)
+    sight = Sight(view, surge.overlaid(waited, memory.waits, snapshot.stalled, policy))
     signals, spells = _signals(sight, policy, memory)
     busy, known, use = usage.used(view, memory)
     within = reach.reach(view, known, memory)

@@ -64,7 +64,7 @@ class PodReader:
 
     __slots__ = (
         "_busy", "_cgroup", "_containers", "_delay", "_denied", "_first_slow_at", "_gate", "_host", "_member",
-        "_pod", "_ran", "_slow_at", "_symptoms", "_unsupported", "psi_directory",
+        "_pod", "_ran", "_slow_at", "_symptoms", "_unsupported", "psi_directory", "spec",
     )  # fmt: skip
 
     def __init__(self, host: Host, member: Member, slow_at: float) -> None:
@@ -87,7 +87,7 @@ class PodReader:
 
     def follow(self, member: Member) -> None:
         """The same pod as before, perhaps with other containers or another class."""
-        self._member, self._pod = member, None
+        self._member, self._pod, self.spec = member, None, member.spec
         for ended in self._containers.keys() - set(member.containers):
             self._containers.pop(ended).close()
         for name, directory in member.containers:
@@ -129,6 +129,12 @@ class PodReader:
             symptoms = self._read_symptoms(at, reading, full or self._attended)
         return self._renewed(reading, self._read_containers(at, slow, full, moved), symptoms)
 
+    def waited(self, at: float) -> tuple[int, int] | None:
+        """Between two readings: us waited for CPU until `at`, and stopped by own quotas; None: not known."""
+        waited_us = self._cgroup.waited_us(at)
+        inner = sum(container._cgroup.throttled_us(at) for container in self._containers.values())
+        return None if waited_us is None else (waited_us, self._cgroup.throttled_us(at) + inner)
+
     def close(self) -> None:
         self._cgroup.close()
         for container in self._containers.values():
@@ -137,6 +143,11 @@ class PodReader:
             self._delay.close()
         if self._symptoms is not None:
             self._symptoms.close()
+
+    @property
+    def pod(self) -> Pod | None:
+        """As last read."""
+        return self._pod
 
     @property
     def perf_directory(self) -> str | None:

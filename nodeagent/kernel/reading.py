@@ -168,6 +168,17 @@ class CgroupReader:
             self._last = Reading(*(*cpu, cpu_stall, used, delay_us, *self._cold))
         return self._last
 
+    def waited_us(self, at: float) -> int | None:
+        """us that it waited for CPU until `at`, between two readings: PSI some, else run delay."""
+        if self._psi is not None:
+            stall = self._psi.cpu.value()
+            return None if stall is None else stall.some_us
+        return None if self.delay is None else self.delay.read(at)
+
+    def throttled_us(self, at: float) -> int:
+        """us that its own quota stopped it until `at`; looked at only where it ever did."""
+        return (self._last_cpu[3] and self._cpu.read(at, True)[3]) or 0
+
     def close(self) -> None:
         for file in self.files:
             file.close()

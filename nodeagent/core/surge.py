@@ -1,0 +1,118 @@
+"""Who waited for CPU in the last moment, and whether that is worth a tick before its time.
+
+Between ticks only totals are looked at: of a pod, and of the cgroup above it. A pod that was not looked at
+when the moment began is judged by its last look before:
+
+    its wait in the moment >= its wait since that look - what all above it waited from then to the moment
+
+PSI "some" of a cgroup grows whenever that of a cgroup inside does (Linux Documentation/accounting/psi.rst), so
+nobody waits longer than the cgroup above: that gives this bound, and shuts the gate to all pods in it.
+A moment is SPAN_S, as in `waits`: what is over the threshold here is what the detector calls hurt.
+
+Invariant: more waiting in the moment never wakes less; what is not known wakes nobody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import NamedTuple
+
+from nodeagent.core import waits
+from nodeagent.core.limit import HALVE_GAP_S
+from nodeagent.core.waits import SPAN_S
+from nodeagent.model.decision import BatchLimit, Memory, Wait
+from nodeagent.model.policy import Policy
+from nodeagent.model.snapshot import Stalled
+
+
+
+class Look(NamedTuple):
+    """us that a cgroup waited until `at` (monotonic seconds), all above it by then, and it by its own quota."""
+
+    at: float
+    waited_us: int
+    above_us: int = 0
+    own_us: int = 0
+
+
+Trail = tuple[Look, ...]  # oldest first
+
+
+def noted(trail: Trail, look: Look) -> Trail:
+    """`trail` with one look more: what reaches SPAN_S back, and the last look before that."""
+    fresh = [each for each in trail if look.at - each.at <= SPAN_S]
+    older = len(trail) - len(fresh)
+    return (*trail[max(0, older - 1) : older], *fresh, look)
+
+
+def lately(trail: Trail, above: Trail = ()) -> tuple[float, float] | None:
+    """(seconds, of which waited at least so many) until the last look; None before the second look.
+
+    `above` are the looks at the cgroup above, the last one at the same time.
+    """
+    if len(trail) < 2:
+        return None
+    now, began = trail[-1], _began(trail)
+    span_s = now.at - began.at
+    waited_us = now.waited_us - began.waited_us - max(0, now.own_us - began.own_us)
+    start = _began(above) if len(above) > 1 else None
+    if start is not None and start.at > began.at:
+        span_s, waited_us = now.at - start.at, waited_us - max(0, start.waited_us - began.above_us)
+    return span_s, max(0, waited_us) / 1e6
+
+
+def share(span_s: float, waited_s: float) -> float:
+    """Of wall time, and of SPAN_S at least: within [0, 1]."""
+    return min(1.0, waited_s / max(span_s, SPAN_S))
+
+
+def grave(stalled: Stalled, usual: Wait | None, most_ratio: float) -> bool:
+    """It waits longer than it may, on top of what it waited in the last tick: short spans vary more."""
+    before = 0.0 if usual is None else min(waits.ratio(usual), most_ratio)
+    return share(stalled.span_s, stalled.waited_s) > most_ratio + before
+
+
+def overlaid(
+    after: Mapping[str, Wait], last: Mapping[str, Wait], stalled: Iterable[Stalled], policy: Policy
+) -> dict[str, Wait]:
+    """The waits `after` this tick; a surge counts with its own short span, not thinned out by the tick's."""
+    waited = dict(after)
+    for s in stalled:
+        whole = waited.get(s.uid)
+        if whole is None or not grave(s, last.get(s.uid), policy.pressure.ls_cpu_stall_ratio):
+            continue
+        if share(s.span_s, s.waited_s) > waits.ratio(whole):
+            waited[s.uid] = Wait(s.span_s, s.waited_s, whole.source)
+    return waited
+
+
+def to_lose(memory: Memory, policy: Policy) -> bool:
+    """Batch may use more than its floor: else an early tick could do nothing."""
+    seen, limit = memory.previous, memory.batch.cores
+    if seen is None or limit is None:
+        return False
+    return limit > min(policy.cpu.floor_cores, float(seen.topology.cores))
+
+
+def lowered(before: BatchLimit, after: BatchLimit) -> bool:
+    """The tick between them has cut Batch."""
+    return after.cores is not None and (before.cores is None or after.cores < before.cores)
+
+
+def worth_a_tick(
+    at: float, stalled: Iterable[Stalled], memory: Memory, directed: Collection[str], policy: Policy
+) -> bool:
+    """Somebody waits for whose sake Batch would be cut now.
+
+    `directed` are the pods for whose sake one antagonist is held (`limit.undirected`).
+    """
+    hurt_at, most = memory.batch.hurt_at, policy.pressure.ls_cpu_stall_ratio
+    if hurt_at is not None and at - hurt_at < HALVE_GAP_S:
+        return False
+    return any(s.uid not in directed and grave(s, memory.waits.get(s.uid), most) for s in stalled)
+
+
+def _began(trail: Trail) -> Look:
+    """The first look of the moment that ends with the last one; where all are older, the one before it."""
+    now = trail[-1].at
+    return next((each for each in trail[:-1] if now - each.at <= SPAN_S), trail[-2])
