@@ -28,7 +28,7 @@ from nodeagent.kernel.node_lock import NodeLock
 from nodeagent.kernel.peer import cgroup_of
 from nodeagent.leaving import give_back_values, leave_nics, tell_of_nics
 from nodeagent.lock import Lock
-from nodeagent.loop import PRESSURE, Loop
+from nodeagent.loop import Loop
 from nodeagent.model.decision import Checkpoint, Memory
 from nodeagent.model.errors import AgentError
 from nodeagent.model.interference_memory import InterferenceMemory
@@ -177,8 +177,8 @@ class Agent:
             if reason != "timer" or now >= due:
                 return reason
             if now >= look_at:
-                if self._loop.look():
-                    return PRESSURE
+                if reason := self._loop.look():
+                    return reason
                 look_at = now + self._loop.look_s
             if now >= beat_at:
                 self._loop.beat()

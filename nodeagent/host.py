@@ -128,11 +128,12 @@ class Host:
             else Foreign(None, None, None),
             absent=absent(restrained, knobs, {pod.spec.cgroup for pod in seen.pods} if restrained else ()),
             stalled=self._lane.ticked(looked_at, most_ratio) if self.fast_lane_s else (),
+            outside_cores=self._lane.outside_cores if self.fast_lane_s else None,
         )
 
-    def look(self, at: float) -> tuple[Stalled, ...]:
-        """Between two ticks, at `at` (monotonic seconds): which LS pods wait too long for CPU just now."""
-        return self._lane.look(at, self.policy.pressure.ls_cpu_stall_ratio)
+    def look(self, at: float) -> tuple[tuple[Stalled, ...], float | None]:
+        """Between two ticks: which LS pods wait too long for CPU just now, and the cores used outside Batch."""
+        return self._lane.look(at, self.policy.pressure.ls_cpu_stall_ratio), self._lane.outside_cores
 
     def attend(self, uids: frozenset[str]) -> None:
         """Read these pods wholly in each tick from now on, until the next call: somebody is in trouble."""
@@ -225,6 +226,7 @@ class Host:
         homes = tuple(d.path for d in dirs if d.path in CLASS_DIRECTORIES)
         self._wanted.follow(members, self._tiers, homes, self.policy, classes=self._by_class())
         self._triggers.sync(self._pressed(members))
+        self._lane.follow((*self._tiers, *(m.spec.cgroup for m in members if _untiered(m))))
         return moved
 
     def _by_class(self) -> bool:
@@ -243,6 +245,11 @@ class Host:
     def _pressed(self, members: tuple[Member, ...]) -> tuple[str, ...]:
         """The cgroups whose CPU pressure shall wake us: the LS pods."""
         return tuple(m.spec.cgroup for m in members if m.spec.qos is Qos.LS)
+
+
+def _untiered(member: Member) -> bool:
+    """A Batch pod that no tier bounds."""
+    return member.spec.qos is Qos.BATCH and member.spec.tier is None
 
 
 def _kubernetes(settings: AgentSettings, kubernetes: KubernetesSettings | None) -> KubernetesPods | None:

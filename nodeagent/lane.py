@@ -1,11 +1,12 @@
-"""The fast lane: between ticks, who of the LS pods waits for CPU in this moment.
+"""The fast lane: between ticks, who of the LS pods waits for CPU in this moment, and what online work uses.
 
     node   /proc/pressure/cpu
      +- cgroup above LS pods   its cpu.pressure
          +- LS pod             its cpu.pressure; where it has none, its threads' run-queue delays
 
 A level is read only while the one above it waited for so long that somebody below may have waited too long: on
-a node at rest a look is one read. All is read through the reader's own descriptors.
+a node at rest a look is one read, beside those of what the root and the Batch tiers use. Pods are read through
+the reader's own descriptors.
 
 Invariant: what cannot be read tells nothing; a look costs no more than MOST pods of each cgroup.
 """
@@ -16,6 +17,7 @@ import heapq
 from collections.abc import Callable, Iterable
 
 from nodeagent.core import waits
+from nodeagent.core.rise import outside_cores
 from nodeagent.core.surge import Look, Trail, lately, noted, share
 from nodeagent.kernel.pod_reader import PodReader
 from nodeagent.kernel.reader import NodeReader
@@ -65,11 +67,22 @@ class Lane:
         self._node = _Gate(reader, node, MOST_BY_THREADS)
         self._gates: dict[str, _Gate] = {}
         self._trails: dict[PodReader, Trail] = {}
+        self._outside = reader.outside_batch()
+        self._batch: tuple[str, ...] = ()
+        self._spent: Trail = ()
         self._ticked_at = 0.0
         self.looked_at = 0  # pods read in the last look
+        self.outside_cores: float | None = None  # used outside Batch, as of the last look or tick
+
+    def follow(self, batch: tuple[str, ...]) -> None:
+        """Batch is in these cgroups from now on, none of which is inside another."""
+        if batch != self._batch:
+            self._batch, self._spent = batch, ()  # what a cgroup that is gone has used counts elsewhere now
+            self._outside.follow(batch)
 
     def ticking(self, at: float, most_ratio: float) -> None:
         """A tick begins: what is above the pods must not be read later than they are."""
+        self._spend(at)
         self._node.look(at)
         self._look_above(at)
         for gate in self._open(most_ratio):
@@ -92,6 +105,7 @@ class Lane:
     def look(self, at: float, most_ratio: float) -> tuple[Stalled, ...]:
         """The same between two ticks, of as many pods as one look is worth."""
         self.looked_at = 0
+        self._spend(at)
         self._node.look(at)
         if self._node.shut(most_ratio):
             return ()
@@ -108,6 +122,12 @@ class Lane:
         for gate in (self._node, *self._gates.values()):
             gate.file.close()
         self._gates = {}
+        self._outside.close()
+
+    def _spend(self, at: float) -> None:
+        used_us = self._outside.used_us()
+        self._spent = () if used_us is None else noted(self._spent, Look(at, used_us))
+        self.outside_cores = outside_cores(self._spent)
 
     def _look_above(self, at: float) -> None:
         for gate in self._gates.values():

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from msgspec.structs import replace
 
-from nodeagent.core import nic, surge, tidied
+from nodeagent.core import nic, rise, surge, tidied
 from nodeagent.core.attention import attended
 from nodeagent.core.decide import decide
 from nodeagent.core.diff import diff, left_alone
@@ -35,8 +35,7 @@ from nodeagent.originals import Originals
 
 EARLY_GAP_S = 0.1  # early ticks come at most this often
 VAIN_GAP_S = 1.0  # those that pressure calls for, where the last one could not cut Batch
-PRESSURE = "pressure"  # what the fast lane calls a tick for
-EARLY = (PRESSURE, "psi")
+PRESSURE, USE, TRIGGER = "pressure", "use", "psi"  # what calls for an early tick because Batch is in the way
 
 
 class Wish(Protocol):
@@ -128,7 +127,7 @@ class Loop:
         tick = Tick(snapshot, decision, changes, self._hands.write(changes, decision))
         self._shaping, self._nics = decision.shaping, self.memory.nics
         self._directed = decision.interference.directed
-        if woken_by in EARLY and not surge.lowered(before.batch, self.memory.batch):
+        if woken_by in (PRESSURE, USE, TRIGGER) and not surge.lowered(before.batch, self.memory.batch):
             self._quiet_until = began + VAIN_GAP_S
         self._host.restrain(decision.interference.restraints)
         self._hands.move(decision.moves, self.policy.numa.migrate_bytes_per_s)
@@ -162,12 +161,15 @@ class Loop:
             return math.inf
         return max(self._host.fast_lane_s, self._quiet_until - time.monotonic())
 
-    def look(self) -> bool:
-        """Between ticks: True when an LS pod waits so long that Batch shall be cut now."""
+    def look(self) -> str:
+        """Between ticks: why Batch shall be cut now, "" while it need not."""
         at = time.monotonic()
         if at < self._quiet_until or not surge.to_lose(self.memory, self.policy):
-            return False
-        return surge.worth_a_tick(at, self._host.look(at), self.memory, self._directed, self.policy)
+            return ""
+        stalled, outside_cores = self._host.look(at)
+        if surge.worth_a_tick(at, stalled, self.memory, self._directed, self.policy):
+            return PRESSURE
+        return USE if rise.worth_a_tick(outside_cores, self.memory) else ""
 
     def wait(self, until: float, signals: int) -> str:
         """Sleep until the monotonic time `until`, or until something calls for an early tick; says what.
@@ -187,7 +189,7 @@ class Loop:
                 if fd == signals:
                     return "signal"
                 reason = self._woken(fd, events) or reason
-            if reason == "psi" and self._host.fast_lane_s:
+            if reason == TRIGGER and self._host.fast_lane_s:
                 return reason
         return reason or "timer"
 
@@ -207,7 +209,7 @@ class Loop:
     def _woken(self, fd: int, events: int) -> str:
         if self._asked is None or fd != self._asked.fileno():
             reason = self._host.woken(fd, events)
-            in_vain = reason == "psi" and self._host.fast_lane_s and not self.look()
+            in_vain = reason == TRIGGER and self._host.fast_lane_s and not self.look()
             return "" if in_vain else reason
         self._asked.drain()
         return "directive"

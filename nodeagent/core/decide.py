@@ -18,6 +18,7 @@ from nodeagent.core import (
     pages,
     rates,
     reach,
+    rise,
     seats,
     share,
     surge,
@@ -89,7 +90,7 @@ def think(snapshot: Snapshot, policy: Policy, memory: Memory) -> Thought:
     orders = directives.orders(snapshot)
     formula = directives.lending(orders, policy.capacity)
     window = _slide(view, use.told_cores, memory.online_cores, policy.cpu.window_s)
-    most = max((cores for _, cores in window), default=None)
+    most = rise.most_cores(window, snapshot.outside_cores, use.system_cores, snapshot.topology.cores)
     ceiling = capacity.cpu_ceiling(view, use, formula, most, within)
     last = _last(memory, snapshot)
     floor = min(policy.cpu.floor_cores, float(snapshot.topology.cores))

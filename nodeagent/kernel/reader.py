@@ -12,6 +12,7 @@ from msgspec import Struct
 from nodeagent.kernel.files import Descriptors, KeptFile, Misses, Shelf, read_whole
 from nodeagent.kernel.mounts import Hierarchies, find_hierarchies, under
 from nodeagent.kernel.node import NodeFiles
+from nodeagent.kernel.outside import OutsideBatch
 from nodeagent.kernel.parse import stall
 from nodeagent.kernel.pmu import PmuTurns
 from nodeagent.kernel.pod_reader import Host, PodReader
@@ -102,6 +103,10 @@ class NodeReader:
     def latency_sensitive(self) -> list[PodReader]:
         """The LS pods that are read."""
         return [pod for pod in self._pods.values() if pod.spec.qos is Qos.LS]
+
+    def outside_batch(self) -> OutsideBatch:
+        """What is spent outside Batch, to be read beside the ticks; who asked for it closes it."""
+        return OutsideBatch(self.hierarchies, self._shelf)
 
     def pressure(self, path: str) -> KeptFile[Stall]:
         """A pressure file to be read beside the ticks; who asked for it closes it."""

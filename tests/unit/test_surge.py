@@ -7,11 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from nodeagent.core import surge, waits
+from nodeagent.core import rise, surge, waits
 from nodeagent.core.decide import decide
 from nodeagent.core.limit import HALVE_GAP_S
 from nodeagent.core.surge import Look, Trail, lately, noted, share
-from nodeagent.model.decision import BatchLimit, Decision, Memory, Wait
+from nodeagent.core.usage import NODE
+from nodeagent.model.decision import BatchLimit, Decision, KnownUse, Memory, Wait
 from nodeagent.model.pod import Qos
 from nodeagent.model.policy import Policy, PressurePolicy
 from nodeagent.model.snapshot import Pod, Stall, Stalled
@@ -132,13 +133,20 @@ def _seen(at: float, waited_us: int) -> tuple[Pod, ...]:
     return (replace(pod, reading=replace(pod.reading, cpu_stall=Stall(waited_us))),)
 
 
-def _early(*stalled: Stalled, waited_us: int = 100_000) -> tuple[Decision, Memory]:
+def _early(
+    *stalled: Stalled, waited_us: int = 100_000, outside_cores: float | None = None
+) -> tuple[Decision, Memory]:
     """A calm second, and 0.9 s later a tick before its time."""
     memory = Memory()
     for seq, (at, waited) in enumerate([(1000.0, 0), (1001.0, 0)]):
         _, memory = decide(samples.snapshot(seq, at, pods=_seen(at, waited)), POLICY, memory)
     at = 1001.9
-    early = replace(samples.snapshot(2, at, pods=_seen(at, waited_us)), stalled=stalled, woken_by="pressure")
+    early = replace(
+        samples.snapshot(2, at, pods=_seen(at, waited_us)),
+        stalled=stalled,
+        outside_cores=outside_cores,
+        woken_by="pressure",
+    )
     return decide(early, POLICY, memory)
 
 
@@ -194,3 +202,42 @@ def test_who_is_not_known_to_wait_wakes_nobody() -> None:
 def test_the_policys_share_is_the_threshold() -> None:
     patient = Policy(pressure=PressurePolicy(ls_cpu_stall_ratio=0.5))
     assert not surge.worth_a_tick(1001.0, [HURT], _remembered(1.0), (), patient)
+
+
+def _spent(*looks: tuple[float, int]) -> float | None:
+    return rise.outside_cores(trail(*looks))
+
+
+def test_what_is_used_outside_batch_is_told_of_the_last_moment() -> None:
+    assert _spent((1.0, 0), (1.9, 90_000), (2.0, 290_000), (2.1, 490_000)) == pytest.approx(0.4 / 0.25)
+    assert _spent((1.0, 0)) is None
+
+
+def _used(limit: float) -> Memory:
+    known = {NODE: KnownUse(cpu_cores=0.5)}
+    seen = samples.snapshot(0, 1000.0, pods=_seen(1000.0, 0))
+    return Memory(previous=seen, batch=BatchLimit(limit), known=known, online_cores=((1000.0, 1.0),))
+
+
+def test_use_wakes_only_where_it_has_risen_by_a_quarter_of_the_node_and_no_longer_fits_beside_batch() -> None:
+    assert rise.worth_a_tick(0.5 + 1.0 + 2.1, _used(6.0))  # of 8 cores
+    assert not rise.worth_a_tick(0.5 + 1.0 + 1.9, _used(6.0)), "a moment varies more than a second"
+    assert not rise.worth_a_tick(0.5 + 1.0 + 2.1, _used(4.0)), "there is room for both"
+    assert not rise.worth_a_tick(None, _used(6.0))
+    assert not rise.worth_a_tick(8.0, Memory())
+
+
+@given(st.floats(0, 16), st.floats(0, 16), st.floats(0, 8))
+def test_what_is_seen_outside_batch_never_makes_online_use_less(outside: float, most: float, system: float) -> None:
+    known = rise.most_cores(((1.0, most),), outside, system, 8)
+    assert known is not None and known >= most
+    assert rise.most_cores(((1.0, most),), None, system, 8) == most
+    assert rise.most_cores((), outside, system, 8) is None
+
+
+def test_an_early_tick_takes_from_batch_what_online_work_has_begun_to_use() -> None:
+    calm, _ = _early(waited_us=0)
+    risen, memory = _early(waited_us=0, outside_cores=6.0)
+    assert calm.batch_limit_cores is not None and risen.batch_limit_cores is not None
+    assert risen.batch_limit_cores <= calm.batch_limit_cores - 2.0
+    assert max(cores for _, cores in memory.online_cores) < 2.0, "who it was, the next tick will know"

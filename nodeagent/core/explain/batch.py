@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from nodeagent.core import directives, limit
+from nodeagent.core import directives, limit, rise
 from nodeagent.core.explain.ground import Ground
 from nodeagent.core.explain.law import Given, Unit, reason
 from nodeagent.model.directive import DirectiveStatus, Hold, Recall
@@ -35,19 +35,20 @@ def _cores(name: str, value: float, source: str) -> Given:
 def _ceiling(ground: Ground) -> Reason:
     name, t = "batch.ceiling", ground.thought
     ceiling, steal, system = t.ceiling_cores, t.sight.view.steal_cores, t.use.system_cores
-    recent = max((cores for _, cores in t.window), default=None)
+    seen = ground.tick.snapshot
+    recent = rise.most_cores(t.window, seen.outside_cores, system, seen.topology.cores)
     if ceiling is None or steal is None or system is None or recent is None:
         return Reason(name=name, result="not known", by=BY, why="what online work or the system uses is not")
     policy = t.formula
     if t.use.online_cores is None:  # the use of some pods is in the system's
         recent += min(policy.reserved_cpu_cores, system)
-    total = max(0.0, ground.tick.snapshot.topology.cores - steal)
+    total = max(0.0, seen.topology.cores - steal)
     given = [
         _cores("total", total, "online CPUs less steal in /proc/stat"),
         Given("ceiling_ratio", policy.cpu_ceiling_ratio, "policy: capacity.cpu_ceiling_ratio"),
         _cores("reserved", policy.reserved_cpu_cores, "policy: capacity.reserved_cpu_cores"),
         _cores("system", system, "/proc/stat minus all pods"),
-        _cores("online_recent", recent, f"most of LS and MID in {ground.policy.cpu.window_s:g} s"),
+        _cores("online_recent", recent, f"most of LS and MID in {ground.policy.cpu.window_s:g} s, or now"),
     ]
     rule = ROOM
     if t.within is not None:
