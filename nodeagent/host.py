@@ -132,7 +132,7 @@ class Host:
         )
 
     def look(self, at: float) -> tuple[tuple[Stalled, ...], float | None]:
-        """Between two ticks: which LS pods wait too long for CPU just now, and the cores used outside Batch."""
+        """Between two ticks: which LS pods wait too long for CPU just now; the cores used outside Batch."""
         return self._lane.look(at, self.policy.pressure.ls_cpu_stall_ratio), self._lane.outside_cores
 
     def attend(self, uids: frozenset[str]) -> None:

@@ -4,9 +4,8 @@
      +- cgroup above LS pods   its cpu.pressure
          +- LS pod             its cpu.pressure; where it has none, its threads' run-queue delays
 
-A level is read only while the one above it waited for so long that somebody below may have waited too long: on
-a node at rest a look is one read, beside those of what the root and the Batch tiers use. Pods are read through
-the reader's own descriptors.
+A pod is read only while all above it waited for so long that it may have waited too long: on a node at rest a
+look is a few reads, however many pods there are. Pods are read through the reader's own descriptors.
 
 Invariant: what cannot be read tells nothing; a look costs no more than MOST pods of each cgroup.
 """
@@ -14,7 +13,7 @@ Invariant: what cannot be read tells nothing; a look costs no more than MOST pod
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
 
 from nodeagent.core import waits
 from nodeagent.core.rise import outside_cores
@@ -23,7 +22,7 @@ from nodeagent.kernel.pod_reader import PodReader
 from nodeagent.kernel.reader import NodeReader
 from nodeagent.model.snapshot import Stalled
 
-MOST = 64  # pods in one look; where more may wait, half are those that waited most, the rest in turn
+MOST = 64  # pods below one cgroup in one look
 MOST_BY_THREADS = 8  # the same of those without pressure of their own, each of up to 64 threads
 
 
@@ -36,27 +35,26 @@ class _Gate:
         self.trail: Trail = ()
         self.at_tick: Look | None = None
         self._most = most
-        self._turn = 0
 
     def look(self, at: float, above: Trail = ()) -> None:
         found, above_us = self.file.value(), above[-1].waited_us if above else 0
         self.trail = () if found is None else noted(self.trail, Look(at, found.some_us, above_us))
 
     def shut(self, most_ratio: float, above: Trail = ()) -> bool:
-        """Nobody inside waited for more than `most_ratio` of this moment. What is not known leaves it open."""
+        """Nobody inside waited more than `most_ratio` of this moment. What is not known leaves it open."""
         found = lately(self.trail, above)
         return found is not None and share(*found) <= most_ratio
 
-    def chosen(self, level: Callable[[PodReader], float]) -> list[PodReader]:
-        """Those that waited most when last looked at, and others in turn."""
+    def chosen(self, trails: Mapping[PodReader, Trail]) -> list[PodReader]:
+        """Half are those that waited most when last looked at, the others those that were not for longest."""
         if len(self.pods) <= self._most:
             return self.pods
-        first = heapq.nlargest(self._most // 2, self.pods, key=level)
+        first = heapq.nlargest(self._most // 2, self.pods, key=lambda pod: _level(trails.get(pod, ())))
         taken = set(first)
         others = [pod for pod in self.pods if pod not in taken]
-        start, rest = self._turn % len(others), self._most - len(first)
-        self._turn = start + rest
-        return first + (others[start:] + others[:start])[:rest]
+        return first + heapq.nsmallest(
+            self._most - len(first), others, key=lambda pod: _seen_at(trails.get(pod, ()))
+        )
 
 
 class Lane:
@@ -82,8 +80,6 @@ class Lane:
 
     def ticking(self, at: float, most_ratio: float) -> None:
         """A tick begins: what is above the pods must not be read later than they are."""
-        self._spend(at)
-        self._node.look(at)
         self._look_above(at)
         for gate in self._open(most_ratio):
             for pod in gate.pods:
@@ -105,12 +101,8 @@ class Lane:
     def look(self, at: float, most_ratio: float) -> tuple[Stalled, ...]:
         """The same between two ticks, of as many pods as one look is worth."""
         self.looked_at = 0
-        self._spend(at)
-        self._node.look(at)
-        if self._node.shut(most_ratio):
-            return ()
         self._look_above(at)
-        chosen = [(pod, gate) for gate in self._open(most_ratio) for pod in gate.chosen(self._level)]
+        chosen = [(pod, gate) for gate in self._open(most_ratio) for pod in gate.chosen(self._trails)]
         self.looked_at = len(chosen)
         looked = (
             self._judged(pod, gate, self._until_now(pod, gate), at, pod.waited(at)) for pod, gate in chosen
@@ -124,12 +116,11 @@ class Lane:
         self._gates = {}
         self._outside.close()
 
-    def _spend(self, at: float) -> None:
+    def _look_above(self, at: float) -> None:
         used_us = self._outside.used_us()
         self._spent = () if used_us is None else noted(self._spent, Look(at, used_us))
         self.outside_cores = outside_cores(self._spent)
-
-    def _look_above(self, at: float) -> None:
+        self._node.look(at)
         for gate in self._gates.values():
             gate.look(at, self._node.trail)
 
@@ -175,13 +166,18 @@ class Lane:
             return trail
         return noted(trail, Look(self._ticked_at, told[0], gate.at_tick.waited_us, told[1]))
 
-    def _level(self, pod: PodReader) -> float:
-        found = lately(self._trails.get(pod, ()))
-        return 0.0 if found is None else share(*found)
-
 
 def _over(looked: Iterable[Stalled | None], most_ratio: float) -> tuple[Stalled, ...]:
     return tuple(s for s in looked if s is not None and share(s.span_s, s.waited_s) > most_ratio)
+
+
+def _level(trail: Trail) -> float:
+    found = lately(trail)
+    return 0.0 if found is None else share(*found)
+
+
+def _seen_at(trail: Trail) -> float:
+    return trail[-1].at if trail else 0.0
 
 
 def _told(pod: PodReader) -> tuple[int, int] | None:

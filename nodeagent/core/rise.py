@@ -1,6 +1,6 @@
 """Online work that rises into what Batch may use, before the next tick is due.
 
-Where Batch runs idle (SCHED_IDLE) online work takes the CPUs from it at once and waits for nothing, so that no
+Where Batch runs idle (SCHED_IDLE) online work takes the CPUs from it at once and waits for nothing, so no
 pressure tells; Batch's quota has to follow all the same. What the node spends outside Batch is looked at with
 the pressure. Only a rise by RISE_RATIO of the node above the most of `cpu.window_s` counts: a moment varies
 more than a second.
@@ -30,7 +30,7 @@ def outside_cores(trail: Trail) -> float | None:
 
 
 def most_cores(window: Window, outside: float | None, system: float | None, total: int) -> float | None:
-    """The most that online work used in the window, or what it uses now where that has risen; None: not known.
+    """The most that online work used in the window, or uses now where that has risen; None: not known.
 
     It is not remembered: with the next whole tick it shows who it was, an online pod or the system.
     """

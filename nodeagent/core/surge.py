@@ -1,12 +1,12 @@
 """Who waited for CPU in the last moment, and whether that is worth a tick before its time.
 
 Between ticks only totals are looked at: of a pod, and of the cgroup above it. A pod that was not looked at
-when the moment began is judged by its last look before:
+when the moment began is judged by its looks before:
 
     its wait in the moment >= its wait since that look - what all above it waited from then to the moment
 
-PSI "some" of a cgroup grows whenever that of a cgroup inside does (Linux Documentation/accounting/psi.rst), so
-nobody waits longer than the cgroup above: that gives this bound, and shuts the gate to all pods in it.
+PSI "some" of a cgroup grows whenever that of a cgroup inside does (Linux Documentation/accounting/psi.rst),
+so nobody waits longer than the cgroup above: that gives this bound, and shuts the gate to all pods in it.
 A moment is SPAN_S, as in `waits`: what is over the threshold here is what the detector calls hurt.
 
 Invariant: more waiting in the moment never wakes less; what is not known wakes nobody.
@@ -25,9 +25,8 @@ from nodeagent.model.policy import Policy
 from nodeagent.model.snapshot import Stalled
 
 
-
 class Look(NamedTuple):
-    """us that a cgroup waited until `at` (monotonic seconds), all above it by then, and it by its own quota."""
+    """us that a cgroup waited until `at` (monotonic s), all above it by then, and it for its own quota."""
 
     at: float
     waited_us: int
@@ -52,13 +51,17 @@ def lately(trail: Trail, above: Trail = ()) -> tuple[float, float] | None:
     """
     if len(trail) < 2:
         return None
-    now, began = trail[-1], _began(trail)
-    span_s = now.at - began.at
-    waited_us = now.waited_us - began.waited_us - max(0, now.own_us - began.own_us)
-    start = _began(above) if len(above) > 1 else None
-    if start is not None and start.at > began.at:
-        span_s, waited_us = now.at - start.at, waited_us - max(0, start.waited_us - began.above_us)
-    return span_s, max(0, waited_us) / 1e6
+    now, gated = trail[-1], len(above) > 1
+    start = _began(above if gated else trail)
+    known_us = [
+        now.waited_us
+        - look.waited_us
+        - max(0, now.own_us - look.own_us)
+        - max(0, start.waited_us - look.above_us if look.at < start.at else 0)
+        for look in trail[:-1]
+        if gated or look.at >= start.at
+    ]
+    return now.at - start.at, max(0, *known_us) / 1e6
 
 
 def share(span_s: float, waited_s: float) -> float:

@@ -81,8 +81,8 @@ class AgentSettings(Struct, frozen=True, forbid_unknown_fields=True):
         Meta(
             ge=0.0,
             le=60.0,
-            description="time between two looks, between ticks, at whether LS pods wait for CPU; who waits too "
-            "long is answered by a tick at once; 0 = off",
+            description="time between two looks, within ticks, at whether LS pods wait for CPU or online use "
+            "has risen, which calls the next tick at once; at least 0.02; 0 = off",
         ),
     ] = 0.1
     slow_tick_s: Annotated[

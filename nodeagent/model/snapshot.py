@@ -142,7 +142,7 @@ class Node(Struct, frozen=True, gc=False):
 
 
 class Stalled(Struct, frozen=True, array_like=True, gc=False):
-    """An LS pod (uid) that waited for CPU `waited_s` or more, own throttling taken off, of the last `span_s`."""
+    """An LS pod (uid) that waited `waited_s` of the last `span_s` for CPU, own throttling taken off."""
 
     uid: str
     span_s: float
@@ -158,11 +158,11 @@ class Snapshot(Struct, frozen=True, gc=False, kw_only=True):
     ("garbled", "gone", "refused"). `woken_by` tells what started the tick: "timer", "pressure" or "use" (the
     fast lane), "psi", "cgroup", "signal" or "directive". `stalled` are the LS pods that just now, as the fast
     lane saw it, waited too long, `outside_cores` what was used outside Batch; none where it is off or blind.
-    `foreign` is looked at only where pods are placed. `defragment`: an operator asks, once, that bound pods be
-    moved together. `nics` is None where no traffic is shaped, `pod_list` where nobody is asked for Kubernetes'
-    pods. `directives` are those in force and those that ended since the last tick, `refused` those not taken
-    since. `mode` and `enforce` are the configured ones, None where not told. `absent` are knobs that the last
-    decision's restraints want and this node has not, or not of that pod.
+    `foreign` is looked at only where pods are placed. `defragment`: an operator asks, once, that bound pods
+    be moved together. `nics` is None where no traffic is shaped, `pod_list` where nobody is asked for
+    Kubernetes' pods. `directives` are those in force and those that ended since the last tick, `refused`
+    those not taken since. `mode` and `enforce` are the configured ones, None where not told. `absent` are
+    knobs that the last decision's restraints want and this node has not, or not of that pod.
     """
 
     seq: int

@@ -1,8 +1,8 @@
 """From a surge of LS load to Batch's quota written: the fast lane against the loop of 1 s, under one agent.
 
 A surge is stamped before its first request is sent. The quota is read each half millisecond by the same
-process, which runs before all others where it may, so both stamps are of one clock; the journal, which has the
-same clock, says when the tick began that cut Batch.
+process, which runs before all others where it may, so both stamps are of one clock; the journal, which has
+the same clock, says when the tick began that cut Batch.
 """
 
 from __future__ import annotations
@@ -88,9 +88,9 @@ def steady(home: Path) -> bool:
     held = []
     for number, load in enumerate(STEADY_LOADS):
         (home / f"steady{number}").mkdir()
-        with _switched(home / f"steady{number}", "") as agent, serving(agent.home, 2 * CPUS) as server:
-            with hogs(agent.home) as batch:
-                held.append(_steady(agent, server, batch, load))
+        own = home / f"steady{number}"
+        with _switched(own, "") as agent, serving(own, 2 * CPUS) as server, hogs(own) as batch:
+            held.append(_steady(agent, server, batch, load))
     return all(held)
 
 
@@ -124,7 +124,7 @@ def _told(kind: str, found: Mapping[str, Reactions], agreed_s: Sequence[float]) 
         figures.append(Figure(f"lane {lane}: p95", sorted(r.seconds)[int(len(r.seconds) * 0.95)] * 1e3, "ms"))
     figures.append(Figure("median on / off", middle["on"] / middle["off"], "x", 0.2))
     for lane, seconds in zip(found, agreed_s, strict=True):
-        figures.append(Figure(f"lane {lane}: from that tick's begin to the quota, median", seconds * 1e3, "ms"))
+        figures.append(Figure(f"lane {lane}: from that tick to the quota, median", seconds * 1e3, "ms"))
     count = len(found["on"].seconds)
     return show(f"From a surge ({kind}) to Batch's quota cut by a quarter, {count} each in turns", figures)
 
@@ -134,13 +134,15 @@ def _agreed_s(found: Reactions, limits: list[tuple[Snapshot, float]]) -> float:
     differences = []
     for stamp, took_s in zip(found.stamps, found.seconds, strict=True):
         before = [cores for seen, cores in limits if seen.at < stamp]
-        cut = (seen.at for seen, cores in limits if seen.at >= stamp and cores <= CUT_RATIO * before[-1] * 1.02)
+        cut = (
+            seen.at for seen, cores in limits if seen.at >= stamp and cores <= CUT_RATIO * before[-1] * 1.02
+        )
         differences.append(stamp + took_s - next(cut, math.inf))
     return statistics.median(differences)
 
 
 def _surge(server: Server, quota: Quota) -> tuple[float, float]:
-    """(monotonic stamp, seconds until the quota was cut, inf without) of one surge; waits until it is over."""
+    """(monotonic stamp, seconds until the quota was cut or inf) of one surge; waits until it is over."""
     requests = round(SURGE_S * CPUS / (WORK_MS / 1e3))
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client, first_in_line():
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)

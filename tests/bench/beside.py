@@ -66,7 +66,7 @@ def hogs(home: Path) -> Iterator[str]:
         yield f"{OWN_TIER}/{name}"
 
 
-def measured(  # noqa: PLR0913  # how long and how hard has its default
+def measured(  # how long and how hard has its default
     name: str,
     server: Server,
     batch: str | None,

@@ -1,4 +1,4 @@
-"""What the fast lane costs: CPU time of a look and of a tick, in one process, on LS pods that rest or work."""
+"""What the fast lane costs: CPU time of a look and of a tick, on LS pods at rest and at work."""
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ class Cost(NamedTuple):
 
 def main() -> bool:
     """Print the tables; True when all targets were held."""
-    return all([_table(what, ratio) for what, ratio in ACTIVE.items()])
+    held = [_table(what, ratio) for what, ratio in ACTIVE.items()]
+    return all(held)
 
 
 def _table(what: str, active_ratio: float) -> bool:
@@ -51,7 +52,7 @@ def _table(what: str, active_ratio: float) -> bool:
             Figure(f"{size} pods: one look at {cost.looked_at}, all gates open", cost.open_s * 1e6, "us"),
             Figure(f"{size} pods: {LOOKS} of those, of a core", LOOKS * cost.open_s * 100, "%", 1.0),
         ]
-    return show(f"The fast lane on LS pods {what}: CPU time, {LOOKS} looks a tick, at most {MOST} pods", figures)
+    return show(f"LS pods {what}: CPU time, {LOOKS} looks a tick, of at most {MOST} pods", figures)
 
 
 def _cost(size: int, active_ratio: float) -> Cost:
@@ -76,7 +77,8 @@ def _cost(size: int, active_ratio: float) -> Cost:
                 ticks_s.append(tick_s)
                 looks_s += looks
                 open_s += opened
-    return Cost(*(statistics.mean(each) for each in (ticks_s, looks_s, open_s)), most)
+    mean = statistics.mean
+    return Cost(mean(ticks_s), mean(looks_s), mean(open_s), most)
 
 
 def _read(lane: Lane, reader: NodeReader, members: tuple[Member, ...]) -> None:

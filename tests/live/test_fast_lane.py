@@ -51,9 +51,10 @@ def pressure_of_pods() -> None:
 def test_a_surge_is_answered_long_before_the_tick_is_due_and_not_for_ever(
     tmp_path: Path, pressure_of_pods: None
 ) -> None:
-    settings = {"agent__tick_s": TICK_S, "agent__slow_tick_s": TICK_S, "http__address": "127.0.0.1:0"}
     with (
-        running(tmp_path, **settings) as agent,
+        running(
+            tmp_path, agent__tick_s=TICK_S, agent__slow_tick_s=TICK_S, http__address="127.0.0.1:0"
+        ) as agent,
         _waiting_ls(agent, tmp_path) as go,
         executed(agent.runtime, "batch", unique("hogs"), _spin(CPUS)),
     ):

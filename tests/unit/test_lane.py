@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import pytest
 
 from nodeagent.kernel.reader import NodeReader
 from nodeagent.lane import MOST, Lane
-from nodeagent.model.pod import CgroupDir, Member, PodSpec, Qos
+from nodeagent.model.pod import Member, PodSpec, Qos
 from tests.unit import trees
 
 CG = "sys/fs/cgroup"
@@ -111,8 +110,6 @@ def test_what_its_own_quota_stopped_is_not_seen_as_a_surge(node: Node) -> None:
 def test_blind_is_calm_and_no_error(node: Node) -> None:
     node.look(100.8)
     node.waits(90_000, POD)
-    shutil.rmtree(node.root / CG / trees.POD)
-    (node.root / POD).parent.mkdir()
     (node.root / POD).write_text("nothing that a kernel says\n")
     assert node.look(100.9) == []
     (node.root / ABOVE).write_text("")
@@ -140,7 +137,16 @@ def test_of_more_pods_than_a_look_is_worth_all_have_their_turn_and_those_that_wa
     files = {f"{CG}/{name}/cpu.pressure": trees.pressure(1000, 0) for name in names}
     node = Node(tmp_path, trees.V2 | files)
     node.members = tuple(
-        Member(PodSpec(name, name, name, (tmp_path / CG / name).stat().st_ino, Qos.LS, "rule"))
+        Member(
+            PodSpec(
+                uid=name,
+                name=name,
+                cgroup=name,
+                inode=(tmp_path / CG / name).stat().st_ino,
+                qos=Qos.LS,
+                source="rule",
+            )
+        )
         for name in names
     )
     node.tick(100.0)

@@ -13,7 +13,10 @@ from tests.unit import trees
 
 CG = "sys/fs/cgroup"
 V1 = {f"{CG}/cpuacct/cpuacct.usage": "9000000\n", f"{CG}/cpuacct/batch/cpuacct.usage": "2000000\n"}
-V2 = {f"{CG}/cpu.stat": "usage_usec 9000\nuser_usec 1\n", f"{CG}/batch/cpu.stat": "usage_usec 2000\nuser_usec 1\n"}
+V2 = {
+    f"{CG}/cpu.stat": "usage_usec 9000\nuser_usec 1\n",
+    f"{CG}/batch/cpu.stat": "usage_usec 2000\nuser_usec 1\n",
+}
 
 
 @pytest.fixture(params=["v1", "v2"])

@@ -34,14 +34,14 @@ def trail(*looks: tuple[float, int]) -> Trail:
 
 
 def walked(moves: list[tuple[float, int, int]]) -> tuple[list[Look], Trail]:
-    """Looks at a pod and at what is above it: after each pause the pod has waited some us, and others some."""
+    """Looks at a pod and above it: after each pause the pod has waited some us, and others some."""
     at, mine, all_us = 100.0, 0, 0
     looks, above = [Look(at, 0)], trail((at, 0))
-    for pause_s, own, others in moves:
-        at += pause_s
-        own = min(own, int(pause_s * 1e6))
+    for pause_s, wanted, others in moves:
+        at, pause_us = at + pause_s, int(pause_s * 1e6)
+        own = min(wanted, pause_us)
         mine += own
-        all_us += min(int(pause_s * 1e6), own + others)
+        all_us += min(pause_us, own + others)
         looks.append(Look(at, mine, all_us))
         above = noted(above, Look(at, all_us))
     return looks, above
@@ -188,7 +188,7 @@ def test_only_a_limit_above_the_floor_can_be_cut() -> None:
 def test_nobody_is_woken_while_the_last_cut_has_not_shown() -> None:
     memory = _remembered(1.0, hurt_at=1000.0)
     assert not surge.worth_a_tick(1000.0 + HALVE_GAP_S / 2, [HURT], memory, (), POLICY)
-    assert surge.worth_a_tick(1000.0 + HALVE_GAP_S, [HURT], memory, (), POLICY)
+    assert surge.worth_a_tick(1000.0 + HALVE_GAP_S * 1.01, [HURT], memory, (), POLICY)
 
 
 def test_nobody_is_woken_for_a_victim_for_whose_sake_one_antagonist_is_held() -> None:
@@ -228,7 +228,9 @@ def test_use_wakes_only_where_it_has_risen_by_a_quarter_of_the_node_and_no_longe
 
 
 @given(st.floats(0, 16), st.floats(0, 16), st.floats(0, 8))
-def test_what_is_seen_outside_batch_never_makes_online_use_less(outside: float, most: float, system: float) -> None:
+def test_what_is_seen_outside_batch_never_makes_online_use_less(
+    outside: float, most: float, system: float
+) -> None:
     known = rise.most_cores(((1.0, most),), outside, system, 8)
     assert known is not None and known >= most
     assert rise.most_cores(((1.0, most),), None, system, 8) == most
