@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from nodeagent.apps.applications import Applications
 from nodeagent.core.nic import classifier, readings, rule_of
+from nodeagent.core.surge import HINT
 from nodeagent.kernel.foreign import ForeignFiles
 from nodeagent.kernel.knobs import Knobs
 from nodeagent.kernel.mounts import Hierarchies, find_hierarchies, under
@@ -132,8 +133,8 @@ class Host:
         )
 
     def look(self, at: float) -> tuple[tuple[Stalled, ...], float | None]:
-        """Between two ticks: which LS pods wait too long for CPU just now; the cores used outside Batch."""
-        return self._lane.look(at, self.policy.pressure.ls_cpu_stall_ratio), self._lane.outside_cores
+        """Between two ticks: which LS pods wait (nearly) too long just now; the cores used outside Batch."""
+        return self._lane.look(at, HINT * self.policy.pressure.ls_cpu_stall_ratio), self._lane.outside_cores
 
     def attend(self, uids: frozenset[str]) -> None:
         """Read these pods wholly in each tick from now on, until the next call: somebody is in trouble."""

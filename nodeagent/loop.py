@@ -97,6 +97,7 @@ class Loop:
         self._shaping: Shaping | None = None  # as of the last tick or beat
         self._nics: dict[str, KnownNic] = {}
         self._directed: tuple[str, ...] = ()
+        self._soon = False  # the last look, on time, has seen something begin
         self._quiet_until = 0.0  # an early tick could do nothing: no look before this time
 
     def tick(self, woken_by: str) -> Tick | None:
@@ -159,17 +160,24 @@ class Loop:
         """Time to the next look of the fast lane; inf while it is off, or Batch has nothing left to lose."""
         if not self._host.fast_lane_s or not surge.to_lose(self.memory, self.policy):
             return math.inf
-        return max(self._host.fast_lane_s, self._quiet_until - time.monotonic())
+        pause_s = self._host.fast_lane_s * (surge.HINT if self._soon else 1.0)
+        return max(pause_s, self._quiet_until - time.monotonic())
 
     def look(self) -> str:
         """Between ticks: why Batch shall be cut now, "" while it need not."""
-        at = time.monotonic()
-        if at < self._quiet_until or not surge.to_lose(self.memory, self.policy):
+        at, memory = time.monotonic(), self.memory
+        if at < self._quiet_until or not surge.to_lose(memory, self.policy):
             return ""
         stalled, outside_cores = self._host.look(at)
-        if surge.worth_a_tick(at, stalled, self.memory, self._directed, self.policy):
+        if surge.just_cut(at, memory):
+            return ""
+        if surge.worth_a_tick(stalled, memory, self._directed, self.policy):
             return PRESSURE
-        return USE if rise.worth_a_tick(outside_cores, self.memory) else ""
+        if rise.worth_a_tick(outside_cores, memory):
+            return USE
+        hint = surge.worth_a_tick(stalled, memory, self._directed, self.policy, surge.HINT)
+        self._soon = not self._soon and (hint or rise.worth_a_tick(outside_cores, memory, surge.HINT))
+        return ""
 
     def wait(self, until: float, signals: int) -> str:
         """Sleep until the monotonic time `until`, or until something calls for an early tick; says what.

@@ -41,16 +41,16 @@ def most_cores(window: Window, outside: float | None, system: float | None, tota
     return online if _risen(online, most, total) else most
 
 
-def worth_a_tick(outside: float | None, memory: Memory) -> bool:
-    """Online use has risen, and Batch's limit and it are more than the node has."""
+def worth_a_tick(outside: float | None, memory: Memory, part: float = 1.0) -> bool:
+    """Online use has risen by `part` of what counts, and Batch's limit and it are more than the node has."""
     seen, limit, system = memory.previous, memory.batch.cores, memory.known.get(NODE)
     if outside is None or seen is None or limit is None or system is None or system.cpu_cores is None:
         return False
     total = seen.topology.cores
     most = max((cores for _, cores in memory.online_cores), default=None)
-    risen = most is not None and _risen(outside - system.cpu_cores, most, total)
+    risen = most is not None and _risen(outside - system.cpu_cores, most, part * total)
     return risen and outside + limit > total
 
 
-def _risen(online: float, most: float, total: int) -> bool:
+def _risen(online: float, most: float, total: float) -> bool:
     return online > most + RISE_RATIO * total

@@ -25,6 +25,9 @@ from nodeagent.model.policy import Policy
 from nodeagent.model.snapshot import Stalled
 
 
+HINT = 0.5  # of what is worth a tick is worth another look soon
+
+
 class Look(NamedTuple):
     """us that a cgroup waited until `at` (monotonic s), all above it by then, and it for its own quota."""
 
@@ -69,10 +72,13 @@ def share(span_s: float, waited_s: float) -> float:
     return min(1.0, waited_s / max(span_s, SPAN_S))
 
 
-def grave(stalled: Stalled, usual: Wait | None, most_ratio: float) -> bool:
-    """It waits longer than it may, on top of what it waited in the last tick: short spans vary more."""
+def grave(stalled: Stalled, usual: Wait | None, most_ratio: float, part: float = 1.0) -> bool:
+    """It waits longer than it may, on top of what it waited in the last tick: short spans vary more.
+
+    With `part` that share of it is enough.
+    """
     before = 0.0 if usual is None else min(waits.ratio(usual), most_ratio)
-    return share(stalled.span_s, stalled.waited_s) > most_ratio + before
+    return share(stalled.span_s, stalled.waited_s) > part * (most_ratio + before)
 
 
 def overlaid(
@@ -102,17 +108,24 @@ def lowered(before: BatchLimit, after: BatchLimit) -> bool:
     return after.cores is not None and (before.cores is None or after.cores < before.cores)
 
 
+def just_cut(at: float, memory: Memory) -> bool:
+    """What was cut has not shown yet (`limit.HALVE_GAP_S`)."""
+    return memory.batch.hurt_at is not None and at - memory.batch.hurt_at < HALVE_GAP_S
+
+
 def worth_a_tick(
-    at: float, stalled: Iterable[Stalled], memory: Memory, directed: Collection[str], policy: Policy
+    stalled: Iterable[Stalled],
+    memory: Memory,
+    directed: Collection[str],
+    policy: Policy,
+    part: float = 1.0,
 ) -> bool:
-    """Somebody waits for whose sake Batch would be cut now.
+    """Somebody waits for whose sake Batch would be cut; `part` as for `grave`.
 
     `directed` are the pods for whose sake one antagonist is held (`limit.undirected`).
     """
-    hurt_at, most = memory.batch.hurt_at, policy.pressure.ls_cpu_stall_ratio
-    if hurt_at is not None and at - hurt_at < HALVE_GAP_S:
-        return False
-    return any(s.uid not in directed and grave(s, memory.waits.get(s.uid), most) for s in stalled)
+    most = policy.pressure.ls_cpu_stall_ratio
+    return any(s.uid not in directed and grave(s, memory.waits.get(s.uid), most, part) for s in stalled)
 
 
 def _began(trail: Trail) -> Look:

@@ -42,10 +42,14 @@ class OutsideBatch:
         """us so far, None where not known; another sum after `follow`."""
         if self._many:
             return None
-        whole, parts = self._whole.value(), [file.value() for file in self._batch.values()]
-        if whole is None or None in parts:
-            return None
-        return whole - sum(part for part in parts if part is not None)
+        whole, batch_us = self._whole.value(), 0
+        for file in self._batch.values():
+            part = file.value()
+            if part is None:
+                file.absent = False  # a new cgroup comes into one hierarchy after the other
+                return None
+            batch_us += part
+        return None if whole is None else whole - batch_us
 
     def close(self) -> None:
         """Close every kept file."""

@@ -33,7 +33,7 @@ LANES = {"on": 0.1, "off": 0.0}
 SURGES = 20  # of each kind, with each lane
 SURGE_S = 0.6  # what a surge asks for, on all CPUs
 CUT_RATIO = 0.75  # a quota of at most this share of that before is pushed back
-READY_RATIO = 0.7  # of all CPUs: Batch is back where a surge can take something from it
+READY_RATIO = 0.4  # of all CPUs: Batch is back where a surge can take something from it
 PATIENCE_S = 4.0
 POLL_S = 0.0005
 # Back soon, so that the next surge finds Batch as large as this one did; what is noticed stays as it is.
@@ -162,7 +162,7 @@ def _surge(server: Server, quota: Quota) -> tuple[float, float]:
 
 
 def _calm(quota: Quota) -> None:
-    until(lambda: quota.read() >= READY_RATIO * CPUS * 100_000, "Batch is back", 30.0)
+    until(lambda: quota.read() >= READY_RATIO * CPUS * 100_000, "Batch is back", 60.0)
 
 
 @contextlib.contextmanager

@@ -38,6 +38,18 @@ def test_it_is_what_all_spend_less_what_batch_does(reader: NodeReader) -> None:
     outside.close()
 
 
+def test_a_cgroup_that_is_not_there_yet_is_found_when_it_has_come(reader: NodeReader, tmp_path: Path) -> None:
+    outside = reader.outside_batch()
+    outside.follow(("late",))
+    assert outside.used_us() is None
+    trees.plant(
+        tmp_path,
+        {f"{CG}/cpuacct/late/cpuacct.usage": "1000000\n", f"{CG}/late/cpu.stat": "usage_usec 1000\n"},
+    )
+    assert outside.used_us() == 8000
+    outside.close()
+
+
 def test_it_is_not_known_where_a_part_is_not(reader: NodeReader) -> None:
     outside = reader.outside_batch()
     outside.follow(("batch", "gone"))

@@ -187,21 +187,30 @@ def test_only_a_limit_above_the_floor_can_be_cut() -> None:
 
 def test_nobody_is_woken_while_the_last_cut_has_not_shown() -> None:
     memory = _remembered(1.0, hurt_at=1000.0)
-    assert not surge.worth_a_tick(1000.0 + HALVE_GAP_S / 2, [HURT], memory, (), POLICY)
-    assert surge.worth_a_tick(1000.0 + HALVE_GAP_S * 1.01, [HURT], memory, (), POLICY)
+    assert surge.just_cut(1000.0 + HALVE_GAP_S / 2, memory)
+    assert not surge.just_cut(1000.0 + HALVE_GAP_S * 1.01, memory)
+    assert not surge.just_cut(1000.0, _remembered(1.0))
+
+
+def test_half_of_a_surge_is_worth_a_look_and_no_tick() -> None:
+    begun = Stalled(UID, 0.2, 0.03)
+    assert not surge.worth_a_tick([begun], _remembered(1.0), (), POLICY)
+    assert surge.worth_a_tick([begun], _remembered(1.0), (), POLICY, surge.HINT)
+    assert not rise.worth_a_tick(0.5 + 1.0 + 1.1, _used(6.5))
+    assert rise.worth_a_tick(0.5 + 1.0 + 1.1, _used(6.5), surge.HINT)
 
 
 def test_nobody_is_woken_for_a_victim_for_whose_sake_one_antagonist_is_held() -> None:
-    assert not surge.worth_a_tick(1001.0, [HURT], _remembered(1.0), (UID,), POLICY)
+    assert not surge.worth_a_tick([HURT], _remembered(1.0), (UID,), POLICY)
 
 
 def test_who_is_not_known_to_wait_wakes_nobody() -> None:
-    assert not surge.worth_a_tick(1001.0, [], _remembered(1.0), (), POLICY)
+    assert not surge.worth_a_tick([], _remembered(1.0), (), POLICY)
 
 
 def test_the_policys_share_is_the_threshold() -> None:
     patient = Policy(pressure=PressurePolicy(ls_cpu_stall_ratio=0.5))
-    assert not surge.worth_a_tick(1001.0, [HURT], _remembered(1.0), (), patient)
+    assert not surge.worth_a_tick([HURT], _remembered(1.0), (), patient)
 
 
 def _spent(*looks: tuple[float, int]) -> float | None:
