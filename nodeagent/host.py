@@ -18,7 +18,7 @@ from nodeagent.kernel.foreign import ForeignFiles
 from nodeagent.kernel.knobs import Knobs
 from nodeagent.kernel.mounts import Hierarchies, find_hierarchies, under
 from nodeagent.kernel.page_mover import PageMover
-from nodeagent.kernel.reader import NodeReader, boot_id
+from nodeagent.kernel.reader import NodeReader, Seen, boot_id
 from nodeagent.kernel.targets import CLASS_DIRECTORIES, absent
 from nodeagent.kernel.tree import walk
 from nodeagent.kernel.triggers import Triggers
@@ -98,10 +98,7 @@ class Host:
         if self._scanned_at is None or at - self._scanned_at >= self._settings.scan_s:
             self._scan(at)
         self._reader.symptoms = self.policy.interference.detect
-        most_ratio, looked_at = self.policy.pressure.ls_cpu_stall_ratio, time.monotonic()
-        if self.fast_lane_s:
-            self._lane.ticking(looked_at, most_ratio)
-        seen = self._reader.read(self._members, at, full=full)
+        seen, stalled = self._seen(at, full=full)
         if seen.vanished:
             self._scanned_at = None
         restrained = self._wanted.restrained(seen.pods)
@@ -128,7 +125,7 @@ class Host:
             if self.policy.numa.placement or any(knob.kind is Kind.CPUS for knob in restrained)
             else Foreign(None, None, None),
             absent=absent(restrained, knobs, {pod.spec.cgroup for pod in seen.pods} if restrained else ()),
-            stalled=self._lane.ticked(looked_at, most_ratio) if self.fast_lane_s else (),
+            stalled=stalled,
             outside_cores=self._lane.outside_cores if self.fast_lane_s else None,
         )
 
@@ -203,6 +200,14 @@ class Host:
         ):
             if part is not None:
                 part.close()
+
+    def _seen(self, at: float, *, full: bool) -> tuple[Seen, tuple[Stalled, ...]]:
+        """The pods and the node, and which LS pods wait too long just now."""
+        now, most_ratio = time.monotonic(), self.policy.pressure.ls_cpu_stall_ratio  # a walk may lie between
+        if self.fast_lane_s:
+            self._lane.ticking(now, most_ratio)
+        seen = self._reader.read(self._members, at, full=full)
+        return seen, self._lane.ticked(now, most_ratio) if self.fast_lane_s else ()
 
     def _scan(self, at: float) -> None:
         """Walk until what was seen is what is watched: a cgroup that came in between would wake nobody."""

@@ -169,6 +169,7 @@ class Loop:
         if at < self._quiet_until or not surge.to_lose(memory, self.policy):
             return ""
         stalled, outside_cores = self._host.look(at)
+        on_time, self._soon = not self._soon, False
         if surge.just_cut(at, memory):
             return ""
         if surge.worth_a_tick(stalled, memory, self._directed, self.policy):
@@ -176,7 +177,7 @@ class Loop:
         if rise.worth_a_tick(outside_cores, memory):
             return USE
         hint = surge.worth_a_tick(stalled, memory, self._directed, self.policy, surge.HINT)
-        self._soon = not self._soon and (hint or rise.worth_a_tick(outside_cores, memory, surge.HINT))
+        self._soon = on_time and (hint or rise.worth_a_tick(outside_cores, memory, surge.HINT))
         return ""
 
     def wait(self, until: float, signals: int) -> str:

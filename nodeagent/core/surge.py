@@ -24,7 +24,6 @@ from nodeagent.model.decision import BatchLimit, Memory, Wait
 from nodeagent.model.policy import Policy
 from nodeagent.model.snapshot import Stalled
 
-
 HINT = 0.5  # of what is worth a tick is worth another look soon
 
 

@@ -33,7 +33,7 @@ LANES = {"on": 0.1, "off": 0.0}
 SURGES = 20  # of each kind, with each lane
 SURGE_S = 0.6  # what a surge asks for, on all CPUs
 CUT_RATIO = 0.75  # a quota of at most this share of that before is pushed back
-READY_RATIO = 0.4  # of all CPUs: Batch is back where a surge can take something from it
+READY_RATIO = 0.2  # of all CPUs: so much at least has a surge to take from Batch
 PATIENCE_S = 4.0
 POLL_S = 0.0005
 # Back soon, so that the next surge finds Batch as large as this one did; what is noticed stays as it is.
@@ -99,7 +99,7 @@ def _reactions(home: Path, processes: int, surges: int) -> tuple[dict[str, React
     found = {lane: Reactions() for lane in LANES}
     luck = random.Random(11)
     with _switched(home, SOON) as agent, serving(home, processes) as server, hogs(home):
-        until(lambda: (quota_cores(OWN_TIER) or 0.0) >= READY_RATIO * CPUS, "Batch has the node", 30.0)
+        until(lambda: (quota_cores(OWN_TIER) or 0.0) >= READY_RATIO * CPUS, "Batch has the node", 60.0)
         with contextlib.closing(Quota()) as quota:
             for number in range(surges):
                 for lane in luck.sample(list(LANES), len(LANES)):
