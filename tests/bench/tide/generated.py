@@ -60,7 +60,7 @@ def rows(told: Trace) -> Iterator[str]:
     (series,) = told.pods
     yield f"seconds,{series.name}"
     for at, cores in zip(series.times, series.cores, strict=True):
-        yield f"{at:g},{cores:.4f}"
+        yield f"{at:.10g},{cores:.4f}"
 
 
 def _levels(tide: Tide, count: int) -> Iterator[float]:
