@@ -52,7 +52,9 @@ def container_usage(path: str, meta: str, machine: str, hold_s: float | None = N
             samples = pods.setdefault(cells[0], {})
             kept += 1
             if kept > MAX_SAMPLES:
-                raise source.wrong(f"more than {MAX_SAMPLES:,} samples of {machine}", "give a part of the file")
+                raise source.wrong(
+                    f"more than {MAX_SAMPLES:,} samples of {machine}", "give a part of the file"
+                )
             _keep(source, samples, cells[2], _percent(source, cells[3]) * requests[cells[0]] / 100)
     series = [_series(name, samples) for name, samples in sorted(pods.items())]
     return traced(source.name, series, hold_s, [f"{machine}: {len(series)} online containers"])

@@ -22,11 +22,20 @@ seconds = click.FloatRange(min=0.1, max=3600.0)
 @click.option("--cores", type=click.IntRange(1, MAX_CPUS), required=True, help="CPUs of the node.")
 @click.option("--memory", metavar="N", help='Memory of the node: "64Gi".  [default: 4 GiB for each CPU]')
 @click.option(
-    "--format", "form", type=click.Choice(FORMATS), default="csv", show_default=True, help="Of TRACE; see above."
+    "--format",
+    "form",
+    type=click.Choice(FORMATS),
+    default="csv",
+    show_default=True,
+    help="Of TRACE; see above.",
 )
 @click.option("--machine", metavar="ID", default="", help="alibaba-*: the machine to take, such as m_1932.")
-@click.option("--meta", metavar="FILE", default="", help="alibaba-container: container_meta.csv, for requests.")
-@click.option("--step", type=seconds, default=None, help="Seconds from tick to tick.  [default: agent.tick_s]")
+@click.option(
+    "--meta", metavar="FILE", default="", help="alibaba-container: container_meta.csv, for requests."
+)
+@click.option(
+    "--step", type=seconds, default=None, help="Seconds from tick to tick.  [default: agent.tick_s]"
+)
 @click.option(
     "--hold",
     type=click.FloatRange(min=0.1, max=86400.0),
@@ -34,10 +43,22 @@ seconds = click.FloatRange(min=0.1, max=3600.0)
     help="Seconds that a sample holds while none follows; then online use is not known.  "
     "[default: 3 times the samples' usual distance]",
 )
-@click.option("--warm-up", type=click.FloatRange(min=0.0), default=0.0, help="Seconds that only teach: not counted.")
-@click.option("--task-cores", type=click.FloatRange(0.1, 1024.0), default=1.0, show_default=True, help="Of a Batch task.")
-@click.option("--task-s", type=click.FloatRange(1.0, 1e6), default=600.0, show_default=True, help="Its mean length.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the tasks' lengths; the same gives the same.")
+@click.option(
+    "--warm-up", type=click.FloatRange(min=0.0), default=0.0, help="Seconds that only teach: not counted."
+)
+@click.option(
+    "--task-cores",
+    type=click.FloatRange(0.1, 1024.0),
+    default=1.0,
+    show_default=True,
+    help="Of a Batch task.",
+)
+@click.option(
+    "--task-s", type=click.FloatRange(1.0, 1e6), default=600.0, show_default=True, help="Its mean length."
+)
+@click.option(
+    "--seed", type=int, default=0, show_default=True, help="Of the tasks' lengths; the same gives the same."
+)
 @config_options
 @output_option
 def simulate(  # noqa: PLR0913, PLR0917  one argument per option

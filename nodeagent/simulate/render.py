@@ -34,7 +34,9 @@ def as_text(found: Simulated) -> str:
 
 
 def _whole(f: Simulated) -> list[str]:
-    unknown = f"; not known for {_time(f.unknown_hours * 3600)}, which counts as nothing" * (f.unknown_hours > 0)
+    unknown = f"; not known for {_time(f.unknown_hours * 3600)}, which counts as nothing" * (
+        f.unknown_hours > 0
+    )
     return [
         f"time       {f.hours:.2f} h in {f.steps:,} steps of {f.step_s:g} s{unknown}",
         f"node       {f.cores} cores, of which {f.ceiling_cores:g} may be in use in all",

@@ -51,7 +51,9 @@ class Source:
             try:
                 text = line.decode()
             except UnicodeDecodeError:
-                raise self.wrong("this is not text", "give a CSV file, or one that gzip or tar has packed") from None
+                raise self.wrong(
+                    "this is not text", "give a CSV file, or one that gzip or tar has packed"
+                ) from None
             yield text.removeprefix("\ufeff").strip()
 
     def wrong(self, what: str, hint: str = "") -> Failed:

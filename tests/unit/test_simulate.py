@@ -235,7 +235,9 @@ def test_the_command_answers_in_words_and_as_json_and_takes_a_policy(tmp_path: P
     assert set(Simulated.__struct_fields__) | {"model"} == set(found)
     assert (found["cores"], found["ceiling_cores"], found["steps"]) == (8, pytest.approx(7.6), 300)
     less = json.loads(
-        nodeagent("-", "--cores", "8", "--set", "capacity.reserved_cpu_cores=2", "-o", "json", given=DAY).stdout
+        nodeagent(
+            "-", "--cores", "8", "--set", "capacity.reserved_cpu_cores=2", "-o", "json", given=DAY
+        ).stdout
     )
     assert 0.0 < less["lent_core_hours"] < found["lent_core_hours"]
 
@@ -243,7 +245,12 @@ def test_the_command_answers_in_words_and_as_json_and_takes_a_policy(tmp_path: P
 @pytest.mark.parametrize(
     ("words", "given", "code", "said"),
     [
-        (["-", "--cores", "8"], "0,1\n10,x\n", 1, "standard input:2: 'x' is not a number of cores (each row is"),
+        (
+            ["-", "--cores", "8"],
+            "0,1\n10,x\n",
+            1,
+            "standard input:2: 'x' is not a number of cores (each row is",
+        ),
         (["/does/not/exist", "--cores", "8"], "", 1, "/does/not/exist: No such file or directory"),
         (["/", "--cores", "8"], "", 1, "/: Is a directory"),
         (["-"], DAY, 2, "--cores"),
@@ -256,7 +263,9 @@ def test_the_command_answers_in_words_and_as_json_and_takes_a_policy(tmp_path: P
         (["-", "--cores", "8", "--set", "cpu.flor_cores=1"], DAY, 78, "did you mean cpu.floor_cores?"),
     ],
 )
-def test_a_wrong_word_or_trace_gets_one_clear_line(words: list[str], given: str, code: int, said: str) -> None:
+def test_a_wrong_word_or_trace_gets_one_clear_line(
+    words: list[str], given: str, code: int, said: str
+) -> None:
     done = nodeagent(*words, given=given)
     assert done.returncode == code, done.stderr
     assert (done.stdout, done.stderr.count("\n")) == ("", 1)

@@ -164,7 +164,9 @@ def test_a_trace_that_nobody_can_wait_for_is_refused(tmp_path: Path) -> None:
 
 @settings(max_examples=300)
 @given(st.binary(max_size=200))
-def test_any_bytes_are_a_trace_or_refused_in_one_line(tmp_path_factory: pytest.TempPathFactory, raw: bytes) -> None:
+def test_any_bytes_are_a_trace_or_refused_in_one_line(
+    tmp_path_factory: pytest.TempPathFactory, raw: bytes
+) -> None:
     path = tmp_path_factory.getbasetemp() / "any.csv"
     path.write_bytes(raw)
     try:

@@ -61,7 +61,9 @@ def test_a_flash_crowd_is_there_within_its_rise_and_fades_in_its_own_time() -> N
     steepest = max(range(1, len(values)), key=lambda n: values[n] - values[n - 1])
     top = max(values[steepest : steepest + 5])
     assert top - values[steepest - 2] > 0.2 * 0.3 * 32
-    assert values[steepest + 5] - values[steepest + 245] == pytest.approx((top - 0.2 * 32) * (1 - 0.3679), rel=0.1)
+    assert values[steepest + 5] - values[steepest + 245] == pytest.approx(
+        (top - 0.2 * 32) * (1 - 0.3679), rel=0.1
+    )
 
 
 def test_the_tide_goes_through_a_file(tmp_path: Path) -> None:

@@ -69,7 +69,9 @@ def run(words: list[str]) -> int:
         if asked.write is not None:
             Path(asked.write).write_text("".join(f"{row}\n" for row in rows(told)))
             return 0
-        found = {name: _days(told, lender, name, asked) for name, lender in _lenders(told, asked.cores).items()}
+        found = {
+            name: _days(told, lender, name, asked) for name, lender in _lenders(told, asked.cores).items()
+        }
     except (AgentError, OSError) as error:
         print(f"tide: {error}", file=sys.stderr)
         return 2
@@ -116,7 +118,9 @@ def _days(told: Trace, lender: Lender, name: str, asked: argparse.Namespace) -> 
         since = told.begin_s + n * day_s
         if since < told.end_s - asked.step:
             title = f"day {n + 1}" + (", cold start" if n == 0 else "")
-            accounts[title] = Account(asked.cores, shape.ceiling_ratio, shape.task_cores, since, since + day_s)
+            accounts[title] = Account(
+                asked.cores, shape.ceiling_ratio, shape.task_cores, since, since + day_s
+            )
     for number, moment in enumerate(moments(told, shape, lender), 1):
         for account in accounts.values():
             account.add(*moment)
@@ -128,7 +132,10 @@ def _days(told: Trace, lender: Lender, name: str, asked: argparse.Namespace) -> 
 def _table(title: str, found: Days) -> bool:
     """Print one day; True when the targets were held."""
     whole = found["nodeagent"]
-    print(f"\n{title}: {whole.hours:.1f} h, {whole.cores} cores, online used {whole.online_core_hours:,.0f} of ", end="")
+    print(
+        f"\n{title}: {whole.hours:.1f} h, {whole.cores} cores, online used {whole.online_core_hours:,.0f} of ",
+        end="",
+    )
     print(f"{whole.cores * whole.hours:,.0f} core-hours; steps of {whole.step_s:g} s")
     print(f"  {'':<40}" + "".join(f"{name:>15}" for name in found))
     for row in ROWS:
@@ -142,8 +149,15 @@ def _figures(found: Days) -> list[Figure]:
     hit = {name: s.withdrawn_tasks / max(1, s.tasks) for name, s in found.items()}
     return [
         Figure("lent, nodeagent / koordlet", lent, "ratio", least=LENT_RATIO),
-        Figure("tasks hit by withdrawal, nodeagent - least of peers", hit["nodeagent"] - _least(hit), "ratio", most=0.0),
-        Figure("online starved, nodeagent", ours.starved_core_hours / ours.online_core_hours, "ratio", most=0.001),
+        Figure(
+            "tasks hit by withdrawal, nodeagent - least of peers",
+            hit["nodeagent"] - _least(hit),
+            "ratio",
+            most=0.0,
+        ),
+        Figure(
+            "online starved, nodeagent", ours.starved_core_hours / ours.online_core_hours, "ratio", most=0.001
+        ),
     ]
 
 
