@@ -1,4 +1,4 @@
-"""Simulation: the loop on a modelled node, fed with a trace of online CPU use instead of the kernel's counters.
+"""Simulation: the loop on a modelled node, fed with a trace of online CPU use instead of the kernel.
 
     read (table | alibaba) -> Trace -> steps -> play(Lender) -> Account -> Simulated -> render
 

@@ -1,6 +1,6 @@
 """The integrals of a simulation, step by step.
 
-Invariant: a step in which online use is not known earns nothing and costs nothing; it is only counted as such.
+Invariant: a step in which online use is not known earns and costs nothing; it is only counted as such.
 """
 
 from __future__ import annotations

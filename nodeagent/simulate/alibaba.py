@@ -2,7 +2,7 @@
 
     machine_usage.csv    machine_id, time_stamp, cpu_util_percent, and six more; no header, any order of rows
     container_usage.csv  container_id, machine_id, time_stamp, cpu_util_percent, and seven more
-    container_meta.csv   container_id, machine_id, time_stamp, app_du, status, cpu_request, cpu_limit, mem_size
+    container_meta.csv   container_id, machine_id, time_stamp, app_du, status, cpu_request, and two more
 
 machine_usage counts all that runs on the machine, Batch included; container_usage counts online containers
 only, in percent of the container's cpu_request (of which 100 is one core; clusterdata issue 62). A percentage
@@ -65,7 +65,7 @@ def _requests(path: str, machine: str) -> Mapping[str, float]:
     found: dict[str, float] = {}
     with Source(path) as source:
         for cells in _rows(source, machine, at=1, columns=META_COLUMNS):
-            cores = number(source, cells[5], "hundredths of a core", 0.0, 1e7) / 100
+            cores = number(source, cells[5], "hundredths of a core", (0.0, 1e7), SCHEMA) / 100
             found[cells[0]] = max(cores, found.get(cells[0], 0.0))
     return found
 
@@ -92,17 +92,17 @@ def _rows(source: Source, machine: str, *, at: int, columns: int) -> Iterator[li
 
 
 def _percent(source: Source, text: str) -> float:
-    """nan where it is not known. A container may use more than its request, so there is no upper bound here."""
+    """nan where it is not known. A container may use more than its request: 100 is no bound."""
     if not text:
         return math.nan
-    percent = number(source, text, "percent", -1.0, 1e5)
+    percent = number(source, text, "percent", (-1.0, 1e5), SCHEMA)
     return math.nan if percent in INVALID else percent
 
 
 def _keep(source: Source, samples: Samples, seconds: str, cores: float) -> None:
     if len(samples) >= MAX_SAMPLES:
         raise source.wrong(f"more than {MAX_SAMPLES:,} samples", "give a part of the file")
-    at = number(source, seconds, "seconds", 0.0, 1e10)
+    at = number(source, seconds, "seconds", (0.0, 1e10), SCHEMA)
     known = samples.get(at, math.nan)
     samples[at] = cores if math.isnan(known) else max(known, cores)
 

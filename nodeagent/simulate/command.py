@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import click
 
@@ -14,7 +16,17 @@ from nodeagent.words import config_options, configured, output_option, parsed, p
 FORMATS = ("csv", "alibaba-machine", "alibaba-container")
 MAX_CPUS = 8192
 BYTES_PER_CORE = 4 << 30
-seconds = click.FloatRange(min=0.1, max=3600.0)
+
+
+class Number(click.FloatRange):
+    """A number within bounds; click's own would take nan, too."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """As click's; it fails for what is not finite."""
+        found = float(super().convert(value, param, ctx))
+        return (
+            found if math.isfinite(found) else self.fail(f"{found} is not a number to count with", param, ctx)
+        )
 
 
 @click.command()
@@ -34,28 +46,27 @@ seconds = click.FloatRange(min=0.1, max=3600.0)
     "--meta", metavar="FILE", default="", help="alibaba-container: container_meta.csv, for requests."
 )
 @click.option(
-    "--step", type=seconds, default=None, help="Seconds from tick to tick.  [default: agent.tick_s]"
+    "--step",
+    type=Number(0.1, 3600.0),
+    default=None,
+    help="Seconds from tick to tick.  [default: agent.tick_s]",
 )
 @click.option(
     "--hold",
-    type=click.FloatRange(min=0.1, max=86400.0),
+    type=Number(0.1, 86400.0),
     default=None,
     help="Seconds that a sample holds while none follows; then online use is not known.  "
     "[default: 3 times the samples' usual distance]",
 )
-@click.option(
-    "--warm-up", type=click.FloatRange(min=0.0), default=0.0, help="Seconds that only teach: not counted."
-)
+@click.option("--warm-up", type=Number(0.0, 1e10), default=0.0, help="Seconds that only teach: not counted.")
 @click.option(
     "--task-cores",
-    type=click.FloatRange(0.1, 1024.0),
+    type=Number(0.1, 1024.0),
     default=1.0,
     show_default=True,
     help="Of a Batch task.",
 )
-@click.option(
-    "--task-s", type=click.FloatRange(1.0, 1e6), default=600.0, show_default=True, help="Its mean length."
-)
+@click.option("--task-s", type=Number(1.0, 1e6), default=600.0, show_default=True, help="Its mean length.")
 @click.option(
     "--seed", type=int, default=0, show_default=True, help="Of the tasks' lengths; the same gives the same."
 )

@@ -1,4 +1,4 @@
-"""A trace played on a node with somebody who lends: the terms of a step come from what was seen until then."""
+"""A trace played on a node with somebody who lends: the terms of a step come from what was seen before."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TOLD_STEPS = 1000  # progress is told so often
 
 
 class Shape(NamedTuple):
-    """How a trace is played: on so many `cores`, of which `ceiling_ratio` may be in use, in steps of `step_s`.
+    """How a trace is played: on so many `cores`, `ceiling_ratio` of which may be used, in steps of `step_s`.
 
     Batch tasks have `task_cores` each and last `task_s` on average; `seed` is of their lengths.
     """

@@ -11,9 +11,9 @@ from nodeagent.simulate.answer import Simulated
 
 SHOWN = 5  # notes of the trace
 MODEL = (
-    "a model: CPUs are shared max-min fairly within each step; waiting (PSI) is what a pod wanted and did not",
-    "get; Batch takes all that it is let while it has a task; ticks that come early are not modelled. Trust",
-    "the comparison of two policies more than the size.",
+    "a model: CPUs are shared max-min fairly within each step; waiting (PSI) is what a pod wanted and did",
+    "not get; Batch takes all that it is let while it has a task; ticks that come early are not modelled.",
+    "Trust the comparison of two policies more than the size.",
 )
 
 
@@ -47,26 +47,27 @@ def _whole(f: Simulated) -> list[str]:
 
 
 def _lent(f: Simulated) -> list[str]:
+    ratios = f"{f.lent_ratio:.1%} of what was idle; node used {f.used_ratio:.1%}"
+    changes = f"changed {_times(f.offer_changes)}, went down {_times(f.offer_falls)}"
     return [
-        f"lent       {_core_hours(f.lent_core_hours)}: {f.lent_ratio:.1%} of what was idle; node used {f.used_ratio:.1%}",
-        f"offered    {_core_hours(f.offered_core_hours)}; changed {_times(f.offer_changes)}, "
-        f"went down {_times(f.offer_falls)}",
+        f"lent       {_core_hours(f.lent_core_hours)}: {ratios}",
+        f"offered    {_core_hours(f.offered_core_hours)}; {changes}",
     ]
 
 
 def _harm(f: Simulated) -> list[str]:
+    over, starved = _core_hours(f.over_ceiling_core_hours), _core_hours(f.starved_core_hours)
     return [
-        f"ceiling    exceeded with Batch's part for {_time(f.over_ceiling_s)}: {_core_hours(f.over_ceiling_core_hours)}",
-        f"starved    online work got less than without Batch for {_time(f.starved_s)}: "
-        f"{_core_hours(f.starved_core_hours)}",
+        f"ceiling    exceeded with Batch's part for {_time(f.over_ceiling_s)}: {over}",
+        f"starved    online work got less than without Batch for {_time(f.starved_s)}: {starved}",
     ]
 
 
 def _promises(f: Simulated) -> list[str]:
+    withdrawn = f"{_times(f.withdrawn_times)}, {_core_hours(f.withdrawn_core_hours)}"
     return [
         f"promised   {f.tasks:,} Batch tasks, {f.task_cores:g} cores each",
-        f"withdrawn  while in use: {_times(f.withdrawn_times)}, {_core_hours(f.withdrawn_core_hours)}, "
-        f"{f.withdrawn_tasks:,} tasks hit",
+        f"withdrawn  while in use: {withdrawn}, {f.withdrawn_tasks:,} tasks hit",
         f"squeezed   Batch got less than it was promised: {_core_hours(f.squeezed_core_hours)}",
     ]
 

@@ -11,13 +11,15 @@ import sys
 import tarfile
 import zlib
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
+from pathlib import Path
 from typing import IO, cast
 
 from nodeagent.model.errors import Failed
 
 MAX_LINE_BYTES = 1 << 16
 PEEK_BYTES = 1 << 16
+CSV = "give a CSV file, or one that gzip or tar has packed"
 DAMAGED = (EOFError, zlib.error, gzip.BadGzipFile, tarfile.TarError)
 
 
@@ -28,15 +30,15 @@ class Source:
         self._path = path
         self.name = "standard input" if path == "-" else path
         self.number = 0
-        self._stack = ExitStack()
 
     def __enter__(self) -> Source:
         """OSError when the file cannot be opened, Failed when it is damaged."""
-        try:
-            self._stream = self._opened()
-        except DAMAGED as error:
-            self._stack.close()
-            raise self._damaged(error) from None
+        with ExitStack() as stack:
+            try:
+                self._stream = self._opened(stack)
+            except DAMAGED as error:
+                raise self._damaged(error) from None
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -47,13 +49,11 @@ class Source:
         while line := self._line():
             self.number += 1
             if len(line) > MAX_LINE_BYTES:
-                raise self.wrong(f"a line of more than {MAX_LINE_BYTES} bytes")
+                raise self.wrong(f"a line of more than {MAX_LINE_BYTES} bytes", CSV)
             try:
                 text = line.decode()
             except UnicodeDecodeError:
-                raise self.wrong(
-                    "this is not text", "give a CSV file, or one that gzip or tar has packed"
-                ) from None
+                raise self.wrong("this is not text", CSV) from None
             yield text.removeprefix("\ufeff").strip()
 
     def wrong(self, what: str, hint: str = "") -> Failed:
@@ -69,15 +69,19 @@ class Source:
     def _damaged(self, error: Exception) -> Failed:
         return Failed(f"{self.name}: damaged after line {self.number}: {error}", "copy or download it again")
 
-    def _opened(self) -> IO[bytes]:
-        raw = sys.stdin.buffer if self._path == "-" else self._stack.enter_context(open(self._path, "rb"))  # noqa: SIM115
-        stream = cast("io.BufferedReader", raw)
+    def _opened(self, stack: ExitStack) -> IO[bytes]:
+        if self._path == "-":
+            stream = cast("io.BufferedReader", sys.stdin.buffer)
+        else:
+            stream = stack.enter_context(Path(self._path).open("rb"))
         if stream.peek(2)[:2] == b"\x1f\x8b":
-            unpacked = self._stack.enter_context(gzip.GzipFile(fileobj=stream))
+            unpacked = gzip.GzipFile(fileobj=stream)
+            stack.enter_context(closing(unpacked))
             stream = io.BufferedReader(cast("io.RawIOBase", unpacked), PEEK_BYTES)
         if stream.peek(512)[257:262] != b"ustar":
             return stream
-        packed = self._stack.enter_context(tarfile.open(fileobj=stream, mode="r|"))
+        packed = tarfile.TarFile.open(fileobj=stream, mode="r|")
+        stack.enter_context(closing(packed))
         for member in packed:
             if member.isfile():
                 self.name = f"{self.name}({member.name[:80]})"

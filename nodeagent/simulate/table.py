@@ -22,7 +22,7 @@ from nodeagent.words import MAX_CORES
 MAX_VALUES = 20_000_000
 MAX_PODS = 2000
 MAX_NOTES = 20
-FORMAT = 'each row is "seconds,cores" or "seconds,cores of pod 1,cores of pod 2,..."; see nodeagent simulate --help'
+FORMAT = 'a row is "seconds,cores" or "seconds,cores of pod 1,cores of pod 2,..."; see simulate --help'
 
 
 def read(path: str, hold_s: float | None = None) -> Trace:
@@ -50,14 +50,14 @@ def read(path: str, hold_s: float | None = None) -> Trace:
     return traced(source.name, pods[:1], hold_s, notes)._replace(pods=tuple(pods))
 
 
-def number(source: Source, text: str, what: str, least: float = 0.0, most: float = MAX_CORES) -> float:
+def number(source: Source, text: str, what: str, bounds: tuple[float, float], hint: str = FORMAT) -> float:
     """A plain decimal number within bounds; Failed with the line for anything else, nan and inf included."""
     if _is_number(text):
         value = float(text)
-        if least <= value <= most:
+        if bounds[0] <= value <= bounds[1]:
             return value
-        raise source.wrong(f"{text[:40]} is not within {least:g} and {most:g} {what}")
-    raise source.wrong(f"{text[:40]!r} is not a number of {what}", FORMAT)
+        raise source.wrong(f"{text[:40]} is not within {bounds[0]:g} and {bounds[1]:g} {what}", hint)
+    raise source.wrong(f"{text[:40]!r} is not a number of {what}", hint)
 
 
 def _names(source: Source, cells: Sequence[str]) -> list[str]:
@@ -77,7 +77,7 @@ def _names(source: Source, cells: Sequence[str]) -> list[str]:
 def _take(source: Source, cells: Sequence[str], times: array[float], columns: Sequence[array[float]]) -> None:
     if len(cells) != len(columns) + 1:
         raise source.wrong(f"{len(cells)} columns where the first row has {len(columns) + 1}", FORMAT)
-    seconds = number(source, cells[0], "seconds", -1e12, 1e12)
+    seconds = number(source, cells[0], "seconds", (-1e12, 1e12))
     if times and seconds <= times[-1]:
         how = "stands still" if seconds == times[-1] else "goes back"
         raise source.wrong(f"time {how}: {seconds:g} s after {times[-1]:g} s", "sort the rows by time")
@@ -85,7 +85,7 @@ def _take(source: Source, cells: Sequence[str], times: array[float], columns: Se
         raise source.wrong(f"more than {MAX_VALUES:,} values", "give a part of the trace, or fewer pods")
     times.append(seconds)
     for cell, column in zip(cells[1:], columns, strict=True):
-        column.append(number(source, cell, "cores") if cell else math.nan)
+        column.append(number(source, cell, "cores", (0.0, MAX_CORES)) if cell else math.nan)
 
 
 def _is_number(text: str) -> bool:

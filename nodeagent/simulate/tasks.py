@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 
 class Placed(NamedTuple):
-    """One step: tasks that run, what they were promised in all, and how much of that the offer covers no more.
+    """One step: tasks that run, what they were promised in all, how much of that the offer covers no more.
 
     `started` began in this step; of `hit` the promise was withdrawn for the first time.
     """

@@ -1,7 +1,8 @@
 """A trace: what each online pod used over time, in samples that hold until the next one, but not for ever.
 
 Between samples nothing is invented: a sample holds from its time on until the next, at most `hold_s`; after
-that the use is not known. Before its first sample and `hold_s` after its last one a pod is not there.
+that the use is not known. A pod is not there before its first sample, and once its last one has held if
+others go on after that.
 Invariant: times rise; cores are at least 0, or nan where the trace says that they are not known.
 """
 
@@ -62,7 +63,8 @@ def traced(name: str, pods: Sequence[Series], hold_s: float | None, notes: Seque
 
 def steps(trace: Trace, step_s: float) -> Iterator[Step]:
     """The trace in steps of one length: means of what holds in each, unknown where any part of it is."""
-    courses = [Course(series, trace.hold_s) for series in trace.pods]
+    last_s = trace.end_s - trace.interval_s
+    courses = [Course(s, trace.hold_s, ends=s.times[-1] < last_s - LEAST_S) for s in trace.pods]
     for number in range(count(trace, step_s)):
         since = trace.begin_s + number * step_s
         yield Step(since, step_s, tuple([course.mean(since, since + step_s) for course in courses]))
@@ -78,10 +80,11 @@ def count(trace: Trace, step_s: float) -> int:
 
 
 class Course:
-    """Walks one series, only forwards."""
+    """Walks one series, only forwards; `ends`: after its last sample the pod is gone, not unknown."""
 
-    def __init__(self, series: Series, hold_s: float) -> None:
+    def __init__(self, series: Series, hold_s: float, *, ends: bool) -> None:
         self._times, self._cores, self._hold_s = series.times, series.cores, hold_s
+        self._after = 0.0 if ends else math.nan
         self._n = 0
 
     def mean(self, since: float, until: float) -> float | None:
@@ -110,4 +113,4 @@ class Course:
         following = times[n + 1] if n < last else math.inf
         if at < held_until:
             return self._cores[n], min(held_until, following)
-        return (math.nan if n < last else 0.0), following
+        return (math.nan if n < last else self._after), following

@@ -1,4 +1,4 @@
-"""`python -m tests.bench tide`: one day of online CPU use, lent by nodeagent and by its peers' published formulas.
+"""`python -m tests.bench tide`: one day of online CPU use, lent by nodeagent and by its peers.
 
 Every lender is played on the same trace, the same modelled node and the same seeded stream of Batch tasks
 (nodeagent/simulate). The peers' formulas are re-implemented from what is published of them, each with its own

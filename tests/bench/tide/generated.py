@@ -21,7 +21,8 @@ class Tide:
     """All ratios are of the node's `cores`; a value each `every_s`.
 
     low, high       use in the trough and at the peak of the tide, whose peak is at `peak_h` o'clock
-    noise           standard deviation of what is added, with a correlation time of `noise_s` (Ornstein-Uhlenbeck)
+    noise           standard deviation of what is added, with a correlation time of `noise_s`
+                    (Ornstein-Uhlenbeck)
     crowds          flash crowds a day (Poisson): use rises by up to `crowd` within `crowd_rise_s`, and falls
                     with a time constant of `crowd_fall_s`
     """

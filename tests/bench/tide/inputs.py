@@ -8,7 +8,7 @@ from nodeagent.simulate.fluid import Share
 
 
 class Every:
-    """Due once in `period_s`, at whole periods from the first look on; a longer step makes it due each step."""
+    """Due once in `period_s` from the first look on; where steps are longer than that, in each step."""
 
     def __init__(self, period_s: float) -> None:
         self._period_s, self._due = period_s, -float("inf")

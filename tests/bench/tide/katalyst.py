@@ -1,8 +1,8 @@
 """Katalyst: sysadvisor's dynamic-quota, the CPU headroom (default or util-based) and how it is reported.
 
-Source: kubewharf/katalyst-core, pkg/agent/sysadvisor/plugin/qosaware (provision, headroom, reporter), with the
-defaults of its options. One NUMA node; all CPUs are in the reclaim pool (overlap); target of an unknown
-microarchitecture. The headroom is computed when it is sampled for the report.
+Source: kubewharf/katalyst-core, pkg/agent/sysadvisor/plugin/qosaware (provision, headroom, reporter), by the
+defaults of its options. One NUMA node; all CPUs are in the reclaim pool (overlap); the target is that of an
+unknown microarchitecture. The headroom is computed when it is sampled for the report.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ def supply(cpus: float, used: float, reclaim_used: float, quota: float) -> float
     return min(max(cpus - used, 0.0) + reclaim_used, quota)
 
 
-def util_headroom(  # noqa: PLR0917  the formula has as many
+def util_headroom(
     last: float, supplied: float, reclaim_used: float, target: float, most: float, oversold: float, cap: float
 ) -> float:
-    """Util-based: an integrator around what is shown now (`last`), within supply and `oversold` times that."""
+    """Util-based: an integrator of what is shown (`last`), within supply and `oversold` times that."""
     if supplied <= 0.0:
         return 0.0
     util = reclaim_used / supplied
@@ -59,7 +59,7 @@ def reported(last: float | None, mean: float) -> float:
 
 
 class Katalyst:
-    """One lender on a node of `cores`; `util` turns the util-based headroom on (it is off by default)."""
+    """One lender on a node of `cores`; `util`: with the util-based headroom, which is off by default."""
 
     def __init__(self, cores: int, *, util: bool) -> None:
         self.name = "katalyst util" if util else "katalyst"
@@ -77,7 +77,7 @@ class Katalyst:
         return self._terms()
 
     def after(self, share: Share) -> Terms:
-        """What is not known leaves quota and report as they are: upstream keeps the last value on an error."""
+        """What is not known leaves quota and report as they are: the last value is kept on an error."""
         used = online(share)
         if used is None or share.batch is None:
             return self._terms()

@@ -21,7 +21,7 @@ BE_WEIGHT = 2 / 1024  # kubelet's cpu.shares of besteffort
 
 
 def suppress_milli(cap: int, percent: int, not_be: int, node_used: int, all_pods: int, reserved: int) -> int:
-    """What all BE pods may use, in milli-cores: the threshold less what others use, and the system or reserve."""
+    """What BE pods may use, in milli-cores: the threshold less what others use, and system or reserve."""
     system = max(node_used - all_pods, 0, reserved)
     return cap * percent // 100 - not_be - system
 

@@ -132,11 +132,10 @@ def _days(told: Trace, lender: Lender, name: str, asked: argparse.Namespace) -> 
 def _table(title: str, found: Days) -> bool:
     """Print one day; True when the targets were held."""
     whole = found["nodeagent"]
+    used = f"{whole.online_core_hours:,.0f} of {whole.cores * whole.hours:,.0f} core-hours"
     print(
-        f"\n{title}: {whole.hours:.1f} h, {whole.cores} cores, online used {whole.online_core_hours:,.0f} of ",
-        end="",
+        f"\n{title}: {whole.hours:.1f} h, {whole.cores} cores, online used {used}; steps of {whole.step_s:g} s"
     )
-    print(f"{whole.cores * whole.hours:,.0f} core-hours; steps of {whole.step_s:g} s")
     print(f"  {'':<40}" + "".join(f"{name:>15}" for name in found))
     for row in ROWS:
         print(f"  {row.name:<40}" + "".join(f"{format(row.value(s), row.form):>15}" for s in found.values()))
