@@ -24,7 +24,7 @@ class Account:
         self._cores, self._ceiling = cores, cores * ceiling_ratio
         self._task_cores, self._since, self._until = task_cores, since, until
         self._known_s = self._unknown_s = self._span_s = 0.0
-        self._online = self._lent = self._offered = self._withdrawn = self._squeezed = 0.0
+        self._online = self._lent = self._offered = self._withdrawn = self._squeezed = self._broken = 0.0
         self._saturated_s = self._over_s = self._over = self._starved_s = self._starved = 0.0
         self._steps = self._changes = self._falls = self._tasks = self._hit = self._times = 0
         self._last: Terms | None = None
@@ -45,7 +45,9 @@ class Account:
         self._known_s += dt
         self._offered += terms.offered_cores * dt
         self._withdrawn += placed.withdrawn_cores * dt
-        self._squeezed += max(0.0, placed.promised_cores - share.batch) * dt
+        squeezed = max(0.0, placed.promised_cores - share.batch)
+        self._squeezed += squeezed * dt
+        self._broken += max(squeezed, placed.withdrawn_cores) * dt
         self._lent += share.batch * dt
         self._harm(share, share.batch, dt)
 
@@ -101,5 +103,6 @@ class Account:
             withdrawn_core_hours=self._withdrawn / HOUR_S,
             withdrawn_tasks=self._hit,
             squeezed_core_hours=self._squeezed / HOUR_S,
+            broken_core_hours=self._broken / HOUR_S,
             notes=notes,
         )

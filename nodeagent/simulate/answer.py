@@ -17,6 +17,7 @@ class Simulated(Struct, frozen=True, kw_only=True):
     tasks              were started; each was promised `task_cores`
     withdrawn          promised and then withdrawn while in use: how often that began, core-hours, tasks hit
     squeezed           core-hours by which Batch in all got less than its tasks had been promised
+    broken             core-hours promised and then withdrawn or not delivered: the larger one at each moment
     """
 
     cores: int
@@ -44,4 +45,5 @@ class Simulated(Struct, frozen=True, kw_only=True):
     withdrawn_core_hours: float
     withdrawn_tasks: int
     squeezed_core_hours: float
+    broken_core_hours: float
     notes: tuple[str, ...] = ()

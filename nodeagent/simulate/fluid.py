@@ -6,6 +6,7 @@ hyper-threads) is not modelled; what is left is who gets how much, and that some
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
@@ -15,8 +16,8 @@ IDLE_WEIGHT = 0.003  # SCHED_IDLE beside the default weight: 3 of 1024 (WEIGHT_I
 
 
 class Terms(NamedTuple):
-    """What holds in a step: Batch as a whole may use `limit_cores` (inf: not limited) at `batch_weight`
-    (1.0 = the kernel's default), and `offered_cores` are promised to it."""
+    """What holds in a step: Batch as a whole may use `limit_cores` (inf: not limited yet, and no Batch work
+    has come) at `batch_weight` (1.0 = the kernel's default), and `offered_cores` are promised to it."""
 
     limit_cores: float
     offered_cores: float
@@ -54,14 +55,12 @@ def waited(demand: float, got: float) -> float:
     return min(1.0, max(0.0, demand - got))
 
 
-def shared(
-    cores: float, at: float, span_s: float, wanted: Sequence[float | None], terms: Terms, batch: bool
-) -> Share:
-    """One step on `cores` CPUs; `batch`: there is Batch work, and it takes all that it can get."""
+def shared(cores: float, at: float, span_s: float, wanted: Sequence[float | None], terms: Terms) -> Share:
+    """One step on `cores` CPUs. There is always Batch work, and it takes all that it can get."""
     known = [w for w in wanted if w is not None]
     if len(known) < len(wanted):
         return Share(at, span_s, tuple(wanted), tuple(wanted), None)
-    most = min(cores, terms.limit_cores) if batch else 0.0
+    most = terms.limit_cores if math.isfinite(terms.limit_cores) else 0.0
     weights = [1.0] * len(known) + [kernel_weight(terms.batch_weight)]
     *online, offline = max_min(cores, weights, [*known, most])
     return Share(at, span_s, tuple(known), tuple(online), offline)

@@ -62,6 +62,6 @@ def moments(trace: Trace, shape: Shape, lender: Lender) -> Iterator[Moment]:
     for step in steps(trace, shape.step_s):
         placed = tasks.place(step.since, terms.offered_cores)
         until = step.since + step.span_s
-        share = shared(shape.cores, until, step.span_s, step.cores, terms, placed.running > 0)
+        share = shared(shape.cores, until, step.span_s, step.cores, terms)
         yield Moment(share, terms, placed)
         terms = lender.after(share)

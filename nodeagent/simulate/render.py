@@ -12,7 +12,7 @@ from nodeagent.simulate.answer import Simulated
 SHOWN = 5  # notes of the trace
 MODEL = (
     "a model: CPUs are shared max-min fairly within each step; waiting (PSI) is what a pod wanted and did",
-    "not get; Batch takes all that it is let while it has a task; ticks that come early are not modelled.",
+    "not get; Batch always takes all that it is let; ticks that come early are not modelled.",
     "Trust the comparison of two policies more than the size.",
 )
 
@@ -69,6 +69,7 @@ def _promises(f: Simulated) -> list[str]:
         f"promised   {f.tasks:,} Batch tasks, {f.task_cores:g} cores each",
         f"withdrawn  while in use: {withdrawn}, {f.withdrawn_tasks:,} tasks hit",
         f"squeezed   Batch got less than it was promised: {_core_hours(f.squeezed_core_hours)}",
+        f"broken     promised, and withdrawn in use or not delivered: {_core_hours(f.broken_core_hours)}",
     ]
 
 

@@ -12,7 +12,6 @@ import tarfile
 import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
-from pathlib import Path
 from typing import IO, cast
 
 from nodeagent.model.errors import Failed
@@ -73,7 +72,7 @@ class Source:
         if self._path == "-":
             stream = cast("io.BufferedReader", sys.stdin.buffer)
         else:
-            stream = stack.enter_context(Path(self._path).open("rb"))
+            stream = stack.enter_context(open(self._path, "rb"))  # noqa: SIM115  the stack closes it
         if stream.peek(2)[:2] == b"\x1f\x8b":
             unpacked = gzip.GzipFile(fileobj=stream)
             stack.enter_context(closing(unpacked))

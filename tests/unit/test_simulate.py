@@ -62,25 +62,25 @@ def played(trace: Trace, policy: Policy | None = None, shape: Shape | None = Non
 
 
 def test_batch_gets_what_online_work_leaves_within_its_limit() -> None:
-    share = shared(8.0, 10.0, 1.0, (2.0, 3.5), Terms(2.0, 0.0), batch=True)
+    share = shared(8.0, 10.0, 1.0, (2.0, 3.5), Terms(2.0, 0.0))
     assert share == Share(10.0, 1.0, (2.0, 3.5), (2.0, 3.5), 2.0)
-    assert shared(8.0, 10.0, 1.0, (2.0, 3.5), Terms(math.inf, 0.0), batch=True).batch == pytest.approx(2.5)
-    assert shared(8.0, 10.0, 1.0, (2.0,), Terms(math.inf, 0.0), batch=False).batch == 0.0
+    assert shared(8.0, 10.0, 1.0, (2.0, 3.5), Terms(99.0, 0.0)).batch == pytest.approx(2.5)
+    assert shared(8.0, 10.0, 1.0, (2.0,), Terms(math.inf, 0.0)).batch == 0.0  # before anybody lends
 
 
 def test_where_they_meet_an_idle_batch_gets_three_parts_in_a_thousand() -> None:
-    share = shared(8.0, 10.0, 1.0, (9.0,), Terms(3.0, 0.0), batch=True)
+    share = shared(8.0, 10.0, 1.0, (9.0,), Terms(3.0, 0.0))
     assert share.online[0] == pytest.approx(8.0 / 1.003)
     assert share.batch == pytest.approx(8.0 * 0.003 / 1.003)
 
 
 def test_equal_weights_share_evenly() -> None:
-    share = shared(8.0, 10.0, 1.0, (9.0,), Terms(math.inf, 0.0, batch_weight=1.0), batch=True)
+    share = shared(8.0, 10.0, 1.0, (9.0,), Terms(99.0, 0.0, batch_weight=1.0))
     assert (share.online[0], share.batch) == pytest.approx((4.0, 4.0))
 
 
 def test_where_one_demand_is_not_known_nothing_is_known_of_batch() -> None:
-    assert shared(8.0, 1.0, 1.0, (2.0, None), Terms(1.0, 1.0), batch=True).batch is None
+    assert shared(8.0, 1.0, 1.0, (2.0, None), Terms(1.0, 1.0)).batch is None
 
 
 def test_the_totals_of_three_steps_by_hand() -> None:
@@ -100,15 +100,16 @@ def test_the_totals_of_three_steps_by_hand() -> None:
 
 
 def test_online_work_that_exceeds_the_ceiling_alone_is_not_batchs_fault() -> None:
-    found = play(told(7, 7, every_s=10), Shape(8, 0.5, 10.0), Fixed(Terms(1.0, 0.0)))
-    assert (found.over_ceiling_s, found.lent_core_hours) == (0.0, 0.0)
+    found = play(told(7, 7, every_s=10), Shape(8, 0.5, 10.0), Fixed(Terms(0.25, 0.0)))
+    assert found.over_ceiling_core_hours == found.lent_core_hours == pytest.approx(5 / HOUR)
+    assert play(told(7, 7), Shape(8, 0.5), Fixed(Terms(0.0, 0.0))).over_ceiling_s == 0.0
 
 
 def test_a_promise_is_withdrawn_from_the_youngest_tasks_that_use_it() -> None:
     offers = [Terms(4.0, offered) for offered in (3.0, 1.5, 1.5, 3.0, 2.0)]
     found = play(told(1, 1, 1, 1, 1, every_s=10), WHOLE, Fixed(*offers))
     assert (found.tasks, found.withdrawn_times, found.withdrawn_tasks) == (3, 2, 2)
-    assert found.withdrawn_core_hours == pytest.approx((15 + 15 + 10) / HOUR)
+    assert found.withdrawn_core_hours == found.broken_core_hours == pytest.approx((15 + 15 + 10) / HOUR)
     assert (found.offer_changes, found.offer_falls) == (3, 2)
 
 
