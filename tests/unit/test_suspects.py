@@ -188,12 +188,18 @@ def _share(suspects: list[tuple[tuple[Suspect, ...], list[str]]]) -> dict[str, f
 
 
 def _bursting(slowdown: float, culprits: int = 1, runs: int = 100) -> dict[str, float]:
-    """One of 12 neighbours, or two, slow the victim whenever they work, for 3 minutes."""
+    """One of 12 neighbours, or two, slow the victim whenever they work, for 3 minutes.
+
+    Asked is as by an alarm: when one of them has worked for the last four seconds.
+    """
     told = []
     for run in range(runs):
         random = Random(f"bursts/{run}")
         crowd = scored.crowd(random, 180, 12)
-        guilty = [scored.bursts(random, 180, 10, 30, 2.0) for _ in range(culprits)]
+        guilty = [scored.bursts(random, 360, 10, 30, 2.0) for _ in range(culprits)]
+        at_work = [any(row[n] > 0.0 for row in guilty) for n in range(360)]
+        end = next((n for n in range(180, 361) if all(at_work[n - 4 : n])), 180)
+        guilty = [row[end - 180 : end] for row in guilty]
         felt = scored.slowed(random, guilty, slowdown, 2.0)
         names = [str(12 + n) for n in range(culprits)]
         told.append((scored.judged(felt, *crowd, *guilty, spread=0.09), names))

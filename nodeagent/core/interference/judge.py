@@ -50,7 +50,7 @@ def _harmless(policy: Policy) -> dict[Sign, float]:
 class Moment:
     """What all pods of one tick share."""
 
-    __slots__ = ("frozen", "harmless", "lessons", "loads", "policy", "view")
+    __slots__ = ("frozen", "harmless", "lessons", "loads", "policy", "trouble", "view")
 
     def __init__(
         self,
@@ -61,6 +61,8 @@ class Moment:
         cpus_of: Mapping[str, frozenset[int]],
     ) -> None:
         self.view, self.policy, self.frozen = view, policy, frozen
+        confirmed = (sense.verdict.state is State.CONFIRMED for sense in senses.pods.values())
+        self.trouble = bool(frozen) or any(confirmed)
         self.harmless = _harmless(policy)
         self.loads = Loads(view, senses.uses, cpus_of)
         self.lessons = Lessons(senses, view.snapshot.unix, policy.interference)
@@ -237,7 +239,8 @@ def _felt(
         limit = limits(moment.policy, None if slo is None else slo.bound_s).get(sign)
         over = limit is not None and value >= limit
         if sign is Sign.RUN_DELAY:
-            over = over and Sign.CPU_STALL in m.unsupported
+            waits = value * (p.cores or 0.0) >= moment.policy.pressure.ls_cpu_stall_ratio
+            over = over and waits and Sign.CPU_STALL in m.unsupported
         elif sign is Sign.MEMORY_STALL:
             over = m.full.get(sign, 0.0) >= MEMORY_FULL_LIMIT
         return cusum.felt_cold(before, value, over, at, span_s, policy, rule)
@@ -271,7 +274,9 @@ def _take_note(
     if not sample.values or verdict.state is State.UNKNOWN:
         return
     wrong = {sign: f.opened for sign, f in feelings.items() if f.opened is not None}
-    if not wrong:
+    if not wrong and feelings and moment.trouble:  # what disturbs a neighbour may disturb this one, too
+        lessons.give_up(uid)
+    elif not wrong:
         steady = all(f.cusum < LISTED for f in feelings.values())
         lessons.learn(uid, old.workload, load, sample.values, ready=steady)
     elif _of_own_load(verdict, len(wrong)):
