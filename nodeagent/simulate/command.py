@@ -17,6 +17,33 @@ FORMATS = ("csv", "alibaba-machine", "alibaba-container")
 MAX_CPUS = 8192
 BYTES_PER_CORE = 4 << 30
 
+HELP = """What would this node lend by this policy? Plays TRACE ("-": standard input) on a model of it.
+
+The agent's own `decide` sees the modelled node tick by tick; Batch takes all that it is let; a scheduler
+fills what is offered with Batch tasks of --task-cores. Nothing of this host is read or written.
+
+\b
+Answers, over the time in which online use is known:
+  lent       CPU time that Batch got; offered: what was promised to it, and how often that changed
+  ceiling    Batch's part of what was used above cores x capacity.cpu_ceiling_ratio
+  starved    CPU time that online work wanted, would have got without Batch, and did not get
+  withdrawn  offered below what the tasks that run were promised; squeezed: they got less than that
+
+\b
+  nodeagent simulate day.csv --cores 32
+  nodeagent simulate day.csv --cores 32 --set capacity.cpu_ceiling_ratio=0.8
+  zcat day.csv.gz | nodeagent simulate - --cores 32 --step 5 -o json
+  nodeagent simulate machine_usage.tar.gz --format alibaba-machine --machine m_1932 --cores 96
+
+\b
+TRACE, also packed by gzip or tar:
+  csv                seconds,cores used by all online work; or seconds,cores of pod 1,cores of pod 2,...
+                     A sample holds until the next one; an empty cell: not known. A first line
+                     "seconds,web,search" names the pods, "#" begins a comment, time must rise.
+  alibaba-machine    machine_usage.csv of Alibaba's cluster-trace-v2018 (all work, Batch included)
+  alibaba-container  its container_usage.csv (online work alone; needs --meta container_meta.csv)
+"""
+
 
 class Number(click.FloatRange):
     """A number within bounds; click's own would take nan, too."""
@@ -29,7 +56,7 @@ class Number(click.FloatRange):
         )
 
 
-@click.command()
+@click.command(help=HELP)
 @click.argument("trace", metavar="TRACE")
 @click.option("--cores", type=click.IntRange(1, MAX_CPUS), required=True, help="CPUs of the node.")
 @click.option("--memory", metavar="N", help='Memory of the node: "64Gi".  [default: 4 GiB for each CPU]')
@@ -89,26 +116,7 @@ def simulate(  # noqa: PLR0913, PLR0917  one argument per option
     seed: int,
     output: str,
 ) -> None:
-    """What would this policy lend? Plays TRACE ("-": standard input) on a model of the node; writes nothing.
-
-    The agent's own `decide` sees the modelled node tick by tick, and Batch takes all that it is let. Answers
-    lent and offered core-hours, time above the ceiling, CPU that online work missed, and capacity that was
-    promised to Batch tasks and withdrawn while they used it.
-
-    \b
-      nodeagent simulate day.csv --cores 32
-      nodeagent simulate day.csv --cores 32 --set capacity.cpu_ceiling_ratio=0.8
-      zcat day.csv.gz | nodeagent simulate - --cores 32 --step 5 -o json
-      nodeagent simulate machine_usage.tar.gz --format alibaba-machine --machine m_1932 --cores 96
-
-    \b
-    TRACE, also packed by gzip or tar:
-      csv                seconds,cores used by all online work; or seconds,cores of pod 1,cores of pod 2,...
-                         A sample holds until the next one; an empty cell: not known. A first line
-                         "seconds,web,search" names the pods, "#" begins a comment, time must rise.
-      alibaba-machine    machine_usage.csv of Alibaba's cluster-trace-v2018 (all work, Batch included)
-      alibaba-container  its container_usage.csv (online work alone; needs --meta container_meta.csv)
-    """
+    """Of `HELP`."""
     from nodeagent.simulate.ours import Ours
     from nodeagent.simulate.play import Shape, play
     from nodeagent.simulate.render import as_json, as_text
@@ -116,19 +124,14 @@ def simulate(  # noqa: PLR0913, PLR0917  one argument per option
     config = configured(path, overrides)
     size = parsed("--memory", memory, parse_bytes) or cores * BYTES_PER_CORE
     told = _read(trace, form, machine, meta, cores, hold)
-    shape = Shape(
-        cores=cores,
-        ceiling_ratio=config.policy.capacity.cpu_ceiling_ratio,
-        step_s=config.settings.agent.tick_s if step is None else step,
-        task_cores=task_cores,
-        task_s=task_s,
-        seed=seed,
-    )
     if warm_up >= told.end_s - told.begin_s:
         raise Failed(f"--warm-up {warm_up:g}: the trace is over by then", "take a shorter one")
+    ceiling_ratio, tick_s = config.policy.capacity.cpu_ceiling_ratio, config.settings.agent.tick_s
+    shape = Shape(cores, ceiling_ratio, step or tick_s, task_cores, task_s, seed)
     tell = progress()
-    ours = Ours(config.policy, cores, size, [pod.name for pod in told.pods])
-    found = play(told, shape, ours, warm_up, tell)
+    found = play(
+        told, shape, Ours(config.policy, cores, size, [pod.name for pod in told.pods]), warm_up, tell
+    )
     if tell is not None:
         click.echo(err=True)
     click.echo(as_json(found) if output == "json" else as_text(found))
