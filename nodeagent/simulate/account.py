@@ -68,10 +68,12 @@ class Account:
         over = min(batch, online + batch - self._ceiling)
         missed = min(wanted, float(self._cores)) - online
         self._saturated_s += dt * (wanted > self._cores + LEAST_CORES)
-        self._over_s += dt * (over > LEAST_CORES)
-        self._over += max(0.0, over) * dt
-        self._starved_s += dt * (missed > LEAST_CORES)
-        self._starved += max(0.0, missed) * dt
+        if over > LEAST_CORES:
+            self._over_s += dt
+            self._over += over * dt
+        if missed > LEAST_CORES:
+            self._starved_s += dt
+            self._starved += missed * dt
 
     def answer(self, notes: tuple[str, ...] = ()) -> Simulated:
         """The totals until now."""
