@@ -292,3 +292,12 @@ def test_neither_the_time_nor_the_order_nor_an_idle_pod_changes_the_ranking() ->
     assert _hogged(4000.0) == plain
     assert _hogged(mirror=True) == plain
     assert _hogged(idle=True) == plain
+
+
+def test_who_did_it_before_is_not_named_for_what_another_does_now() -> None:
+    """SYNTHETIC: one did harm for 40 s, a minute later another begins."""
+    before = [1.0 if 40 <= n < 80 else 0.05 for n in range(150)]
+    now = [1.0 if n >= 146 else 0.05 for n in range(150)]
+    felt = [1.0 + 2.0 * max(a, b) for a, b in zip(before, now, strict=True)]
+    assert named(scored.judged(felt, before, now, usual=1.1)) == ["1"]
+    assert named(scored.judged(felt[:100], before[:100], now[:100], usual=1.1)) == ["0"]
