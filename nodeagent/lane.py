@@ -17,12 +17,12 @@ from collections.abc import Iterable, Mapping
 
 from nodeagent.core import waits
 from nodeagent.core.rise import outside_cores
-from nodeagent.core.surge import Look, Trail, lately, noted, share
+from nodeagent.core.surge import Look, Trail, began, lately, noted, share
 from nodeagent.kernel.pod_reader import PodReader
 from nodeagent.kernel.reader import NodeReader
 from nodeagent.model.snapshot import Stalled
 
-MOST = 64  # pods below one cgroup in one look
+MOST = 32  # pods below one cgroup in one look
 MOST_BY_THREADS = 8  # the same of those without pressure of their own, each of up to 64 threads
 
 
@@ -33,23 +33,25 @@ class _Gate:
         self.file = reader.pressure(path)
         self.pods: list[PodReader] = []
         self.trail: Trail = ()
+        self.start: Look | None = None  # where the moment begins that ends with the last look
         self.at_tick: Look | None = None
         self._most = most
 
     def look(self, at: float, above: Trail = ()) -> None:
         found, above_us = self.file.value(), above[-1].waited_us if above else 0
         self.trail = () if found is None else noted(self.trail, Look(at, found.some_us, above_us))
+        self.start = began(self.trail)
 
-    def shut(self, most_ratio: float, above: Trail = ()) -> bool:
+    def shut(self, most_ratio: float, above: Look | None = None) -> bool:
         """Nobody inside waited more than `most_ratio` of this moment. What is not known leaves it open."""
         found = lately(self.trail, above)
         return found is not None and share(*found) <= most_ratio
 
-    def chosen(self, trails: Mapping[PodReader, Trail]) -> list[PodReader]:
+    def chosen(self, trails: Mapping[PodReader, Trail], levels: Mapping[PodReader, float]) -> list[PodReader]:
         """Half are those that waited most when last looked at, the others those that were not for longest."""
         if len(self.pods) <= self._most:
             return self.pods
-        first = heapq.nlargest(self._most // 2, self.pods, key=lambda pod: _level(trails.get(pod, ())))
+        first = heapq.nlargest(self._most // 2, self.pods, key=lambda pod: levels.get(pod, 0.0))
         taken = set(first)
         others = [pod for pod in self.pods if pod not in taken]
         return first + heapq.nsmallest(
@@ -65,6 +67,7 @@ class Lane:
         self._node = _Gate(reader, node, MOST_BY_THREADS)
         self._gates: dict[str, _Gate] = {}
         self._trails: dict[PodReader, Trail] = {}
+        self._levels: dict[PodReader, float] = {}  # share of the moment before the last look at each
         self._outside = reader.outside_batch()
         self._batch: tuple[str, ...] = ()
         self._spent: Trail = ()
@@ -102,7 +105,9 @@ class Lane:
         """The same between two ticks, of as many pods as one look is worth."""
         self.looked_at = 0
         self._look_above(at)
-        chosen = [(pod, gate) for gate in self._open(most_ratio) for pod in gate.chosen(self._trails)]
+        chosen = [
+            (pod, gate) for gate in self._open(most_ratio) for pod in gate.chosen(self._trails, self._levels)
+        ]
         self.looked_at = len(chosen)
         looked = (
             self._judged(pod, gate, self._until_now(pod, gate), at, pod.waited(at)) for pod, gate in chosen
@@ -127,7 +132,7 @@ class Lane:
     def _open(self, most_ratio: float) -> list[_Gate]:
         if self._node.shut(most_ratio):
             return []
-        below = [gate for gate in self._gates.values() if not gate.shut(most_ratio, self._node.trail)]
+        below = [gate for gate in self._gates.values() if not gate.shut(most_ratio, self._node.start)]
         return [self._node, *below]
 
     def _follow(self, at: float) -> None:
@@ -139,6 +144,7 @@ class Lane:
         if self._trails:
             here = {pod for pods in below.values() for pod in pods}
             self._trails = {pod: trail for pod, trail in self._trails.items() if pod in here}
+            self._levels = {pod: level for pod, level in self._levels.items() if pod in here}
         self._node.pods = below.pop("", [])
         for gone in self._gates.keys() - below.keys():
             self._gates.pop(gone).file.close()
@@ -156,8 +162,11 @@ class Lane:
             return None
         above_us = gate.trail[-1].waited_us if gate.trail else 0
         self._trails[pod] = trail = noted(trail, Look(at, total[0], above_us, total[1]))
-        moment = lately(trail, gate.trail)
-        return None if moment is None else Stalled(pod.spec.uid, *moment)
+        moment = lately(trail, gate.start)
+        if moment is None:
+            return None
+        self._levels[pod] = share(*moment)
+        return Stalled(pod.spec.uid, *moment)
 
     def _until_now(self, pod: PodReader, gate: _Gate) -> Trail:
         """The looks before this one, with what the last tick has read."""
@@ -169,11 +178,6 @@ class Lane:
 
 def _over(looked: Iterable[Stalled | None], most_ratio: float) -> tuple[Stalled, ...]:
     return tuple(s for s in looked if s is not None and share(s.span_s, s.waited_s) > most_ratio)
-
-
-def _level(trail: Trail) -> float:
-    found = lately(trail)
-    return 0.0 if found is None else share(*found)
 
 
 def _seen_at(trail: Trail) -> float:

@@ -10,7 +10,7 @@ Invariant: it only ever adds to what online work uses.
 
 from __future__ import annotations
 
-from nodeagent.core.surge import Trail
+from nodeagent.core.surge import Trail, began
 from nodeagent.core.usage import NODE
 from nodeagent.core.waits import SPAN_S
 from nodeagent.model.decision import Memory
@@ -22,11 +22,11 @@ Window = tuple[tuple[float, float], ...]  # (monotonic seconds, cores)
 
 def outside_cores(trail: Trail) -> float | None:
     """Cores used outside Batch in the last moment, over SPAN_S at least; None before the second look."""
-    if len(trail) < 2:
+    start = began(trail)
+    if start is None:
         return None
     now = trail[-1]
-    began = next((each for each in trail[:-1] if now.at - each.at <= SPAN_S), trail[-2])
-    return max(0, now.waited_us - began.waited_us) / 1e6 / max(now.at - began.at, SPAN_S)
+    return max(0, now.waited_us - start.waited_us) / 1e6 / max(now.at - start.at, SPAN_S)
 
 
 def most_cores(window: Window, outside: float | None, system: float | None, total: int) -> float | None:

@@ -41,29 +41,39 @@ Trail = tuple[Look, ...]  # oldest first
 
 def noted(trail: Trail, look: Look) -> Trail:
     """`trail` with one look more: what reaches SPAN_S back, and the last look before that."""
-    fresh = [each for each in trail if look.at - each.at <= SPAN_S]
-    older = len(trail) - len(fresh)
-    return (*trail[max(0, older - 1) : older], *fresh, look)
+    first = 0
+    while first < len(trail) and look.at - trail[first].at > SPAN_S:
+        first += 1
+    return (*trail[max(0, first - 1) :], look)
 
 
-def lately(trail: Trail, above: Trail = ()) -> tuple[float, float] | None:
-    """(seconds, of which waited at least so many) until the last look; None before the second look.
-
-    `above` are the looks at the cgroup above, the last one at the same time.
-    """
+def began(trail: Trail) -> Look | None:
+    """The first look of the moment that ends with the last one; where all are older, the one before it."""
     if len(trail) < 2:
         return None
-    now, gated = trail[-1], len(above) > 1
-    start = _began(above if gated else trail)
-    known_us = [
-        now.waited_us
-        - look.waited_us
-        - max(0, now.own_us - look.own_us)
-        - max(0, start.waited_us - look.above_us if look.at < start.at else 0)
-        for look in trail[:-1]
-        if gated or look.at >= start.at
-    ]
-    return now.at - start.at, max(0, *known_us) / 1e6
+    now = trail[-1].at
+    return next((each for each in trail[:-1] if now - each.at <= SPAN_S), trail[-2])
+
+
+def lately(trail: Trail, above: Look | None = None) -> tuple[float, float] | None:
+    """(seconds, of which waited at least so many) until the last look; None before the second look.
+
+    `above` is where the moment began for the cgroup above, whose last look was at the same time.
+    """
+    start = began(trail) if above is None else above
+    if len(trail) < 2 or start is None:
+        return None
+    now, most_us = trail[-1], 0
+    for look in trail[:-1]:
+        if look.at >= start.at:
+            before_us = 0
+        elif above is not None:
+            before_us = max(0, above.waited_us - look.above_us)
+        else:
+            continue
+        own_us = max(0, now.own_us - look.own_us)
+        most_us = max(most_us, now.waited_us - look.waited_us - own_us - before_us)
+    return now.at - start.at, most_us / 1e6
 
 
 def share(span_s: float, waited_s: float) -> float:
@@ -125,9 +135,3 @@ def worth_a_tick(
     """
     most = policy.pressure.ls_cpu_stall_ratio
     return any(s.uid not in directed and grave(s, memory.waits.get(s.uid), most, part) for s in stalled)
-
-
-def _began(trail: Trail) -> Look:
-    """The first look of the moment that ends with the last one; where all are older, the one before it."""
-    now = trail[-1].at
-    return next((each for each in trail[:-1] if now - each.at <= SPAN_S), trail[-2])

@@ -21,7 +21,7 @@ from tests.bench.table import Figure, show
 
 SIZES = (30, 100, 250)
 ACTIVE = {"at rest": 0.0, "all at work": 1.0}
-TICKS, LOOKS, PAUSE_S = 12, 10, 0.01
+TICKS, LOOKS, PAUSE_S = 4, 10, 0.1
 RATIO = 0.2  # pressure.ls_cpu_stall_ratio
 ANY = -1.0  # a threshold that everybody exceeds: no gate is ever shut
 

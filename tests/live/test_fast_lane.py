@@ -80,3 +80,26 @@ def test_with_the_lane_off_no_tick_comes_early_for_it(tmp_path: Path, pressure_o
         go.write_text("now\n")
         until(lambda: (quota_cores(OWN_TIER) or 9.0) <= 0.75 * full, "Batch is cut by ticks alone", 10.0)
         assert _early(agent) == 0
+
+
+def test_early_ticks_that_may_not_cut_batch_come_once_a_second_at_most(
+    tmp_path: Path, pressure_of_pods: None
+) -> None:
+    with (
+        running(
+            tmp_path,
+            agent__tick_s=TICK_S,
+            agent__slow_tick_s=TICK_S,
+            pressure__rise_s=600,  # pressure counts only after ten minutes
+            http__address="127.0.0.1:0",
+        ) as agent,
+        _waiting_ls(agent, tmp_path) as go,
+        executed(agent.runtime, "batch", unique("hogs"), _spin(CPUS)),
+    ):
+        _bounded(agent)
+        go.write_text("now\n")
+        until(lambda: _early(agent) >= 1, "the first one", TICK_S / SLOWNESS)
+        before, began = _early(agent), time.monotonic()
+        time.sleep(4.0)
+        more = _early(agent) - before
+        assert more <= time.monotonic() - began + 1

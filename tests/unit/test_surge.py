@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from nodeagent.core import rise, surge, waits
 from nodeagent.core.decide import decide
 from nodeagent.core.limit import HALVE_GAP_S
-from nodeagent.core.surge import Look, Trail, lately, noted, share
+from nodeagent.core.surge import Look, Trail, began, lately, noted, share
 from nodeagent.core.usage import NODE
 from nodeagent.model.decision import BatchLimit, Decision, KnownUse, Memory, Wait
 from nodeagent.model.pod import Qos
@@ -60,7 +60,7 @@ def test_a_tenth_of_a_second_is_no_moment_on_its_own() -> None:
 def test_who_was_not_looked_at_before_the_moment_waited_no_longer_than_all_above_it() -> None:
     above = trail((1.0, 0), (1.7, 30_000), (1.8, 30_000), (1.9, 120_000))
     pod = (Look(1.0, 0, 0), Look(1.9, 100_000, 120_000))
-    assert lately(pod, above) == pytest.approx((0.2, 0.07)), "30 ms may have been before"
+    assert lately(pod, began(above)) == pytest.approx((0.2, 0.07)), "30 ms may have been before"
 
 
 def test_one_look_tells_nothing() -> None:
@@ -85,8 +85,8 @@ def test_more_waiting_is_never_less_of_a_surge(moves: list[tuple[float, int, int
     for look in looks:
         made = noted(made, look)
     last = made[-1]
-    found = lately(made, above)
-    longer = lately((*made[:-1], last._replace(waited_us=last.waited_us + more)), above)
+    found = lately(made, began(above))
+    longer = lately((*made[:-1], last._replace(waited_us=last.waited_us + more)), began(above))
     assert found is not None and longer is not None
     assert share(*longer) >= share(*found)
     for usual in (None, Wait(1.0, 0.1, "")):
@@ -104,7 +104,7 @@ def test_what_was_not_looked_at_never_makes_a_surge_where_looking_would_have_sho
     made: Trail = ()
     for look in [looks[0], *(x for x in looks[1:-1] if data.draw(st.booleans())), looks[-1]]:
         made = noted(made, look)
-    found = lately(made, above)
+    found = lately(made, began(above))
     assert found is not None
     if made[-2].at <= start:
         assert found[1] <= true_us / 1e6 + 1e-9
@@ -116,7 +116,7 @@ def test_nobody_below_waits_longer_than_the_gate_says(moves: list[tuple[float, i
     made: Trail = ()
     for look in looks:
         made = noted(made, look)
-    pod, gate = lately(made, above), lately(above)
+    pod, gate = lately(made, began(above)), lately(above)
     assert pod is not None and gate is not None
     assert pod[1] <= gate[1] + 1e-9
 
