@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +14,17 @@ import pytest
 
 from nodeagent.kernel.mounts import find_hierarchies
 from nodeagent.model.pod import OWN_TIER
-from tests.live.running import SLOWNESS, SPIN, RunningAgent, executed, quota_cores, running, unique, until
+from tests.live.running import (
+    NODEAGENT,
+    SLOWNESS,
+    SPIN,
+    RunningAgent,
+    executed,
+    quota_cores,
+    running,
+    unique,
+    until,
+)
 
 pytestmark = pytest.mark.live
 CPUS = os.cpu_count() or 1
@@ -68,6 +80,11 @@ def test_a_surge_is_answered_long_before_the_tick_is_due_and_not_for_ever(
         assert cuts >= 1
         time.sleep(2.0)  # of pressure as before: there is nothing left to cut
         assert _early(agent) - cuts <= 1
+        agent.stop()
+        words = [*NODEAGENT, "replay", "-o", "json", str(agent.state)]
+        done = subprocess.run(words, capture_output=True, check=False)
+        assert done.returncode == 0, done.stdout
+        assert json.loads(done.stdout)["ticks"] > cuts
 
 
 def test_with_the_lane_off_no_tick_comes_early_for_it(tmp_path: Path, pressure_of_pods: None) -> None:
