@@ -6,7 +6,8 @@
 
 A cgroup at rest (no task of it ran or waited) is not throttled, charges no memory and fails no charge: its
 throttling and memory events stand still, and its memory usage, which others may reclaim, is left to the slow
-tier or to the tick in which the gate moves.
+tier or to the tick in which the gate moves. Once a slow reading has found it so, they are carried over as they
+are, for REST_S at most, as long as its memory usage stays the same.
 Invariant: a cgroup is read only while the one of its name has its inode. A slow value is never shown as newer
 than it is; memory and io pressure are carried over under a newer `slow_at` only while the gate is shut.
 """
@@ -28,6 +29,7 @@ from nodeagent.model.pod import CgroupDir
 from nodeagent.model.snapshot import MemoryEvents, Reading, Stall
 
 PSI_KINDS = ("cpu", "memory", "io")
+REST_S = 60.0  # for which slow values of a cgroup at rest are carried over
 
 _Cold = tuple[
     float | None, *Details, MemoryEvents | None, Stall | None, Stall | None, int | None, Pages | None
@@ -75,7 +77,7 @@ class CgroupReader:
     """
 
     __slots__ = (
-        "_cold", "_cpu", "_directory", "_events", "_files", "_last", "_last_cpu", "_memory", "_misses",
+        "_calm", "_cold", "_cpu", "_directory", "_events", "_files", "_last", "_last_cpu", "_memory", "_misses",
         "_pages", "_pids", "_psi", "_stirred", "_sure", "_walk_root", "delay",
     )  # fmt: skip
 
@@ -104,7 +106,8 @@ class CgroupReader:
         self.delay: RunDelay | None = None
         self._sure = False  # True while a descriptor is kept that dies with the cgroup
         self._events: MemoryEvents | None = None
-        self._stirred = True  # some task ran or waited since the events were read
+        self._stirred = True  # some task ran or waited since the last slow reading
+        self._calm = False  # the last slow reading found that none had since the one before
         self._last, self._last_cpu, self._cold = Reading(), _NO_CPU, _NO_COLD
 
     @property
@@ -153,8 +156,11 @@ class CgroupReader:
         used = last.memory_bytes
         if slow or parent_moved or not resting or used is None:
             used = self._memory.usage.value()
+        if slow and self._calm and not full and resting and not self._stirred:
+            slow = parent_moved or used is not last.memory_bytes or at >= (last.slow_at or 0.0) + REST_S
         if slow:
-            if self._stirred or not resting:
+            self._calm = resting and not self._stirred
+            if not self._calm:
                 self._stirred, self._events = not resting, self._memory.events()
             details, pids = self._memory.detail(), self._pids.value()
             pages = None if self._pages is None else self._pages.value()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -228,6 +229,38 @@ def test_a_cgroup_at_rest_is_left_alone_and_seen_when_it_stirs(start: Start, tmp
     (tmp_path / f"{CG}/unified/{trees.POD}/cpu.pressure").write_text(trees.pressure(1001, 10))
     reading = only(reader, members, 105.93).reading  # nothing of it ran, but something waited
     assert (reading.throttled_us, reading.memory_bytes, reading.cpu_us) == (1, 5, 7654)
+
+
+def test_slow_values_of_a_cgroup_at_rest_are_carried_over_until_something_moves(
+    start: Start, tmp_path: Path
+) -> None:
+    reader, members = start("hybrid")
+    pods = [only(reader, members, 100.0 + tick) for tick in range(20)]
+    rests = pods[-1].reading
+    memory = tmp_path / f"{CG}/memory/{trees.POD}"
+    (memory / "memory.stat").write_text("total_cache 1\ntotal_rss 2\ntotal_inactive_file 3\n")
+    for tick in range(20, 40):
+        assert only(reader, members, 100.0 + tick).reading is rests
+    (memory / "memory.usage_in_bytes").write_text("5\n")  # somebody else took some of it back
+    seen = [only(reader, members, 100.0 + tick).reading for tick in range(40, 45)]
+    assert [reading.anon_bytes for reading in (seen[0], seen[-1])] == [rests.anon_bytes, 2]
+    assert seen[-1].slow_at is not None and seen[-1].slow_at >= 140.0
+
+
+def test_slow_values_of_a_cgroup_at_rest_are_read_once_a_minute_and_when_it_runs(
+    start: Start, tmp_path: Path
+) -> None:
+    reader, members = start("hybrid")
+    usage = tmp_path / f"{CG}/cpuacct/{trees.POD}/cpuacct.usage"
+    ats = []
+    for tick in range(160):
+        if tick == 150:
+            usage.write_text("8000000\n")
+        ats.append(only(reader, members, 100.0 + tick).reading.slow_at)
+    read = sorted({at for at in ats[:150] if at is not None})
+    assert 4 <= len(read) <= 6  # three until it is known to rest, then each minute
+    assert all(60.0 <= b - a <= 65.0 for a, b in itertools.pairwise(read[3:]))
+    assert ats[-1] is not None and 250.0 <= ats[-1] <= 259.0
 
 
 @pytest.mark.parametrize("machine", MACHINES)

@@ -14,8 +14,10 @@ from typing import Protocol
 
 import msgspec
 
+from nodeagent.kernel import build_kept
 from nodeagent.kernel.mounts import find_hierarchies
 from nodeagent.kernel.reader import NodeReader
+from nodeagent.model.errors import AgentError
 from nodeagent.model.pod import Member
 from tests.bench.bench_read import Floor, kept_paths, open_fds
 from tests.bench.cost import ours
@@ -24,6 +26,7 @@ from tests.bench.cost.exporter import Exporter
 
 FLOOR = "C: pread of files kept open (the floor)"
 FULL, TIERED, SYMPTOMS = (f"nodeagent's reading: {way}" for way in ours.WAYS)
+FULL_C, TIERED_C, SYMPTOMS_C = (f"{name}, compiled" for name in (FULL, TIERED, SYMPTOMS))
 GO, C, PYTHON = (f"koordlet's way, {how}" for how in ("Go", "C: its system calls alone", "Python"))
 WCA, CGROUPSPY, PSUTIL = "WCA's way, 8 files", "cgroupspy, 4 files", "psutil, 1 process"
 EXPORTER = "node_exporter, a scrape (nothing per pod)"
@@ -57,6 +60,7 @@ def readers(members: Sequence[Member], missing: dict[str, str]) -> Iterator[dict
         makers: dict[str, Callable[[], Reader]] = {
             FLOOR: lambda: _FloorReader(paths, str(directory)),
             **{name: _our(way, told) for name, way in zip((FULL, TIERED, SYMPTOMS), ours.WAYS, strict=True)},
+            **{name: _our(way, told, directory) for name, way in zip((FULL_C, TIERED_C, SYMPTOMS_C), ours.WAYS, strict=True)},
             GO: lambda: Driver([_built("go", directory), str(listing)]),
             C: lambda: Driver([_built("c", directory), str(listing)]),
             PYTHON: lambda: Driver([*python, "koordlet", str(listing)]),
@@ -69,7 +73,7 @@ def readers(members: Sequence[Member], missing: dict[str, str]) -> Iterator[dict
         for name, make in makers.items():
             try:
                 ready[name] = stack.enter_context(closing(make()))
-            except (OSError, RuntimeError, subprocess.SubprocessError) as error:
+            except (AgentError, OSError, RuntimeError, subprocess.SubprocessError) as error:
                 missing[name] = str(error)
         yield ready
 
@@ -83,8 +87,14 @@ class _FloorReader:
         return 0.0
 
 
-def _our(way: str, told: Path) -> Callable[[], Driver]:
-    return lambda: Driver([sys.executable, "-m", "tests.bench.cost.ours", way, str(told)])
+def _our(way: str, told: Path, compiled: Path | None = None) -> Callable[[], Driver]:
+    """With `compiled` over the compiled part, which is built there."""
+
+    def make() -> Driver:
+        kept = "" if compiled is None else str(build_kept.build(compiled))
+        return Driver([sys.executable, "-m", "tests.bench.cost.ours", way, str(told), kept])
+
+    return make
 
 
 def _files(members: Sequence[Member]) -> list[str]:
