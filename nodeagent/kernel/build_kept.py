@@ -27,12 +27,16 @@ def build(directory: Path = SOURCE.parent) -> Path:
     new = made.with_suffix(".new")
     words = [found, "-O2", "-fPIC", "-shared", "-Wall", "-Werror", f"-I{sysconfig.get_path('include')}"]
     try:
-        subprocess.run([*words, str(SOURCE), "-o", str(new)], check=True, capture_output=True, timeout=_LIMIT_S)
+        subprocess.run(
+            [*words, str(SOURCE), "-o", str(new)], check=True, capture_output=True, timeout=_LIMIT_S
+        )
         os.replace(new, made)
     except (OSError, subprocess.SubprocessError) as error:
         said = getattr(error, "stderr", None) or str(error).encode()
         first = said.decode("utf-8", "replace").strip().partition("\n")[0]
-        hint = "it takes a C compiler and Python's headers (Debian: apt-get install gcc libc6-dev python3-dev)"
+        hint = (
+            "it takes a C compiler and Python's headers (Debian: apt-get install gcc libc6-dev python3-dev)"
+        )
         raise Failed(f"{SOURCE.name} cannot be compiled: {first}", hint=hint) from error
     finally:
         new.unlink(missing_ok=True)

@@ -125,7 +125,7 @@ class PodReader:
             self._busy = False
             return pod
         symptoms = None if pod is None else pod.symptoms
-        if symptoms is None or (slow and not self._rests(at, reading, full)):
+        if slow or symptoms is None:
             symptoms = self._read_symptoms(at, reading, full or self._attended)
         return self._renewed(reading, self._read_containers(at, slow, full, moved), symptoms)
 
@@ -163,12 +163,6 @@ class PodReader:
             self._find_psi()
         return slow or self._gate.moved
 
-    def _rests(self, at: float, reading: Reading, full: bool) -> bool:
-        """Nothing of it moved, so that its symptoms are as they were told."""
-        if full or self._symptoms is None or self._pod is None or reading is not self._pod.reading:
-            return False
-        return not self._attended and self._symptoms.rests(at, reading.cpu_us)
-
     def _read_containers(self, at: float, slow: bool, full: bool, moved: bool) -> tuple[Container, ...]:
         inner = [container.read(at, slow, full, moved) for container in self._containers.values()]
         return tuple([container for container in inner if container is not None])
@@ -193,8 +187,7 @@ class PodReader:
         unsupported = self._unsupported + self._cgroup.lacks
         if self._symptoms is not None:
             unsupported += self._symptoms.unsupported
-        same = pod is not None and symptoms is pod.symptoms and unsupported == pod.unsupported
-        if pod is None or self._busy or not same or containers != pod.containers:
+        if pod is None or self._busy or (containers, unsupported) != (pod.containers, pod.unsupported):
             self._pod = pod = Pod(self._member.spec, reading, containers, unsupported, symptoms)
         return pod
 

@@ -6,14 +6,15 @@
 
 A cgroup at rest (no task of it ran or waited) is not throttled, charges no memory and fails no charge: its
 throttling and memory events stand still, and its memory usage, which others may reclaim, is left to the slow
-tier or to the tick in which the gate moves. Once a slow reading has found it so, they are carried over as they
-are, for REST_S at most, as long as its memory usage stays the same.
+tier or to the tick in which the gate moves. Once a slow reading has found it so, and as long as its memory
+usage stays the same, its slow values are what they were, without being read, for REST_S at most.
 Invariant: a cgroup is read only while the one of its name has its inode. A slow value is never shown as newer
 than it is; memory and io pressure are carried over under a newer `slow_at` only while the gate is shut.
 """
 
 from __future__ import annotations
 
+import math
 import os
 from typing import Any
 
@@ -78,7 +79,7 @@ class CgroupReader:
 
     __slots__ = (
         "_calm", "_cold", "_cpu", "_directory", "_events", "_files", "_last", "_last_cpu", "_memory", "_misses",
-        "_pages", "_pids", "_psi", "_stirred", "_sure", "_walk_root", "delay",
+        "_pages", "_pids", "_psi", "_read_at", "_stirred", "_sure", "_walk_root", "delay",
     )  # fmt: skip
 
     def __init__(
@@ -108,6 +109,7 @@ class CgroupReader:
         self._events: MemoryEvents | None = None
         self._stirred = True  # some task ran or waited since the last slow reading
         self._calm = False  # the last slow reading found that none had since the one before
+        self._read_at = -math.inf  # when slow files were last read
         self._last, self._last_cpu, self._cold = Reading(), _NO_CPU, _NO_COLD
 
     @property
@@ -156,15 +158,13 @@ class CgroupReader:
         used = last.memory_bytes
         if slow or parent_moved or not resting or used is None:
             used = self._memory.usage.value()
-        if slow and self._calm and not full and resting and not self._stirred:
-            slow = parent_moved or used is not last.memory_bytes or at >= (last.slow_at or 0.0) + REST_S
         if slow:
-            self._calm = resting and not self._stirred
-            if not self._calm:
-                self._stirred, self._events = not resting, self._memory.events()
-            details, pids = self._memory.detail(), self._pids.value()
-            pages = None if self._pages is None else self._pages.value()
-            self._cold = (at, *details, self._events, memory_stall, io_stall, pids, pages)
+            same = not full and not parent_moved and used is last.memory_bytes
+            if self._calm and resting and not self._stirred and same and at < self._read_at + REST_S:
+                pids = self._cold[7]
+                self._cold = (at, *self._cold[1:5], memory_stall, io_stall, pids, self._where())
+            else:
+                self._read_cold(at, resting, memory_stall, io_stall)
         elif not resting:
             self._stirred = True
         if not self._sure or self._misses.gone != gone_before:
@@ -177,6 +177,22 @@ class CgroupReader:
     def close(self) -> None:
         for file in self.files:
             file.close()
+
+    def _read_cold(
+        self, at: float, resting: bool, memory_stall: Stall | None, io_stall: Stall | None
+    ) -> None:
+        self._calm = resting and not self._stirred
+        if not self._calm:
+            self._stirred, self._events = not resting, self._memory.events()
+        self._read_at = at
+        details, pids = self._memory.detail(), self._pids.value()
+        pages = None if self._pages is None else self._pages.value()
+        self._cold = (at, *details, self._events, memory_stall, io_stall, pids, pages)
+
+    def _where(self) -> Pages | None:
+        """The pages of a cgroup at rest: others may move them, if there is anywhere else."""
+        last = self._cold[8]
+        return self._pages.value() if self._pages is not None and last is not None and len(last) > 1 else last
 
     def _waited(self, delay: RunDelay, at: float, cpu_us: int | None, slow: bool) -> int | None:
         last = self._last

@@ -67,7 +67,9 @@ def _asked(words: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="tests.bench cost", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--quick", action="store_true", help="30 and 250 pods, for a short while: a look, no figure")
+    parser.add_argument(
+        "--quick", action="store_true", help="30 and 250 pods, for a short while: a look, no figure"
+    )
     parser.add_argument("--json", action="store_true", help="all figures for programs")
     parser.add_argument("--pods", type=_numbers, help="sizes, such as 30,250")
     parser.add_argument("--rounds", type=int, help="ticks of each reader (12)")
@@ -118,7 +120,9 @@ def _in_turns(ready: dict[str, drivers.Reader], rounds: int) -> dict[str, list[f
 
 def _show_agents(costs: dict[int, Costs]) -> None:
     print("\nThe agent as a whole: 1 s ticks, journal, gRPC watcher, scrapes")
-    print(f"  {'':<34}{'pods':>6}{'% of a core':>13}{'ticks/s':>9}{'ms/tick':>9}{'RSS MiB':>9}{'kernel MiB':>12}")
+    print(
+        f"  {'':<34}{'pods':>6}{'% of a core':>13}{'ticks/s':>9}{'ms/tick':>9}{'RSS MiB':>9}{'kernel MiB':>12}"
+    )
     for pods, cost in costs.items():
         for name, whole in cost.agents.items():
             kernel = "-" if whole.kernel_mib is None else f"{whole.kernel_mib:.1f}"

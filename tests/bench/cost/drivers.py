@@ -60,7 +60,10 @@ def readers(members: Sequence[Member], missing: dict[str, str]) -> Iterator[dict
         makers: dict[str, Callable[[], Reader]] = {
             FLOOR: lambda: _FloorReader(paths, str(directory)),
             **{name: _our(way, told) for name, way in zip((FULL, TIERED, SYMPTOMS), ours.WAYS, strict=True)},
-            **{name: _our(way, told, directory) for name, way in zip((FULL_C, TIERED_C, SYMPTOMS_C), ours.WAYS, strict=True)},
+            **{
+                name: _our(way, told, directory)
+                for name, way in zip((FULL_C, TIERED_C, SYMPTOMS_C), ours.WAYS, strict=True)
+            },
             GO: lambda: Driver([_built("go", directory), str(listing)]),
             C: lambda: Driver([_built("c", directory), str(listing)]),
             PYTHON: lambda: Driver([*python, "koordlet", str(listing)]),
@@ -125,7 +128,9 @@ def _built(language: str, directory: Path) -> str:
         compiler = shutil.which("go")
         words = [compiler, "build", "-o", program, source]
     if compiler is None:
-        raise OSError(f"no compiler (Debian: apt-get install {'gcc libc6-dev' if language == 'c' else 'golang-go'})")
+        raise OSError(
+            f"no compiler (Debian: apt-get install {'gcc libc6-dev' if language == 'c' else 'golang-go'})"
+        )
     environment = {**os.environ, "GO111MODULE": "off", "GOPROXY": "off", "GOTOOLCHAIN": "local"}
     subprocess.run([each or "" for each in words], check=True, capture_output=True, env=environment)
     return program

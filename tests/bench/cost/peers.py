@@ -1,9 +1,9 @@
 """A program: how others read pods, once per line of input. `peers.py WAY LISTING`.
 
-    koordlet    stat, open, read, close and a dictionary of strings for each file     LISTING: paths of files
-    wca         8 files opened anew for each pod (Intel WCA, Cgroup.get_measurements)  paths of cgroup directories
-    cgroupspy   its controllers' properties: usage, stat, memory usage and stat        the same, v1 alone
-    psutil      one kept Process for each pod: cpu_times and memory_info               process ids
+koordlet    stat, open, read, close and a dictionary of strings for each file     LISTING: paths of files
+wca         8 files opened anew for each pod (Intel WCA, Cgroup.get_measurements)  paths of cgroup directories
+cgroupspy   its controllers' properties: usage, stat, memory usage and stat        the same, v1 alone
+psutil      one kept Process for each pod: cpu_times and memory_info               process ids
 """
 
 import os
@@ -61,11 +61,11 @@ def cgroupspy(pods: list[str]) -> Callable[[], object]:
     from cgroupspy.controllers import CpuAcctController, CpuController, MemoryController
 
     class Place(NamedTuple):
-        full_path: str
+        full_path: bytes
 
     kept = []
     for line in pods:
-        where = {name: Place(path) for name, path in (each.split("=", 1) for each in line.split())}
+        where = {name: Place(os.fsencode(path)) for name, path in (each.split("=", 1) for each in line.split())}
         kept.append(
             (
                 CpuAcctController(where["cpuacct"]),
