@@ -174,6 +174,14 @@ class CgroupReader:
             self._last = Reading(*(*cpu, cpu_stall, used, delay_us, *self._cold))
         return self._last
 
+    def still(self) -> bool:
+        """True when it rests as at the last reading, which is what `read` would give again; slow values apart."""
+        psi, gone_before = self._psi, self._misses.gone
+        if psi is None or not self._sure or psi.cpu.value() is not self._last.cpu_stall or not self._cpu.still():
+            self._sure = self._sure and self._misses.gone == gone_before
+            return False
+        return self._last.cpu_stall is not None
+
     def close(self) -> None:
         for file in self.files:
             file.close()
