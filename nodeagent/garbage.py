@@ -1,4 +1,4 @@
-"""What the process does about its own memory: Python's cycles of garbage, and glibc's arenas.
+"""What the process does about its own memory: Python's cycles of garbage, glibc's arenas, what is imported.
 
 Clients' calls leave such cycles, and with them much of gRPC's memory. What outlives one look is not looked at
 again for long by Python's own rule, which counts allocations: it would grow with each client for days.
@@ -11,6 +11,8 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+import sys
+from collections.abc import Iterator
 
 TIDY_S = 10.0
 THRESHOLDS = (50_000, 50, 100)  # beyond what a tick makes: for a crowd of clients between two looks
@@ -25,6 +27,19 @@ def few_arenas() -> None:
     """
     with contextlib.suppress(AttributeError):
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, ARENAS)
+
+
+@contextlib.contextmanager
+def left_out(package: str) -> Iterator[None]:
+    """Imports within find no such package, unless somebody has imported it before; later ones do."""
+    if package in sys.modules:
+        yield
+        return
+    sys.modules[package] = None  # type: ignore[assignment]  # so that importing it fails
+    try:
+        yield
+    finally:
+        del sys.modules[package]
 
 
 class Garbage:
