@@ -100,7 +100,7 @@ def _rates(pod: Pod, old: Pod | None, dt_s: float, most_us: float) -> PodRates:
 def _unmoved(pod: Pod) -> PodRates:
     """Of a pod that was carried over as it was: the same as of one with equal readings."""
     now = pod.reading
-    told = now.throttled_us is not None or any([c.reading.throttled_us is not None for c in pod.containers])
+    told = now.throttled_us is not None or any(c.reading.throttled_us is not None for c in pod.containers)
     return PodRates(
         pod,
         None if now.cpu_us is None else 0.0,

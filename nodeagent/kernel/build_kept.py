@@ -1,4 +1,4 @@
-"""`python -m nodeagent.kernel.build_kept`: compile _kept.c beside itself, where the agent finds it when it starts.
+"""`python -m nodeagent.kernel.build_kept`: compile _kept.c beside itself, where the agent finds it at its start.
 
 Optional: without it kept.py does the same. Invariant: what is there is replaced as a whole or not at all.
 """

@@ -1,4 +1,4 @@
-"""A file that is kept open and read again: what differs from the last time is told, what does not costs little.
+"""A file that is kept open and read again: what differs from the last time is told, what does not is cheap.
 
 Invariant: the compiled nodeagent/kernel/_kept.c (`make fast`), where it is there, does the same.
 """

@@ -136,7 +136,7 @@ class PodReader:
         awake = self._busy or self._gate.moved or self._cgroup.delay is not None or self._attended
         if awake or self._pod is None or not self._cgroup.still():
             return False
-        return all([container.still() for container in self._containers.values()])
+        return not self._containers or all(inner.still() for inner in self._containers.values())
 
     def close(self) -> None:
         self._cgroup.close()

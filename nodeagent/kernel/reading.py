@@ -78,8 +78,8 @@ class CgroupReader:
     """
 
     __slots__ = (
-        "_calm", "_cold", "_cpu", "_directory", "_events", "_files", "_last", "_last_cpu", "_memory", "_misses",
-        "_pages", "_pids", "_psi", "_read_at", "_stirred", "_sure", "_walk_root", "delay",
+        "_calm", "_cold", "_cpu", "_directory", "_events", "_files", "_last", "_last_cpu", "_memory",
+        "_misses", "_pages", "_pids", "_psi", "_read_at", "_stirred", "_sure", "_walk_root", "delay",
     )  # fmt: skip
 
     def __init__(
@@ -175,9 +175,14 @@ class CgroupReader:
         return self._last
 
     def still(self) -> bool:
-        """True when it rests as at the last reading, which is what `read` would give again; slow values apart."""
+        """True when it rests as at the last reading, which `read` would give again; slow values apart."""
         psi, gone_before = self._psi, self._misses.gone
-        if psi is None or not self._sure or psi.cpu.value() is not self._last.cpu_stall or not self._cpu.still():
+        if (
+            psi is None
+            or not self._sure
+            or psi.cpu.value() is not self._last.cpu_stall
+            or not self._cpu.still()
+        ):
             self._sure = self._sure and self._misses.gone == gone_before
             return False
         return self._last.cpu_stall is not None

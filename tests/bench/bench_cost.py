@@ -1,4 +1,4 @@
-"""What the agent costs as a whole, and what others pay for reading the same pods: 30, 100, 250 and 1000 of them.
+"""What the agent costs as a whole, and others for reading the same pods: 30, 100, 250 and 1000 of them.
 
     python -m tests.bench cost [--quick] [--json] [--pods 30,250] [--rounds 12] [--seconds 20] [--active 0.1]
 
@@ -92,7 +92,7 @@ def _size(pods: int, asked: argparse.Namespace, missing: dict[str, str]) -> Cost
         own_pods(pods, asked.active) as members,
         tempfile.TemporaryDirectory(prefix="na-bench-") as directory,
     ):
-        agents = {}
+        agents: dict[str, Whole] = {}
         for name, settings in lanes().items():
             _say(f"{pods} pods: the agent, {name}")
             home = Path(directory, str(len(agents)))
@@ -106,7 +106,7 @@ def _size(pods: int, asked: argparse.Namespace, missing: dict[str, str]) -> Cost
 
 
 def _in_turns(ready: dict[str, drivers.Reader], rounds: int) -> dict[str, list[float]]:
-    """Everybody once a round, evenly over at least PACE_S, so that nobody finds what the last one has warmed."""
+    """Everybody once a round, spread over at least PACE_S: nobody finds what the last one has warmed."""
     costs: dict[str, list[float]] = {name: [] for name in ready}
     for number in range(WARM_ROUNDS + rounds):
         for name in random.sample(sorted(ready), len(ready)):
@@ -120,9 +120,9 @@ def _in_turns(ready: dict[str, drivers.Reader], rounds: int) -> dict[str, list[f
 
 def _show_agents(costs: dict[int, Costs]) -> None:
     print("\nThe agent as a whole: 1 s ticks, journal, gRPC watcher, scrapes")
-    print(
-        f"  {'':<34}{'pods':>6}{'% of a core':>13}{'ticks/s':>9}{'ms/tick':>9}{'RSS MiB':>9}{'kernel MiB':>12}"
-    )
+    head = ("pods", "% of a core", "ticks/s", "ms/tick", "RSS MiB", "kernel MiB")
+    cells = zip(head, (6, 13, 9, 9, 9, 12), strict=True)
+    print(f"  {'':<34}" + "".join(f"{text:>{width}}" for text, width in cells))
     for pods, cost in costs.items():
         for name, whole in cost.agents.items():
             kernel = "-" if whole.kernel_mib is None else f"{whole.kernel_mib:.1f}"

@@ -2,8 +2,8 @@
 
     python -m tests.bench profile [--pods 250] [--seconds 40] [--active 0.1] [--top 25] [--json]
 
-Parts are timed exactly, each without those within it; functions are sampled, each with the kernel's time that it
-asked for. Both of the loop's thread; the other threads are told as one.
+Parts are timed exactly, each without those within it; functions are sampled, each with the kernel's time that
+it asked for. Both of the loop's thread; the other threads are told as one.
 """
 
 from __future__ import annotations

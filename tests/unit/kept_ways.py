@@ -1,4 +1,4 @@
-"""Both ways of reading kept files: the compiled one, built for the tests where that can be, and that in Python."""
+"""Both ways of reading kept files: the compiled one, built for the tests where it can be, and Python's."""
 
 from __future__ import annotations
 

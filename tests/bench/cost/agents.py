@@ -1,4 +1,4 @@
-"""The whole agent on some pods for a while: `nodeagent run` with its defaults, 1 s ticks, journal and clients."""
+"""The whole agent on some pods for a while: `nodeagent run` as it is, 1 s ticks, with journal and clients."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def measured(home: Path, seconds: float, settings: dict[str, object]) -> Whole:
             agent__tick_s=1,
             http__address="127.0.0.1:0",
             log__level="info",
-            **settings,
+            **settings,  # type: ignore[arg-type]  # none of them is a word of `running`
         ) as agent,
         watched.watching(agent) as answers,
     ):

@@ -1,7 +1,8 @@
 """What another process has used: CPU time exactly, and memory.
 
-A process' CPU clock can be asked for from outside (clock_getcpuclockid(3); Linux include/linux/posix-timers.h):
-nanoseconds of user and system time of all its threads, ended ones too. /proc/PID/stat counts in 10 ms.
+A process' CPU clock can be asked for from outside (clock_getcpuclockid(3); Linux
+include/linux/posix-timers.h): nanoseconds of user and system time of all its threads, ended ones too.
+/proc/PID/stat counts in 10 ms.
 """
 
 from __future__ import annotations

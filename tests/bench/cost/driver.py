@@ -1,4 +1,4 @@
-"""A program that does its work once for each line that it is given, and says so: one tick, measured from outside."""
+"""A program that does its work once for each line it is given, and says so: one tick, timed from outside."""
 
 from __future__ import annotations
 

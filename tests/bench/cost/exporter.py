@@ -1,4 +1,4 @@
-"""Prometheus' node_exporter, scraped once a tick: it has nothing per pod, and is here for what a scrape costs.
+"""Prometheus' node_exporter, scraped once a tick: it has nothing per pod; it is here for what that costs.
 
 That of this machine, else Debian's, unpacked into a cache: nothing is installed and no service started.
 """

@@ -1,11 +1,11 @@
-"""A program: the agent's own reading of pods, once per line of input. `python -m tests.bench.cost.ours WAY MEMBERS KEPT`.
+"""A program: the agent's own reading of pods, once per line of input. `-m tests.bench.cost.ours WAY MEMBERS KEPT`
 
     full      every file of every pod in each tick, as the floor and the koordlet drivers do
     tiered    as the agent reads in each tick, without symptoms
     symptoms  the same with symptoms: all that the agent reads of pods
 
-KEPT is the compiled part (nodeagent/kernel/_kept.c), "" for the one in Python. Its clock goes a second for each
-tick, whatever the pace.
+KEPT is the compiled part (nodeagent/kernel/_kept.c), "" for the one in Python. Its clock goes a second for
+each tick, whatever the pace.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ def textual(path: str) -> dict[str, str]:
 
 def koordlet(paths: list[str]) -> Callable[[], object]:
     """As Koordinator's node agent reads, if it were in Python."""
-    return lambda: [textual(path) for path in paths if os.stat(path)]
+    return lambda: [(os.stat(path), textual(path)) for path in paths]
 
 
 def wca(pods: list[str]) -> Callable[[], object]:
@@ -65,7 +65,9 @@ def cgroupspy(pods: list[str]) -> Callable[[], object]:
 
     kept = []
     for line in pods:
-        where = {name: Place(os.fsencode(path)) for name, path in (each.split("=", 1) for each in line.split())}
+        where = {
+            name: Place(os.fsencode(path)) for name, path in (each.split("=", 1) for each in line.split())
+        }
         kept.append(
             (
                 CpuAcctController(where["cpuacct"]),

@@ -1,8 +1,8 @@
-"""A program: `nodeagent` with its parts timed and its ticks sampled. `python -m tests.bench.cost.profiled OUT run ...`
+"""A program: `nodeagent`, its parts timed and its ticks sampled. `-m tests.bench.cost.profiled OUT run ...`
 
-Each part's own CPU time is that of the loop's thread (CLOCK_THREAD_CPUTIME_ID) without the parts called in it: two
-readings of a clock per call, some microseconds a tick. While a tick runs, a timer looks each 0.5 ms which function
-is on. OUT gets both as JSON when the agent stops: of all ticks but the first `SKIPPED`.
+Each part's own CPU time is that of the loop's thread (CLOCK_THREAD_CPUTIME_ID) without the parts called in it:
+two readings of a clock per call, some microseconds a tick. While a tick runs, a timer looks each 0.5 ms which
+function is on. OUT gets both as JSON when the agent stops: of all ticks but the first `SKIPPED`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import json
 import signal
 import sys
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -65,7 +65,7 @@ class Parts:
     """CPU seconds by part, of the loop's thread."""
 
     def __init__(self) -> None:
-        self.own_s: Counter[str] = Counter()
+        self.own_s: dict[str, float] = defaultdict(float)
         self._inner: list[float] = []
 
     def timed(self, part: str, work: Callable[..., Any]) -> Callable[..., Any]:  # Any: whatever it is
@@ -94,8 +94,8 @@ class Profile:
         self.parts = Parts()
         self.samples: Counter[str] = Counter()
         self.ticks = 0
-        self._began: tuple[float, Counter[str]] = (0.0, Counter())
-        self._ended: tuple[float, Counter[str]] = (0.0, Counter())
+        self._began: tuple[float, dict[str, float]] = (0.0, {})
+        self._ended: tuple[float, dict[str, float]] = (0.0, {})
 
     def ticking(self, tick: Callable[..., Any]) -> Callable[..., Any]:
         """A tick, sampled. The agent's own way of hearing of signals must not hear of the timer."""
@@ -121,7 +121,7 @@ class Profile:
 
     def _count(self) -> None:
         self.ticks += 1
-        now = (time.process_time(), self.parts.own_s.copy())
+        now = (time.process_time(), dict(self.parts.own_s))
         if self.ticks == SKIPPED:
             self._began = now
         self._ended = now
@@ -129,9 +129,8 @@ class Profile:
     def told(self) -> dict[str, object]:
         """CPU ms per tick by part; samples by function."""
         ticks = max(1, self.ticks - SKIPPED)
-        spent = self._ended[1]
-        spent.subtract(self._began[1])
-        parts = {part: spent[part] / ticks * 1e3 for part in PARTS}
+        spent, before = self._ended[1], self._began[1]
+        parts = {part: (spent.get(part, 0.0) - before.get(part, 0.0)) / ticks * 1e3 for part in PARTS}
         whole_ms = (self._ended[0] - self._began[0]) / ticks * 1e3
         parts["other threads (gRPC, HTTP)"] = whole_ms - sum(parts.values())
         return {"ticks": ticks, "ms": whole_ms, "parts": parts, "samples": dict(self.samples.most_common(60))}
