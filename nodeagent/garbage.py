@@ -2,8 +2,8 @@
 
 Clients' calls leave such cycles, and with them much of gRPC's memory. What outlives one look is not looked at
 again for long by Python's own rule, which counts allocations: it would grow with each client for days.
-Invariant: cycles are looked for right after a tick, never in one; what was there at the start and at the first
-look is left out (the files of the pods that are here, above all), so that a look takes about 1 ms.
+Invariant: cycles are looked for right after a tick, never in one; what was there at the start, and at
+the first look, is left out (the files of the pods that are here, above all), so that a look takes about 1 ms.
 """
 
 from __future__ import annotations

@@ -11,18 +11,10 @@ import os
 import resource
 from collections.abc import Callable
 from os import pread
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from nodeagent.kernel.errno import translated
 from nodeagent.model.errors import AgentError, Garbled, Gone, Unsupported
-
-if TYPE_CHECKING:
-    from nodeagent.kernel.kept import Kept
-else:
-    try:
-        from nodeagent.kernel._kept import Kept
-    except ImportError:  # not compiled: the same in Python
-        from nodeagent.kernel.kept import Kept
 
 MAX_FILE_BYTES = 1 << 20
 _FIRST_BYTES = 448  # with its header still within Python's small-object allocator; longer files grow it once
@@ -79,14 +71,14 @@ class Shelf(NamedTuple):
     misses: Misses
 
 
-class KeptFile(Kept[T]):
+class KeptFile(Generic[T]):
     """One file whose whole text the kernel gives in one read (all but lists of tasks and mounts).
 
     `hot`: read every tick. `parse` gives None for garbled text. Text is parsed only when it differs from the
     last time, so an unchanged value is the same object; `changes` counts how often it did.
     """
 
-    __slots__ = ("_hot", "_parse", "_shelf", "absent", "changes", "path")
+    __slots__ = ("_fd", "_hot", "_last", "_parse", "_raw", "_shelf", "_size", "absent", "changes", "path")
 
     def __init__(self, path: str, parse: Parse[T], shelf: Shelf, *, hot: bool = False) -> None:
         self.path = path
@@ -97,7 +89,18 @@ class KeptFile(Kept[T]):
         self._hot = hot
         self._fd = -1
         self._size = _FIRST_BYTES
-        self._raw = self._last = None
+        self._raw: bytes | None = None
+        self._last: T | None = None
+
+    def value(self) -> T | None:
+        """What the file says now, or None."""
+        try:
+            raw = pread(self._fd, self._size, 0)  # fd -1, not open, is an OSError as well
+        except OSError:
+            return None if self.absent else self._changed(self._reopened())
+        if raw == self._raw and self._last is not None:
+            return self._last
+        return self._changed(raw)
 
     def read(self) -> bytes | None:
         """The file's bytes now, or None."""
@@ -113,9 +116,6 @@ class KeptFile(Kept[T]):
     @property
     def kept(self) -> bool:
         return self._fd >= 0
-
-    def _unreadable(self) -> T | None:
-        return None if self.absent else self._changed(self._reopened())
 
     def _changed(self, raw: bytes | None) -> T | None:
         if raw is not None and len(raw) >= self._size:

@@ -170,11 +170,10 @@ def _figures(costs: dict[int, Costs]) -> list[Figure]:
     cost, found = costs[at], []
     tick_s = cost.tick_s
     for what, by, most in (
-        (drivers.FULL, drivers.FLOOR, None),
-        (drivers.FULL_C, drivers.FLOOR, 1.2),
+        (drivers.FULL, drivers.FLOOR, 1.6),
         (drivers.FULL, drivers.GO, None),
-        (drivers.FULL_C, drivers.GO, 1 / 6),
         (drivers.SYMPTOMS, drivers.FLOOR, 1.2),
+        (drivers.TIERED, drivers.FLOOR_HOT, None),
         (drivers.SYMPTOMS, drivers.GO, 1 / 6),
         (drivers.SYMPTOMS, drivers.C, 1 / 6),
         (drivers.SYMPTOMS, drivers.TIERED, None),

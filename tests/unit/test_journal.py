@@ -66,7 +66,7 @@ def test_ticks_come_back_as_they_were_written(tmp_path: Path) -> None:
 
 @given(kept=st.lists(st.lists(st.booleans(), max_size=4), min_size=1, max_size=8))
 def test_what_a_tick_has_of_the_one_before_comes_back_as_well(kept: list[list[bool]]) -> None:
-    """Of each pod (by place) the readings are those of before, or new; so are the knobs where the first is."""
+    """Of each pod (by place) the readings are those of before, or new; the knobs are as the first pod is."""
     ticks = [samples.tick(0, pods=4)]
     for seq, places in enumerate(kept, start=1):
         tick, before = samples.tick(seq, pods=4), ticks[-1].snapshot

@@ -14,19 +14,17 @@ from typing import Protocol
 
 import msgspec
 
-from nodeagent.kernel import build_kept
 from nodeagent.kernel.mounts import find_hierarchies
 from nodeagent.kernel.reader import NodeReader
-from nodeagent.model.errors import AgentError
 from nodeagent.model.pod import Member
 from tests.bench.bench_read import Floor, kept_paths, open_fds
 from tests.bench.cost import ours
 from tests.bench.cost.driver import Driver
 from tests.bench.cost.exporter import Exporter
 
-FLOOR = "C: pread of files kept open (the floor)"
+FLOOR = "C: pread of all files, kept open (the floor)"
+FLOOR_HOT = "C: the same of two files, read each tick"
 FULL, TIERED, SYMPTOMS = (f"nodeagent's reading: {way}" for way in ours.WAYS)
-FULL_C, TIERED_C, SYMPTOMS_C = (f"{name}, compiled" for name in (FULL, TIERED, SYMPTOMS))
 GO, C, PYTHON = (f"koordlet's way, {how}" for how in ("Go", "C: its system calls alone", "Python"))
 WCA, CGROUPSPY, PSUTIL = "WCA's way, 8 files", "cgroupspy, 4 files", "psutil, 1 process"
 EXPORTER = "node_exporter, a scrape (nothing per pod)"
@@ -58,12 +56,9 @@ def readers(members: Sequence[Member], missing: dict[str, str]) -> Iterator[dict
         told.write_bytes(msgspec.json.encode(tuple(members)))
         python = [sys.executable, "-m", "tests.bench.cost.peers"]
         makers: dict[str, Callable[[], Reader]] = {
-            FLOOR: lambda: _FloorReader(paths, str(directory)),
+            FLOOR: lambda: _FloorReader(paths, directory / "floor"),
+            FLOOR_HOT: lambda: _FloorReader(list(filter(_hot, paths)), directory / "hot"),
             **{name: _our(way, told) for name, way in zip((FULL, TIERED, SYMPTOMS), ours.WAYS, strict=True)},
-            **{
-                name: _our(way, told, directory)
-                for name, way in zip((FULL_C, TIERED_C, SYMPTOMS_C), ours.WAYS, strict=True)
-            },
             GO: lambda: Driver([_built("go", directory), str(listing)]),
             C: lambda: Driver([_built("c", directory), str(listing)]),
             PYTHON: lambda: Driver([*python, "koordlet", str(listing)]),
@@ -76,28 +71,23 @@ def readers(members: Sequence[Member], missing: dict[str, str]) -> Iterator[dict
         for name, make in makers.items():
             try:
                 ready[name] = stack.enter_context(closing(make()))
-            except (AgentError, OSError, RuntimeError, subprocess.SubprocessError) as error:
+            except (OSError, RuntimeError, subprocess.SubprocessError) as error:
                 missing[name] = str(error)
         yield ready
 
 
 class _FloorReader:
-    def __init__(self, paths: list[str], directory: str) -> None:
-        self._floor = Floor(paths, directory)
+    def __init__(self, paths: list[str], directory: Path) -> None:
+        directory.mkdir()
+        self._floor = Floor(paths, str(directory))
         self.tick, self.close = self._floor.cost_s, self._floor.close
 
     def resident_mib(self) -> float:
         return 0.0
 
 
-def _our(way: str, told: Path, compiled: Path | None = None) -> Callable[[], Driver]:
-    """With `compiled` over the compiled part, which is built there."""
-
-    def make() -> Driver:
-        kept = "" if compiled is None else str(build_kept.build(compiled))
-        return Driver([sys.executable, "-m", "tests.bench.cost.ours", way, str(told), kept])
-
-    return make
+def _our(way: str, told: Path) -> Callable[[], Driver]:
+    return lambda: Driver([sys.executable, "-m", "tests.bench.cost.ours", way, str(told)])
 
 
 def _files(members: Sequence[Member]) -> list[str]:
@@ -107,6 +97,13 @@ def _files(members: Sequence[Member]) -> list[str]:
         for at in range(2):  # the parents' files are opened in the second tick
             reader.read(tuple(members), float(at), full=True)
         return kept_paths(before)
+
+
+def _hot(path: str) -> bool:
+    """Of a pod at rest these are read in each tick: whether it waits, and whether it runs."""
+    return path.endswith(
+        ("/cpu.pressure", "/cpuacct.usage" if "cpuacct" in find_hierarchies().roots else "/cpu.stat")
+    )
 
 
 def _directories(member: Member) -> str:

@@ -1,6 +1,6 @@
 """A program: `nodeagent`, its parts timed and its ticks sampled. `-m tests.bench.cost.profiled OUT run ...`
 
-Each part's own CPU time is that of the loop's thread (CLOCK_THREAD_CPUTIME_ID) without the parts called in it:
+Each part's own CPU time is that of the loop's thread (CLOCK_THREAD_CPUTIME_ID) without those called in it:
 two readings of a clock per call, some microseconds a tick. While a tick runs, a timer looks each 0.5 ms which
 function is on. OUT gets both as JSON when the agent stops: of all ticks but the first `SKIPPED`.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import importlib.util
 import json
 import signal
 import sys
@@ -55,7 +56,8 @@ PARTS = {
     "report: clients": ("nodeagent.rpc.server:RpcServer.publish",),
     "report: the rest": ("nodeagent.telling:Telling.ticked",),
     "garbage": ("nodeagent.garbage:Garbage.after_tick",),
-    "fast lane": ("nodeagent.loop:Loop.beat", "nodeagent.loop:Loop.glance"),
+    "fast lane": ("nodeagent.loop:Loop.look", "nodeagent.lane:Lane.ticking", "nodeagent.lane:Lane.ticked"),
+    "NICs between ticks": ("nodeagent.loop:Loop.beat",),
     "wait": ("nodeagent.loop:Loop.wait",),
     "tick: the rest": ("nodeagent.loop:Loop.tick",),
 }
@@ -142,6 +144,8 @@ def instrument(profile: Profile) -> None:
         for place in places:
             module, _, path = place.partition(":")
             owner, _, name = path.rpartition(".")
+            if importlib.util.find_spec(module) is None:
+                continue
             at: Any = importlib.import_module(module)
             at = getattr(at, owner) if owner else at
             if hasattr(at, name):
