@@ -1,7 +1,7 @@
 """`python -m tests.bench [NAME ...]`: every bench_*.py here, or those named; 1 if a target was missed.
 
-`nic`, `collect` and `soak` take long, and words of their own: `python -m tests.bench soak --minutes 10`. So
-have `cost` and `profile`: `python -m tests.bench cost --quick`.
+`nic`, `collect`, `soak` and `tide` take long, and have words of their own:
+`python -m tests.bench soak --minutes 10`. Of the others `cost` and `profile` have some: `cost --quick`.
 """
 
 from __future__ import annotations
@@ -10,20 +10,24 @@ import importlib
 import sys
 from pathlib import Path
 
-APART = {"collect": "collect", "nic": "nic", "soak": "soak", "cost": "bench_cost", "profile": "bench_profile"}
+APART = ("collect", "nic", "soak", "tide")
+WORDED = ("cost", "profile")  # of those bench_*.py that take words too
 
 
 def main(wanted: list[str]) -> int:
     """Run the benchmarks that are called so ("read"), or all of them but those that stand apart."""
     if wanted and wanted[0] in APART:
-        held: bool | int = importlib.import_module(f"tests.bench.{APART[wanted[0]]}").main(wanted[1:])
-        return (0 if held else 1) if isinstance(held, bool) else held
+        held_apart: int = importlib.import_module(f"tests.bench.{wanted[0]}").main(wanted[1:])
+        return held_apart
+    if wanted and wanted[0] in WORDED:
+        all_held: bool = importlib.import_module(f"tests.bench.bench_{wanted[0]}").main(wanted[1:])
+        return 0 if all_held else 1
     names = sorted(path.stem.removeprefix("bench_") for path in Path(__file__).parent.glob("bench_*.py"))
     if unknown := set(wanted) - set(names):
         print(f"bench: no {', '.join(sorted(unknown))}; there are: {', '.join(names)}", file=sys.stderr)
         return 2
-    all_held = [importlib.import_module(f"tests.bench.bench_{name}").main() for name in wanted or names]
-    return 0 if all(result is not False for result in all_held) else 1
+    held = [importlib.import_module(f"tests.bench.bench_{name}").main() for name in wanted or names]
+    return 0 if all(result is not False for result in held) else 1
 
 
 if __name__ == "__main__":
