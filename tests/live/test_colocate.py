@@ -1,4 +1,4 @@
-"""The co-location experiment's runs on real cgroups, with the server and the job that need no other package."""
+"""The co-location experiment's runs on real cgroups, with a server and a job that need no other package."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from tests.bench.colocate import figures, report
 from tests.bench.colocate.figures import Repeats, measured
-from tests.bench.colocate.jobs import counters, frames
+from tests.bench.colocate.jobs import counters, frames, megabytes
 from tests.bench.colocate.koordlet import LEAST_QUOTA_US, NO_QUOTA_US, next_quota_us, suppressed_milli
 from tests.bench.colocate.runs import (
     ALONE,
@@ -108,7 +108,10 @@ def _run(
 
 
 def test_work_is_counted_in_the_cpu_time_that_it_takes_alone() -> None:
-    alone, beside = _run(BATCH_ALONE, frames=2000.0, batch_s=20.0), _run(NODEAGENT, frames=1200.0, batch_s=15.0)
+    alone, beside = (
+        _run(BATCH_ALONE, frames=2000.0, batch_s=20.0),
+        _run(NODEAGENT, frames=1200.0, batch_s=15.0),
+    )
     assert figures.work_core_s(alone, alone) == pytest.approx(20.0), "alone it is the whole node's time"
     assert figures.work_core_s(beside, alone) == pytest.approx(12.0), "its 15 s were worth no more"
     assert figures.left_core_s(beside) == pytest.approx(16.0), "20 s less online's 3 and its clients' 1"
@@ -135,7 +138,9 @@ def test_effective_utilisation_is_the_sum_of_both_works_over_their_peaks() -> No
 
 def test_ratios_are_of_runs_of_one_round_and_of_valid_ones() -> None:
     runs = [_run(ALONE, n, p99_ms=1.0 + n) for n in range(3)]
-    runs += [_run(NODEAGENT, n, p99_ms=1.1 * (1.0 + n), rejected=("busy",) if n == 1 else ()) for n in range(3)]
+    runs += [
+        _run(NODEAGENT, n, p99_ms=1.1 * (1.0 + n), rejected=("busy",) if n == 1 else ()) for n in range(3)
+    ]
     ratio = Repeats(runs).ratio(NODEAGENT, ALONE, report.p99_of("redis"))
     assert ratio.repeats == 2 and ratio.value == pytest.approx(1.1)
     assert Repeats(runs, rejected_too=True).ratio(NODEAGENT, ALONE, report.p99_of("redis")).repeats == 3
@@ -178,9 +183,14 @@ def test_the_table_names_every_variant_figure_target_and_rejected_run() -> None:
     runs.append(_run(STATIC, 1, rejected=("others' CPU",)))
     machine = Machine("6.1", "a CPU", 2, True, "v2", 4.0)
     experiment = Experiment(
-        machine=machine, seed=1, shape=Shape(1.0, 10.0), crest_per_s={"redis": 100.0}, agent={}, absent=("ffmpeg",),
+        machine=machine,
+        seed=1,
+        shape=Shape(1.0, 10.0),
+        crest_per_s={"redis": 100.0},
+        agent={},
+        absent=("ffmpeg",),
         runs=tuple(runs),
-    )  # fmt: skip
+    )
     told = report.evaluate(experiment)
     text = report.as_text(told)
     assert all(name in text for name in (*VARIANTS, "redis p99, ms", "EMU", "MISSED", "ok", "ffmpeg"))
@@ -232,6 +242,7 @@ def test_the_count_of_a_job_is_the_last_that_it_told(tmp_path: Path) -> None:
     assert frames(tmp_path / "progress") == 340.0
     (tmp_path / "counters").write_bytes((7).to_bytes(8, "little") + (5).to_bytes(8, "little") + b"\0\0")
     assert counters(tmp_path / "counters") == 12.0
+    assert megabytes(tmp_path / "counters") == pytest.approx(12e-6)
     assert frames(tmp_path / "none") == counters(tmp_path / "none") == 0.0
 
 

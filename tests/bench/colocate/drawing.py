@@ -1,4 +1,4 @@
-"""Has plot.py draw the figures: matplotlib is no part of this project, so it gets a virtualenv in the cache."""
+"""Has plot.py draw the figures: matplotlib, no part of this project, gets a virtualenv in the cache."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
 """The arithmetic of the experiment: pure functions of runs.
 
     left      CPUs x time - steal - what the online pods and their clients used
-    work      of Batch, in CPU seconds: each job's work x the CPU seconds that a unit of it took when Batch was alone
-    EMU       online work + Batch work, each over its solo peak on the same node (Lo et al., Heracles, ISCA'15)
+    work      of Batch, in CPU seconds: each job's work x the CPU seconds that a unit took with Batch alone
+    EMU       online work + Batch work, each over its solo peak on the same node (Lo, Heracles, ISCA'15)
 
-Clients are on other machines in a data centre; here they are on this one, and what they use Batch cannot have.
+Clients are elsewhere in a data centre; here they are on this node, and Batch cannot have what they use.
 Batch alone does CPUs x time of work, by definition. The solo peak of an online service is what all CPUs could
 answer at the CPU time that a request takes alone.
 """
@@ -99,7 +99,11 @@ class Repeats:
         """EMU; online alone and Batch alone have one kind of work."""
         values = []
         for number in self.rounds:
-            run, online, batch = self.of(variant, number), self.solo(ALONE, number), self.solo(BATCH_ALONE, number)
+            run, online, batch = (
+                self.of(variant, number),
+                self.solo(ALONE, number),
+                self.solo(BATCH_ALONE, number),
+            )
             if run is not None and online is not None and batch is not None:
                 values.append(emu(run, online, batch))
         return measured(values)
@@ -122,8 +126,8 @@ def measured(values: Sequence[float | None], seed: int = 7) -> Measured:
     luck = random.Random(seed)
     medians = sorted(statistics.median(luck.choices(known, k=len(known))) for _ in range(RESAMPLES))
     tail = round(len(medians) * (1.0 - CONFIDENCE) / 2.0)
-    low, high = medians[tail], medians[-1 - tail]
-    return Measured(*(_finite(value) for value in (statistics.median(known), low, high)), len(known))
+    low, high = _finite(medians[tail]), _finite(medians[-1 - tail])
+    return Measured(_finite(statistics.median(known)), low, high, len(known))
 
 
 def _finite(value: float) -> float | None:

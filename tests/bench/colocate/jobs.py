@@ -1,8 +1,8 @@
 """The Batch work: real jobs that would take every CPU, whose work is counted while they run.
 
-    transcode   ffmpeg, a noisy clip from MPEG-4 to H.264     frames
-    compress    liblzma (xz -1), generated text               bytes
-    solve       stress-ng, matrix operations                  its bogo operations
+transcode   ffmpeg, a noisy clip from MPEG-4 to H.264     frames
+compress    liblzma (xz -1), generated text               megabytes
+solve       stress-ng, matrix operations                  its bogo operations
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from tests.bench.eval.tools import Tools, cache_home
 
 COMPRESS, REPEAT = (Path(__file__).with_name(f"{name}.py") for name in ("compress", "repeat"))
 CLIP_SECONDS, CLIP_SIZE = 10, "640x360"
-OPS = 100  # bogo operations of one call of stress-ng
+OPS = 200  # bogo operations of one call of stress-ng
 _FRAME = re.compile(rb"^frame=(\d+)$", re.MULTILINE)
 _TAIL_BYTES = 4096
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A job: what of tools.PACKAGES it needs ("" nothing), its command for so many CPUs, and its count so far."""
+    """A job: what of tools.PACKAGES it needs ("" nothing), its command for so many CPUs, its count so far."""
 
     needs: str
     unit: str
@@ -35,7 +35,7 @@ class Kind:
 
 
 def clip(tools: Tools) -> Path:
-    """What is transcoded, made once: a moving test picture under noise. CalledProcessError when it cannot be."""
+    """What is transcoded, made once: a moving picture under noise. CalledProcessError when it cannot be."""
     path = cache_home() / f"clip-{CLIP_SIZE}-{CLIP_SECONDS}.mkv"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -49,9 +49,20 @@ def clip(tools: Tools) -> Path:
 
 
 def _transcode(tools: Tools, count: Path, cpus: int) -> list[str]:
-    return [tools.path("ffmpeg"), "-v", "error", "-nostdin", "-nostats", "-stats_period", "0.1", "-progress", str(count),
-            "-stream_loop", "-1", "-i", str(clip(tools)), "-an", "-c:v", "libx264", "-preset", "veryfast",
-            "-threads", str(cpus), "-f", "null", "-"]  # fmt: skip
+    told = ["-v", "error", "-nostdin", "-nostats", "-stats_period", "0.1", "-progress", str(count)]
+    coded = ["-an", "-c:v", "libx264", "-preset", "veryfast", "-threads", str(cpus)]
+    return [
+        tools.path("ffmpeg"),
+        *told,
+        "-stream_loop",
+        "-1",
+        "-i",
+        str(clip(tools)),
+        *coded,
+        "-f",
+        "null",
+        "-",
+    ]
 
 
 def _compress(tools: Tools, count: Path, cpus: int) -> list[str]:
@@ -59,7 +70,16 @@ def _compress(tools: Tools, count: Path, cpus: int) -> list[str]:
 
 
 def _solve(tools: Tools, count: Path, cpus: int) -> list[str]:
-    stress = [tools.path("stress-ng"), "--matrix", "1", "--matrix-size", "128", "--matrix-ops", str(OPS), "--quiet"]
+    stress = [
+        tools.path("stress-ng"),
+        "--matrix",
+        "1",
+        "--matrix-size",
+        "128",
+        "--matrix-ops",
+        str(OPS),
+        "--quiet",
+    ]
     return [sys.executable, "-I", "-S", str(REPEAT), str(count), str(cpus), str(OPS), *stress]
 
 
@@ -79,8 +99,13 @@ def counters(path: Path) -> float:
     return float(sum(number for (number,) in struct.iter_unpack("<Q", data[: len(data) // 8 * 8])))
 
 
+def megabytes(path: Path) -> float:
+    """The same of counters of bytes, in 10^6 of them."""
+    return counters(path) / 1e6
+
+
 JOBS = {
     "transcode": Kind("ffmpeg", "frames", _transcode, frames),
-    "compress": Kind("", "bytes", _compress, counters),
+    "compress": Kind("", "MB", _compress, megabytes),
     "solve": Kind("stress-ng", "bogo ops", _solve, counters),
 }

@@ -68,7 +68,9 @@ class Suppressor:
         """One round: what was used since the last one, and the quota for the next one."""
         last, self._last = self._last, self._look()
         dt_s = self._last[0] - last[0]
-        node, online, batch = (1000 * (now - was) / dt_s for now, was in zip(self._last[1:], last[1:], strict=True))
+        node, online, batch = (
+            1000 * (now - was) / dt_s for now, was in zip(self._last[1:], last[1:], strict=True)
+        )
         target = suppressed_milli(1000.0 * self._cores, online, online + batch, node)
         quota_us = next_quota_us(target, self.quota_us(), self._cores)
         if quota_us is not None:

@@ -28,7 +28,9 @@ SLOWEST = 1.15  # of the axis, for what never happened
 def main(read: str, write: str) -> None:
     """Draw."""
     told = json.loads(Path(read).read_text())
-    plt.rcParams.update({"font.size": 10, "axes.titlesize": 11, "axes.titleweight": "bold", "axes.titlelocation": "left"})
+    plt.rcParams.update(
+        {"font.size": 10, "axes.titlesize": 11, "axes.titleweight": "bold", "axes.titlelocation": "left"}
+    )
     figure = plt.figure(figsize=(13.0, 13.0), constrained_layout=True)
     grid = figure.add_gridspec(3, 2)
     _tails(figure.add_subplot(grid[0, 0]), told)
@@ -101,21 +103,28 @@ def _utilisation(axes: Any, told: dict[str, Any]) -> None:
 
 
 def _reactions(axes: Any, told: dict[str, Any]) -> None:
-    kinds = (("surge to Batch's use falling, ms", "its CPU use falls", 1.0), ("surge to Batch's quota lower, ms", "its quota is lower", 0.55))
+    kinds = (
+        ("surge to Batch's use falling, ms", "its CPU use falls", 1.0),
+        ("surge to Batch's quota lower, ms", "its quota is lower", 0.55),
+    )
     rows = [told["rows"][name] for name, _, _ in kinds]
     known = [cell["value"] for row in rows for cell in row.values() if cell["value"]]
     never = max(known, default=1000.0) * 3.0
-    for shift, (name, label, shade), row in zip((-0.2, 0.2), kinds, rows, strict=True):
+    for shift, (_, label, shade), row in zip((-0.2, 0.2), kinds, rows, strict=True):
         for n, variant in enumerate(TOGETHER):
             cell = row.get(variant)
             if cell is None or cell["repeats"] == 0 or cell["value"] is None:
-                axes.text(n + shift, 12, "never", rotation=90, ha="center", va="bottom", fontsize=8, color="#777777")
+                axes.text(
+                    n + shift, 12, "never", rotation=90, ha="center", va="bottom", fontsize=8, color="#777777"
+                )
                 continue
             low, high = (cell[key] or never for key in ("low", "high"))
             axes.bar(n + shift, cell["value"], 0.38, color=COLOURS[variant], alpha=shade)
             spread = [[cell["value"] - low], [max(0.0, high - cell["value"])]]
             axes.errorbar(n + shift, cell["value"], spread, color="black", capsize=3, linewidth=1)
-            axes.text(n + shift, max(cell["value"], high) * 1.1, f"{cell['value']:.0f}", ha="center", fontsize=8)
+            axes.text(
+                n + shift, max(cell["value"], high) * 1.1, f"{cell['value']:.0f}", ha="center", fontsize=8
+            )
         axes.bar([0], [0], color="#555555", alpha=shade, label=label)
     axes.set_yscale("log")
     axes.set_ylim(10, never * 2.0)
@@ -134,7 +143,14 @@ def _line(axes: Any, told: dict[str, Any], variant: str) -> None:
     axes.stackplot(at, online, batch, colors=(ONLINE, BATCH), labels=("online pods", "Batch pods"))
     quota = [moment[3] for moment in line]
     if any(each is not None for each in quota):
-        axes.step(at, [cpus if q is None else min(q, cpus) for q in quota], where="post", color=QUOTA, linewidth=1.2, label="Batch's quota")
+        axes.step(
+            at,
+            [cpus if q is None else min(q, cpus) for q in quota],
+            where="post",
+            color=QUOTA,
+            linewidth=1.2,
+            label="Batch's quota",
+        )
     for number, (begin, end) in enumerate(_surges(told)):
         axes.axvspan(begin, end, color=SURGE, alpha=0.35, label="online surge" if number == 0 else None)
     axes.axhline(cpus, color="black", linewidth=0.8)
@@ -156,7 +172,9 @@ def _bars(axes: Any, at: list[float], cells: list[Any], width: float, colour: st
     low = [c["value"] - (c["low"] or c["value"]) for _, c in known]
     high = [max(0.0, (c["high"] or c["value"]) - c["value"]) for _, c in known]
     axes.bar([x for x, _ in known], values, width, color=colour, label=label)
-    axes.errorbar([x for x, _ in known], values, [low, high], fmt="none", color="black", capsize=2, linewidth=0.8)
+    axes.errorbar(
+        [x for x, _ in known], values, [low, high], fmt="none", color="black", capsize=2, linewidth=0.8
+    )
 
 
 def _labelled(
@@ -173,7 +191,10 @@ def _labelled(
     for x, cell, colour in zip(at or list(range(len(cells))), cells, colours, strict=True):
         if cell is None or cell["value"] is None:
             continue
-        value, low, high = (scale * cell[key] if cell[key] is not None else scale * cell["value"] for key in ("value", "low", "high"))
+        value, low, high = (
+            scale * cell[key] if cell[key] is not None else scale * cell["value"]
+            for key in ("value", "low", "high")
+        )
         axes.bar(x, value, width, color=colour, alpha=alpha)
         axes.errorbar(x, value, [[value - low], [high - value]], color="black", capsize=3, linewidth=1)
         axes.text(x, high + 1.5, f"{value:.0f}", ha="center", fontsize=8)

@@ -1,4 +1,4 @@
-"""A program: runs a command again and again, as many at a time as told, and counts the work of those that ended well.
+"""A program: runs a command again and again, so many at a time, and counts the work of those that ended well.
 
 Arguments: the file of the counters (a u64 for each of them), how many at a time, work of one, the command.
 """
@@ -12,7 +12,10 @@ import sys
 def work(counters: int, slot: int, each: int, words: list[str]) -> None:
     """Until one fails."""
     done = 0
-    while subprocess.run(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False).returncode == 0:
+    while (
+        subprocess.run(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False).returncode
+        == 0
+    ):
         done += each
         os.pwrite(counters, struct.pack("<Q", done), 8 * slot)
     sys.exit(f"{words[0]} failed after {done}")

@@ -77,7 +77,9 @@ def evaluate(experiment: Experiment, *, rejected_too: bool = False) -> Evaluated
         rows=dict(_rows(repeats, services, _jobs(experiment.runs))),
         targets=tuple(_targets(repeats, services)),
         lines={name: run.line for name, run in shown.items() if run is not None},
-        rejected=tuple(f"{r.variant}, round {r.round}: {'; '.join(r.rejected)}" for r in experiment.runs if r.rejected),
+        rejected=tuple(
+            f"{r.variant}, round {r.round}: {'; '.join(r.rejected)}" for r in experiment.runs if r.rejected
+        ),
         absent=experiment.absent,
         agent=experiment.agent,
     )
@@ -92,12 +94,18 @@ def _targets(repeats: Repeats, services: Sequence[str]) -> Iterator[Target]:
     for service in services:
         for variant in TOGETHER:
             ratio = repeats.ratio(variant, ALONE, p99_of(service))
-            yield Target(f"{service} p99: {variant} / alone", ratio, P99_MOST if variant == NODEAGENT else None)
+            yield Target(
+                f"{service} p99: {variant} / alone", ratio, P99_MOST if variant == NODEAGENT else None
+            )
     for variant in TOGETHER:
         least = (WORK_LEAST, UTILISATION_LEAST) if variant == NODEAGENT else (None, None)
-        work = repeats.work(variant, lambda run, alone: figures.work_core_s(run, alone) / figures.left_core_s(run))
+        work = repeats.work(
+            variant, lambda run, alone: figures.work_core_s(run, alone) / figures.left_core_s(run)
+        )
         yield Target(f"Batch work / idle CPU left: {variant}", work, least=least[0])
-        yield Target(f"node utilisation: {variant}", repeats.each(variant, figures.utilisation_ratio), least=least[1])
+        yield Target(
+            f"node utilisation: {variant}", repeats.each(variant, figures.utilisation_ratio), least=least[1]
+        )
     for variant in (STATIC, NODEAGENT):
         least_work = OVER_KOORDLET_LEAST if variant == NODEAGENT else None
         yield Target(f"Batch work: {variant} / koordlet", _over_koordlet(repeats, variant), least=least_work)
@@ -117,13 +125,15 @@ def _over_koordlet(repeats: Repeats, variant: str) -> Measured:
 def _rows(
     repeats: Repeats, services: Sequence[str], jobs: dict[str, str]
 ) -> Iterator[tuple[str, dict[str, Measured]]]:
-    def row(name: str, value: Callable[[Run], float | None], *without: str) -> tuple[str, dict[str, Measured]]:
+    def row(
+        name: str, value: Callable[[Run], float | None], *without: str
+    ) -> tuple[str, dict[str, Measured]]:
         return name, {v: repeats.each(v, value) for v in VARIANTS if v not in without}
 
     for service in services:
         for shown, field in (("p50", "p50_ms"), ("p99", "p99_ms"), ("p99.9", "p999_ms")):
             yield row(f"{service} {shown}, ms", _felt(service, field), BATCH_ALONE)
-        yield row(f"{service} answered, 1/s", lambda r, s=service: r.online[s].answered / r.seconds, BATCH_ALONE)
+        yield row(f"{service} answered, 1/s", _answered(service), BATCH_ALONE)
     for job, unit in jobs.items():
         yield row(f"{job}, {unit}/s", _done(job), ALONE)
     share = {
@@ -132,14 +142,18 @@ def _rows(
         if v != ALONE
     }
     yield "Batch work / Batch alone", share
-    left = {v: repeats.work(v, lambda r, a: figures.work_core_s(r, a) / figures.left_core_s(r)) for v in TOGETHER}
+    left = {
+        v: repeats.work(v, lambda r, a: figures.work_core_s(r, a) / figures.left_core_s(r)) for v in TOGETHER
+    }
     yield "Batch work / idle CPU that online left", left
     yield row("lent, core-hours per hour", lambda r: figures.batch_core_s(r) / r.seconds, ALONE)
     yield row("node utilisation", figures.utilisation_ratio)
     yield "EMU", {v: repeats.emu(v) for v in VARIANTS}
     yield "surge to Batch's use falling, ms", _reacted(repeats, "used_s")
     yield "surge to Batch's quota lower, ms", _reacted(repeats, "quota_s")
-    yield row("cores of online pods", lambda r: sum(o.cpu_s for o in r.online.values()) / r.seconds, BATCH_ALONE)
+    yield row(
+        "cores of online pods", lambda r: sum(o.cpu_s for o in r.online.values()) / r.seconds, BATCH_ALONE
+    )
     yield row("cores of their clients", lambda r: r.client_s / r.seconds, BATCH_ALONE)
     yield row("cores of the controller", lambda r: r.control_s / r.seconds, ALONE, EQUAL, STATIC, BATCH_ALONE)
     yield row("cores of others", lambda r: statistics.median(r.foreign) if r.foreign else None)
@@ -151,6 +165,10 @@ def _jobs(runs: Sequence[Run]) -> dict[str, str]:
 
 def _felt(service: str, field: str) -> Callable[[Run], float | None]:
     return lambda run: getattr(run.online[service], field)
+
+
+def _answered(service: str) -> Callable[[Run], float | None]:
+    return lambda run: run.online[service].answered / run.seconds
 
 
 def _done(job: str) -> Callable[[Run], float | None]:
@@ -171,11 +189,9 @@ def as_text(told: Evaluated) -> str:
     """The table."""
     m = told.machine
     where = "virtual machine" if m.virtual else "bare machine"
-    lines = [
-        f"Co-location on {m.cpus} CPUs ({m.cpu}, {where}), {m.memory_gib:.0f} GiB, Linux {m.kernel}, cgroups {m.cgroups}",
-        f"{told.rounds} rounds, every variant once a round, in random order; windows of {told.window_s:g} s; "
-        "medians [95 % bootstrap interval]",
-    ]
+    what = f"{m.cpus} CPUs ({m.cpu}, {where}), {m.memory_gib:.0f} GiB, Linux {m.kernel}, cgroups {m.cgroups}"
+    how = f"{told.rounds} rounds, every variant once a round, in random order; windows of {told.window_s:g} s"
+    lines = [f"Co-location on {what}", f"{how}; medians [95 % bootstrap interval]"]
     lines += [f"nodeagent with {key} = {value}" for key, value in told.agent.items()]
     names = max(len(name) for name in told.rows)
     lines += ["", f"{'':<{names}}" + "".join(f"{variant:>23}" for variant in VARIANTS)]
@@ -192,6 +208,8 @@ def as_text(told: Evaluated) -> str:
 def _cell(value: Measured | None) -> str:
     if value is None or value.repeats == 0:
         return "-"
+    if value.repeats == 1:
+        return _number(value.value)
     return f"{_number(value.value)} [{_number(value.low)} {_number(value.high)}]"
 
 

@@ -1,4 +1,4 @@
-"""What online and Batch pods use, and Batch's quota, read every few milliseconds, and how fast Batch gives way."""
+"""What online and Batch pods use and Batch's quota, every few milliseconds, and how fast Batch gives way."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SLICE_S = 0.25  # of the line that is kept
 
 
 class Sample(NamedTuple):
-    """At this CLOCK_MONOTONIC second: CPU seconds used so far, and Batch's quota in cores (None: no limit)."""
+    """At this CLOCK_MONOTONIC second: CPU seconds used so far, Batch's quota in cores (None: no limit)."""
 
     at: float
     online_s: float
@@ -83,7 +83,7 @@ def line(samples: Sequence[Sample], begin: float, end: float) -> Iterator[Moment
     last = inside[0]
     for one in inside:
         if (dt_s := one.at - last.at) >= SLICE_S:
-            online, batch = ((one[n] - last[n]) / dt_s for n in (1, 2))
+            online, batch = (one.online_s - last.online_s) / dt_s, (one.batch_s - last.batch_s) / dt_s
             yield Moment(round(one.at - begin, 3), round(online, 3), round(batch, 3), one.quota)
             last = one
 

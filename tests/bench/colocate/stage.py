@@ -1,7 +1,7 @@
 """One run: pods, servers, clients, jobs and whoever controls them, and what was measured in the window.
 
-The clients are one process on CPU 0 that comes before all others there (SCHED_FIFO), as if on another machine;
-servers and jobs may run on every CPU.
+The clients are one process on CPU 0 that comes before all others there (SCHED_FIFO), as if elsewhere; servers
+ and jobs may run on every CPU.
 """
 
 from __future__ import annotations
@@ -127,8 +127,10 @@ class Stage:
         found = felt.pairs(self.home / "load" / name)
         inside = sorted(late for due, late in found if 0.0 <= due - shape.warm_s < shape.window_s)
         answered = sum(latency < math.inf for latency in inside)
-        tails = (_ms(felt.quantile(inside, ratio)) if inside else None for ratio in (0.5, 0.99, 0.999))
-        return Felt(len(inside), answered, *tails, cpu_s)
+        p50, p99, p999 = (
+            _ms(felt.quantile(inside, ratio)) if inside else None for ratio in (0.5, 0.99, 0.999)
+        )
+        return Felt(len(inside), answered, p50, p99, p999, cpu_s)
 
     def _count(self, name: str) -> Path:
         return self.home / f"count-{name}"
@@ -155,17 +157,19 @@ class Stage:
 
 def perform(variant: str, number: int, setting: Setting) -> Run:
     """One run of a variant, of so many a round; AssertionError when somebody of it ended before time."""
-    with tempfile.TemporaryDirectory(prefix="na-colo-") as directory:
-        with Stage(variant, setting, Path(directory)).set_up() as stage:
-            sampler = Sampler(stage.hierarchies, OWN_LS, OWN_TIER)
-            with contextlib.closing(sampler):
-                before, after, foreign = _measured(stage, sampler)
-            for name, job in stage.jobs.items():
-                said = (stage.home / f"said-{name}").read_text(errors="replace")[-500:]
-                assert job.poll() is None, f"{name} ended: {said}"
-            if stage.client is not None:
-                stage.client.wait(LATENESS_S)
-            return _run(stage, number, (before, after), sampler, foreign)
+    with (
+        tempfile.TemporaryDirectory(prefix="na-colo-") as directory,
+        Stage(variant, setting, Path(directory)).set_up() as stage,
+    ):
+        sampler = Sampler(stage.hierarchies, OWN_LS, OWN_TIER)
+        with contextlib.closing(sampler):
+            before, after, foreign = _measured(stage, sampler)
+        for name, job in stage.jobs.items():
+            said = (stage.home / f"said-{name}").read_text(errors="replace")[-500:]
+            assert job.poll() is None, f"{name} ended: {said}"
+        if stage.client is not None:
+            stage.client.wait(LATENESS_S)
+        return _run(stage, number, (before, after), sampler, foreign)
 
 
 def _measured(stage: Stage, sampler: Sampler) -> tuple[Totals, Totals, list[float]]:
@@ -211,7 +215,11 @@ def _run(
             for name, now, then in zip(stage.online, after.online_s, before.online_s, strict=True)
         },
         batch={
-            name: Job(after.work[n] - before.work[n], JOBS[name].unit, round(after.batch_s[n] - before.batch_s[n], 4))
+            name: Job(
+                after.work[n] - before.work[n],
+                JOBS[name].unit,
+                round(after.batch_s[n] - before.batch_s[n], 4),
+            )
             for n, name in enumerate(stage.batch)
         },
         surges=tuple(

@@ -4,7 +4,7 @@
 
 These are the cgroups that `nodeagent exec` makes, the same ones in all variants. Without control the pods are
 equal: each has the weight that a cgroup has by default, as if all were siblings. Static weights are those of
-Kubernetes, 1024 for an online pod and 2 for all BestEffort ones. koordlet's driver sets a quota on top of them.
+Kubernetes, 1024 for an online pod and 2 for all BestEffort ones. koordlet's driver adds a quota to them.
 nodeagent starts on cgroups as they are made, without any configuration, and sets all by itself.
 """
 
@@ -54,7 +54,7 @@ def controlled(
             assert driver.poll() is None, "koordlet's driver ended"
     elif variant == NODEAGENT:
         values: dict[str, object] = {"agent__tick_s": 1.0, "log__level": "info", **agent}
-        with running(home, **values) as process:
+        with running(home, None, (), **values) as process:
             yield process.process.pid
             assert process.process.poll() is None, process.log_path.read_text()[-2000:]
     else:

@@ -34,7 +34,7 @@ class Place:
     def run(
         self, words: Sequence[str], environment: Mapping[str, str] | None = None, output: Path | None = None
     ) -> subprocess.Popen[bytes]:
-        """A command in this pod, on its CPU if it has one; `output` takes what it says, else nobody hears it."""
+        """A command in this pod, on its CPU if it has one; `output` takes what it says."""
         enter = "".join(f"echo $$ > {shlex.quote(path)}; " for path in self.procs)
         pinned = "" if self.cpu is None else f"taskset -c {self.cpu} "
         script = f"{enter}exec {pinned}{shlex.join(words)}"
@@ -73,7 +73,7 @@ class Place:
 def place(
     name: str, cpu: int | None = None, request_cores: float | None = None, root: str = ROOT
 ) -> Iterator[Place]:
-    """A pod ROOT/NAME that may use one CPU, None: all; without a request its weight is the kernel's default."""
+    """A pod ROOT/NAME that may use one CPU, None: all; without a request its weight is the default."""
     hierarchies = find_hierarchies()
     cgroup = f"{root}/{name}"
     made = make_pod_cgroup(hierarchies, cgroup)
