@@ -135,6 +135,7 @@ def _one(variant: str, number: int, setting: Setting, runs: list[Run]) -> bool:
         shape = Shape(setting.shape.warm_s, min(BATCH_ALONE_S, setting.shape.window_s), ())
         setting = Setting(setting.tools, shape, setting.crest_per_s, setting.jobs, setting.seed)
     try:
+        stage.calm()
         run = stage.perform(variant, number, setting)
     except FAILED as error:
         print(f"{variant}, round {number}: failed: {error}", file=sys.stderr)

@@ -33,12 +33,13 @@ from tests.bench.eval import felt
 from tests.bench.eval.places import Place, ended, place
 from tests.bench.eval.tools import Tools
 from tests.bench.eval.victims import PROGRAMS, free_port, serve
-from tests.bench.eval.watch import Watch, others_cpu, process_s
+from tests.bench.eval.watch import FOREIGN_RATIO, Watch, busy_s, others_cpu, process_s
 
 CLIENT_CPU = 0
 AHEAD_S = 1.0
 STEAL_RATIO = 0.02  # of the node's CPU time that the hypervisor may take
 LATENESS_S = 10.0
+CALM_S = 20.0
 
 
 @dataclass(frozen=True)
@@ -153,6 +154,15 @@ class Stage:
         plan.write_text(json.dumps(told))
         words = ["taskset", "-c", str(CLIENT_CPU), sys.executable, "-m", "tests.bench.eval.load", str(plan)]
         return subprocess.Popen(words, start_new_session=True)
+
+
+def calm(limit_s: float = CALM_S) -> None:
+    """Wait until the node has nothing else to do, at most so long."""
+    deadline, busy = time.monotonic() + limit_s, math.inf
+    while busy > FOREIGN_RATIO * (os.cpu_count() or 1) and time.monotonic() < deadline:
+        began, before = time.monotonic(), busy_s()
+        time.sleep(1.0)
+        busy = (busy_s() - before) / (time.monotonic() - began)
 
 
 def perform(variant: str, number: int, setting: Setting) -> Run:
