@@ -1,9 +1,9 @@
 """Whether Batch gives way by itself: the scheduler hands online work the CPU at once, whatever Batch's quota.
 
 cpu.idle counts among siblings: a thread that wakes up preempts another at once where, below their nearest
-common cgroup, the other's is idle and its own is not (Linux kernel/sched/fair.c, check_preempt_wakeup_fair and
-find_matching_se). So the cgroup that parts a Batch pod from an online one has to be the idle one, not only
-the pod's own: below a kubelet's besteffort directory, which cannot be idle, Batch does not give way.
+common cgroup, the other's is idle and its own is not (Linux kernel/sched/fair.c: find_matching_se and
+check_preempt_wakeup_fair). So the cgroup that parts a Batch pod from an online one has to be the idle one,
+not only the pod's own: below a kubelet's besteffort directory, which cannot be idle, Batch does not give way.
 
 What online work takes back within microseconds need not be kept free for it: a quota that follows online use
 leaves idle what online work does not use between two ticks, and protects nobody.
