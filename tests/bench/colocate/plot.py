@@ -44,8 +44,8 @@ def main(read: str, write: str) -> None:
     where = "virtual machine" if m["virtual"] else "bare machine"
     figure.suptitle(
         f"Online services beside Batch that would take every CPU\n{m['cpus']} CPUs, {m['cpu']} ({where}), "
-        f"Linux {m['kernel']}, cgroups {m['cgroups']}; {told['rounds']} rounds of {told['window_s']:g} s; "
-        "medians and 95 % intervals",
+        f"Linux {m['kernel']}, cgroups {m['cgroups']}; {told['rounds']} x {told['window_s']:g} s; "
+        "medians and 95 % bootstrap intervals",
         fontsize=12,
     )
     figure.savefig(write, dpi=110)
@@ -64,7 +64,7 @@ def _tails(axes: Any, told: dict[str, Any]) -> None:
     axes.set_yscale("log")
     axes.set_xticks(range(len(groups)), [f"{tail}\n{service}" for service, tail in groups])
     axes.set_ylabel("latency from when it was due, ms")
-    axes.set_title("What online users feel: nodeagent as alone, tails included")
+    axes.set_title("What online users feel")
     axes.legend(fontsize=8, ncols=3, loc="upper left")
     axes.set_ylim(top=axes.get_ylim()[1] * 4.0)
     axes.grid(axis="y", alpha=0.3)
@@ -79,7 +79,7 @@ def _work(axes: Any, told: dict[str, Any]) -> None:
     axes.set_xticks(range(len(TOGETHER)), TOGETHER)
     axes.set_ylabel("Batch work, % of the idle CPU that online left")
     axes.set_ylim(0, 118)
-    axes.set_title("What Batch gets done of what online leaves")
+    axes.set_title("How much of what online leaves idle becomes Batch work")
 
 
 def _utilisation(axes: Any, told: dict[str, Any]) -> None:
@@ -99,7 +99,7 @@ def _utilisation(axes: Any, told: dict[str, Any]) -> None:
     axes.set_ylabel("% of the node's CPU time, of solo peaks")
     axes.set_ylim(0, 125)
     axes.legend(fontsize=8, loc="upper left")
-    axes.set_title("How full the node is, and with useful work")
+    axes.set_title("How full the node is, and of useful work")
 
 
 def _reactions(axes: Any, told: dict[str, Any]) -> None:
@@ -152,7 +152,15 @@ def _line(axes: Any, told: dict[str, Any], variant: str) -> None:
             label="Batch's quota",
         )
     for number, (begin, end) in enumerate(_surges(told)):
-        axes.axvspan(begin, end, color=SURGE, alpha=0.35, label="online surge" if number == 0 else None)
+        axes.axvspan(
+            begin,
+            end,
+            color=SURGE,
+            alpha=0.5,
+            linewidth=0,
+            zorder=0,
+            label="online surge" if number == 0 else None,
+        )
     axes.axhline(cpus, color="black", linewidth=0.8)
     axes.set_xlabel("s of one window")
     axes.set_ylabel("cores")

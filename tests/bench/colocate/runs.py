@@ -41,8 +41,7 @@ class Job(Struct, frozen=True):
 class Reaction(Struct, frozen=True):
     """A surge, and the seconds until Batch was pushed back; None: not within the surge.
 
-    `used_s`: its use had fallen half of the way to what it was late in the surge; `quota_s`: its quota
-    was lower.
+    `used_s`: its CPU use fell, as the best step of a function with one step; `quota_s`: its quota was lower.
     """
 
     at_s: float

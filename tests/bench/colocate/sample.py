@@ -13,9 +13,7 @@ from nodeagent.kernel.mounts import Hierarchies
 from tests.bench.colocate.runs import Moment, Reaction
 
 EVERY_S = 0.01
-OVER_S = 0.05  # a use is that of so long a time
-BEFORE_S = 2.0  # a surge is compared with so long before it
-LATE_RATIO = 0.5  # the part of a surge that tells where Batch ends up
+BEFORE_S = 3.0  # a surge is compared with so long before it
 LEAST_FALL_RATIO = 0.05  # of the node's CPUs: less is no pushing back
 LOWER_RATIO = 0.98  # of the quota that there was
 SLICE_S = 0.25  # of the line that is kept
@@ -58,21 +56,8 @@ class Sampler:
 def reaction(samples: Sequence[Sample], surge_at: float, length_s: float, cpus: int) -> Reaction:
     """How long after this surge Batch was pushed back; times in the record are CLOCK_MONOTONIC seconds."""
     end = surge_at + length_s
-    before = use(samples, surge_at - BEFORE_S, surge_at)
-    late = use(samples, end - length_s * LATE_RATIO, end)
-    used_s = None
-    if before is not None and late is not None and before - late >= LEAST_FALL_RATIO * cpus:
-        used_s = _since(surge_at, _fallen(samples, surge_at, end, (before + late) / 2.0))
-    return Reaction(surge_at, used_s, _since(surge_at, _lowered(samples, surge_at, end)))
-
-
-def use(samples: Sequence[Sample], since: float, until: float) -> float | None:
-    """Cores that Batch used between the samples next to these instants; None without two of them."""
-    first = bisect.bisect_right(samples, since, key=_at) - 1
-    last = bisect.bisect_right(samples, until, key=_at) - 1
-    if first < 0 or last <= first:
-        return None
-    return (samples[last].batch_s - samples[first].batch_s) / (samples[last].at - samples[first].at)
+    fallen = _fallen(samples, surge_at, end, LEAST_FALL_RATIO * cpus)
+    return Reaction(surge_at, _since(surge_at, fallen), _since(surge_at, _lowered(samples, surge_at, end)))
 
 
 def line(samples: Sequence[Sample], begin: float, end: float) -> Iterator[Moment]:
@@ -88,14 +73,20 @@ def line(samples: Sequence[Sample], begin: float, end: float) -> Iterator[Moment
             last = one
 
 
-def _fallen(samples: Sequence[Sample], surge_at: float, end: float, cores: float) -> float | None:
-    """When Batch's use over OVER_S had fallen to so many cores; the slice lies within the surge."""
-    for one in samples:
-        if surge_at + OVER_S <= one.at <= end:
-            used = use(samples, one.at - OVER_S, one.at)
-            if used is not None and used <= cores:
-                return one.at
-    return None
+def _fallen(samples: Sequence[Sample], surge_at: float, end: float, least_cores: float) -> float | None:
+    """When Batch's use fell: the instant that best parts it into two constant ones (least squares)."""
+    first = bisect.bisect_left(samples, surge_at - BEFORE_S, key=_at)
+    last = bisect.bisect_right(samples, end, key=_at) - 1
+    best, found = 0.0, None
+    for one in samples[first + 1 : last]:
+        if one.at >= surge_at:
+            before_s, after_s = one.at - samples[first].at, samples[last].at - one.at
+            before = (one.batch_s - samples[first].batch_s) / before_s
+            after = (samples[last].batch_s - one.batch_s) / after_s
+            explained = before_s * after_s * (before - after) ** 2
+            if before - after >= least_cores and explained > best:
+                best, found = explained, one.at
+    return found
 
 
 def _lowered(samples: Sequence[Sample], surge_at: float, end: float) -> float | None:
