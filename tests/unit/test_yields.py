@@ -12,21 +12,22 @@ from nodeagent.core.yields import gives_way
 from nodeagent.model.plan import Kind, Knob, KnobReading
 from nodeagent.model.pod import OWN_TIER, Qos
 from nodeagent.model.policy import CpuPolicy, Policy
+from nodeagent.model.snapshot import Pod
 from tests.unit import samples
 from tests.unit.world import TIER, Load, World
 
 
 def _gives_way(online: list[str], batch: list[str], idle: list[str], tiers: tuple[str, ...] = ()) -> bool:
-    pods = tuple(
-        replace(pod, spec=replace(pod.spec, uid=path, cgroup=path))
-        for qos, paths in ((Qos.LS, online), (Qos.BATCH, batch))
-        for number, path in enumerate(paths)
-        if (pod := samples.pod(number, 1000.0, qos=qos, containers=0))
-    )
+    pods = (*(_pod(path, Qos.LS) for path in online), *(_pod(path, Qos.BATCH) for path in batch))
     every = {path for one in (*online, *batch) for path in _levels(one)} | set(tiers)
     knobs = {Knob(Kind.CPU_WEIGHT, p): samples.weight_knob(p, 0.0 if p in idle else 1.0) for p in every}
     seen = replace(samples.snapshot(0, pods=pods), tiers=tiers)
     return gives_way(view(seen, None), knobs)
+
+
+def _pod(path: str, qos: Qos) -> Pod:
+    made = samples.pod(1, 1000.0, qos=qos, containers=0)
+    return replace(made, spec=replace(made.spec, uid=path, cgroup=path))
 
 
 def _levels(path: str) -> list[str]:
@@ -90,8 +91,8 @@ def _within(path: str, top: str) -> bool:
     return path == top or path.startswith(f"{top}/")
 
 
-def _idle_world(**policy: float) -> World:
-    world = World(policy=Policy(cpu=CpuPolicy(**policy)))
+def _idle_world(yielding: float = 1.0) -> World:
+    world = World(policy=Policy(cpu=CpuPolicy(yielding_ceiling_ratio=yielding)))
     knob = Knob(Kind.CPU_WEIGHT, OWN_TIER)
     world.kernel.knobs[knob] = KnobReading(knob, 1.0, 1024, 2 / 1024, 256.0, has_idle=True)
     return world
@@ -113,7 +114,7 @@ def test_it_is_halved_all_the_same_when_online_work_is_hurt() -> None:
 
 
 def test_without_the_policy_it_follows_online_use() -> None:
-    world = _idle_world(yielding_ceiling_ratio=0.0)
+    world = _idle_world(0.0)
     world.run(*[Load(ls_cores=4.0)] * 60)
     assert world.quota < 8 * 0.95 - 4.0 + 0.01
     assert TIER in world.kernel.knobs

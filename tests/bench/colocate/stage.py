@@ -34,11 +34,12 @@ from tests.bench.eval.places import Place, ended, place
 from tests.bench.eval.tools import Tools
 from tests.bench.eval.victims import PROGRAMS, free_port, serve
 from tests.bench.eval.watch import FOREIGN_RATIO, Watch, busy_s, others_cpu, process_s
+from tests.live.running import SLOWNESS
 
 CLIENT_CPU = 0
-AHEAD_S = 1.0
+AHEAD_S = 1.0 * min(SLOWNESS, 8.0)  # until the clients have been started
 STEAL_RATIO = 0.02  # of the node's CPU time that the hypervisor may take
-LATENESS_S = 10.0
+LATENESS_S = 10.0 * SLOWNESS
 CALM_S = 20.0
 
 
