@@ -91,7 +91,7 @@ def _within(path: str, top: str) -> bool:
     return path == top or path.startswith(f"{top}/")
 
 
-def _idle_world(yielding: float = 1.0) -> World:
+def _idle_world(yielding: float) -> World:
     world = World(policy=Policy(cpu=CpuPolicy(yielding_ceiling_ratio=yielding)))
     knob = Knob(Kind.CPU_WEIGHT, OWN_TIER)
     world.kernel.knobs[knob] = KnobReading(knob, 1.0, 1024, 2 / 1024, 256.0, has_idle=True)
@@ -99,7 +99,7 @@ def _idle_world(yielding: float = 1.0) -> World:
 
 
 def test_batch_that_gives_way_gets_what_online_pods_do_not_use_at_any_instant() -> None:
-    busy, idle = World(), _idle_world()
+    busy, idle = World(), _idle_world(1.0)
     for world in (busy, idle):
         world.run(*[Load(ls_cores=4.0)] * 60)
     assert busy.quota < 8 * 0.95 - 4.0 + 0.01
@@ -107,14 +107,14 @@ def test_batch_that_gives_way_gets_what_online_pods_do_not_use_at_any_instant() 
 
 
 def test_it_is_halved_all_the_same_when_online_work_is_hurt() -> None:
-    world = _idle_world()
+    world = _idle_world(1.0)
     world.run(*[Load(ls_cores=2.0, batch_cores=2.0)] * 60)
     world.step(Load(ls_cores=2.0, batch_cores=2.0, stall_ratio=0.5))
     assert world.quota <= 2.0 + 0.05, "half of what both pods use"
 
 
-def test_without_the_policy_it_follows_online_use() -> None:
-    world = _idle_world(0.0)
+def test_by_default_it_follows_online_use() -> None:
+    world = _idle_world(CpuPolicy().yielding_ceiling_ratio)
     world.run(*[Load(ls_cores=4.0)] * 60)
     assert world.quota < 8 * 0.95 - 4.0 + 0.01
     assert TIER in world.kernel.knobs

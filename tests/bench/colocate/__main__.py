@@ -1,9 +1,10 @@
 """`python -m tests.bench.colocate`: what online services feel of Batch, and how much Batch gets done.
 
 redis and nginx under open-loop load with a tide and surges, beside jobs that would take every CPU (ffmpeg,
-liblzma, stress-ng): online alone, without control, with static weights, under koordlet's published rule,
-under nodeagent, and Batch alone. Every variant once a round, in random order. Needs root, cgroups, and for
-what is not installed Debian's package lists and a network. A full run takes 20 minutes, --quick three.
+liblzma, stress-ng): online alone, without control, with static weights, under koordlet's published rule, under
+nodeagent (by default, and lending all), and Batch alone. Every variant once a round, in random order. Needs
+root, cgroups, and for what is not installed Debian's package lists and a network. A full run takes 20 minutes,
+--quick three.
 
 examples:
   make colocate                                             table, build/colocate.png, build/colocate.json
@@ -43,7 +44,7 @@ from tests.bench.eval.victims import PROGRAMS
 from tests.live.running import SLOWNESS
 
 CREST_PER_S = {"redis": 1200.0, "nginx": 900.0}
-ROUNDS, FULL = 5, Shape(warm_s=6.0, window_s=32.0)
+ROUNDS, FULL = 4, Shape(warm_s=6.0, window_s=28.0)
 QUICK = Shape(warm_s=4.0, window_s=14.0)
 BATCH_ALONE_S = 12.0
 BUDGET_S, QUICK_BUDGET_S, SET_UP_S = 19.0 * 60.0, 170.0, 6.0

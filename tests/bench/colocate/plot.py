@@ -13,13 +13,17 @@ import matplotlib as mpl
 mpl.use("Agg")
 import matplotlib.pyplot as plt
 
-ALONE, TOGETHER = "online alone", ("no control", "static weights", "koordlet", "nodeagent")
+ALONE, TOGETHER = (
+    "online alone",
+    ("no control", "static weights", "koordlet", "nodeagent", "nodeagent, all lent"),
+)
 COLOURS = {
     "online alone": "#7f7f7f",
     "no control": "#c44e52",
     "static weights": "#dd8452",
     "koordlet": "#8172b3",
-    "nodeagent": "#2a7f3f",
+    "nodeagent": "#6bb37a",
+    "nodeagent, all lent": "#1d6b33",
 }
 ONLINE, BATCH, QUOTA, SURGE = "#4c72b0", "#e3a857", "#222222", "#bbbbbb"
 SLOWEST = 1.15  # of the axis, for what never happened
@@ -39,7 +43,7 @@ def main(read: str, write: str) -> None:
     _reactions(figure.add_subplot(grid[1, 1]), told)
     left = figure.add_subplot(grid[2, 0])
     _line(left, told, "koordlet")
-    _line(figure.add_subplot(grid[2, 1], sharey=left), told, "nodeagent")
+    _line(figure.add_subplot(grid[2, 1], sharey=left), told, "nodeagent, all lent")
     m = told["machine"]
     where = "virtual machine" if m["virtual"] else "bare machine"
     figure.suptitle(
@@ -76,7 +80,7 @@ def _work(axes: Any, told: dict[str, Any]) -> None:
     _labelled(axes, cells, [COLOURS[variant] for variant in TOGETHER], scale=100.0)
     axes.axhline(90.0, color="black", linestyle="--", linewidth=1)
     axes.annotate("to be reached: 90 %", (-0.45, 91.5), fontsize=8)
-    axes.set_xticks(range(len(TOGETHER)), TOGETHER)
+    axes.set_xticks(range(len(TOGETHER)), _broken(TOGETHER))
     axes.set_ylabel("Batch work, % of the idle CPU that online left")
     axes.set_ylim(0, 118)
     axes.set_title("How much of what online leaves idle becomes Batch work")
@@ -95,7 +99,7 @@ def _utilisation(axes: Any, told: dict[str, Any]) -> None:
         axes.bar([0], [0], color="#555555", alpha=shade, label=label)
     axes.axhline(95.0, color="black", linestyle="--", linewidth=1)
     axes.annotate("to be reached: 95 %", (-0.45, 96.5), fontsize=8)
-    axes.set_xticks(range(len(variants)), variants)
+    axes.set_xticks(range(len(variants)), _broken(variants))
     axes.set_ylabel("% of the node's CPU time, of solo peaks")
     axes.set_ylim(0, 125)
     axes.legend(fontsize=8, loc="upper left")
@@ -128,7 +132,7 @@ def _reactions(axes: Any, told: dict[str, Any]) -> None:
         axes.bar([0], [0], color="#555555", alpha=shade, label=label)
     axes.set_yscale("log")
     axes.set_ylim(10, never * 2.0)
-    axes.set_xticks(range(len(TOGETHER)), TOGETHER)
+    axes.set_xticks(range(len(TOGETHER)), _broken(TOGETHER))
     axes.set_ylabel("ms after an online surge")
     axes.legend(fontsize=8, loc="upper right")
     axes.grid(axis="y", alpha=0.3)
@@ -168,6 +172,11 @@ def _line(axes: Any, told: dict[str, Any], variant: str) -> None:
     axes.set_xlim(0, told["window_s"])
     axes.legend(fontsize=8, ncols=4, loc="upper left")
     axes.set_title(f"{variant}: one window of the tide")
+
+
+def _broken(names: tuple[str, ...]) -> list[str]:
+    """Names in two lines."""
+    return [name.replace(" ", "\n", 1) for name in names]
 
 
 def _surges(told: dict[str, Any]) -> list[tuple[float, float]]:

@@ -10,6 +10,7 @@ from msgspec import Struct
 from tests.bench.colocate import figures
 from tests.bench.colocate.figures import Measured, Repeats
 from tests.bench.colocate.runs import (
+    ALL_LENT,
     ALONE,
     BATCH_ALONE,
     EQUAL,
@@ -25,7 +26,8 @@ from tests.bench.colocate.runs import (
 from tests.bench.colocate.tide import SURGE_S
 
 P99_MOST, WORK_LEAST, UTILISATION_LEAST, OVER_KOORDLET_LEAST = 1.10, 0.90, 0.95, 1.2
-TOGETHER = (EQUAL, STATIC, KOORDLET, NODEAGENT)
+TOGETHER = (EQUAL, STATIC, KOORDLET, NODEAGENT, ALL_LENT)
+OURS = (NODEAGENT, ALL_LENT)
 
 
 class Target(Struct, frozen=True):
@@ -94,11 +96,9 @@ def _targets(repeats: Repeats, services: Sequence[str]) -> Iterator[Target]:
     for service in services:
         for variant in TOGETHER:
             ratio = repeats.ratio(variant, ALONE, p99_of(service))
-            yield Target(
-                f"{service} p99: {variant} / alone", ratio, P99_MOST if variant == NODEAGENT else None
-            )
+            yield Target(f"{service} p99: {variant} / alone", ratio, P99_MOST if variant in OURS else None)
     for variant in TOGETHER:
-        least = (WORK_LEAST, UTILISATION_LEAST) if variant == NODEAGENT else (None, None)
+        least = (WORK_LEAST, UTILISATION_LEAST) if variant == ALL_LENT else (None, None)
         work = repeats.work(
             variant, lambda run, alone: figures.work_core_s(run, alone) / figures.left_core_s(run)
         )
@@ -106,12 +106,13 @@ def _targets(repeats: Repeats, services: Sequence[str]) -> Iterator[Target]:
         yield Target(
             f"node utilisation: {variant}", repeats.each(variant, figures.utilisation_ratio), least=least[1]
         )
-    for variant in (STATIC, NODEAGENT):
-        least_work = OVER_KOORDLET_LEAST if variant == NODEAGENT else None
+    for variant in (STATIC, *OURS):
+        least_work = OVER_KOORDLET_LEAST if variant in OURS else None
         yield Target(f"Batch work: {variant} / koordlet", _over_koordlet(repeats, variant), least=least_work)
     for service in services:
-        ratio = repeats.ratio(NODEAGENT, KOORDLET, p99_of(service))
-        yield Target(f"{service} p99: {NODEAGENT} / koordlet", ratio, 1.0)
+        for variant in OURS:
+            ratio = repeats.ratio(variant, KOORDLET, p99_of(service))
+            yield Target(f"{service} p99: {variant} / koordlet", ratio, 1.0)
 
 
 def _over_koordlet(repeats: Repeats, variant: str) -> Measured:

@@ -6,12 +6,13 @@ from msgspec import Struct
 
 from tests.bench.colocate.tide import Shape
 
-ALONE, EQUAL, STATIC, KOORDLET, NODEAGENT, BATCH_ALONE = VARIANTS = (
+ALONE, EQUAL, STATIC, KOORDLET, NODEAGENT, ALL_LENT, BATCH_ALONE = VARIANTS = (
     "online alone",
     "no control",
     "static weights",
     "koordlet",
     "nodeagent",
+    "nodeagent, all lent",
     "Batch alone",
 )
 
