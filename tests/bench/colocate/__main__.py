@@ -1,10 +1,10 @@
 """`python -m tests.bench.colocate`: what online services feel of Batch, and how much Batch gets done.
 
 redis and nginx under open-loop load with a tide and surges, beside jobs that would take every CPU (ffmpeg,
-liblzma, stress-ng): online alone, without control, with static weights, under koordlet's published rule, under
-nodeagent (by default, and lending all), and Batch alone. Every variant once a round, in random order. Needs
-root, cgroups, and for what is not installed Debian's package lists and a network. A full run takes 20 minutes,
---quick three.
+liblzma, stress-ng): online alone, without control, with static weights, under koordlet's published rule,
+under nodeagent (by default, and lending all), and Batch alone. Every variant once a round, in random order.
+Needs root, cgroups, and for what is not installed Debian's package lists and a network. A full run takes 20
+minutes, --quick three.
 
 examples:
   make colocate                                             table, build/colocate.png, build/colocate.json
