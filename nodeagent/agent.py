@@ -30,7 +30,7 @@ from nodeagent.leaving import give_back_values, leave_nics, tell_of_nics
 from nodeagent.lock import Lock
 from nodeagent.loop import Loop
 from nodeagent.model.decision import Checkpoint, Memory
-from nodeagent.model.errors import AgentError, Refused
+from nodeagent.model.errors import AgentError
 from nodeagent.model.interference_memory import InterferenceMemory
 from nodeagent.model.settings import Actuator, Mode, OnExit, actuator_of
 from nodeagent.originals import Originals
@@ -141,7 +141,9 @@ class Agent:
         if host.no_network is not None:
             log.warning("nic.off", why=str(host.no_network), hint=host.no_network.hint)
         if (error := host.no_counters) is not None and self._config.policy.interference.detect:
-            tell = log.debug if isinstance(error, Refused) else log.info  # the right is given only where wanted
+            tell = (
+                log.debug if isinstance(error, Refused) else log.info
+            )  # the right is given only where wanted
             tell("pmu.off", why=str(error), hint=error.hint)
         if any(actuator_of(knob.kind) not in self._acting for knob in self._originals.held):
             give_back_values(host, self._originals, self._keeper)

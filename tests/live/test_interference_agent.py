@@ -17,14 +17,15 @@ from nodeagent.core.formula import SHRINK
 from nodeagent.kernel.mounts import find_hierarchies
 from nodeagent.kernel.place import remove_pod_cgroup
 from nodeagent.model.interference import State, TrialResult
+from nodeagent.model.symptom import Sign
 from nodeagent.rpc.happened import watched
 from tests.live.episode_place import (
     ANSWER_S,
     HOG,
-    LAMB,
     WEB,
     Stage,
     learned,
+    memory_stage,
     seen,
     story,
     target,
@@ -108,7 +109,9 @@ def test_an_episode_from_the_first_harm_to_the_last_value_given_back(stage: Stag
         attacked(stage, agent)
         tried = time.monotonic()
         hurting = why(agent, WEB)
-        assert hurting is not None and any(HOG in r.result for r in hurting.reasons if r.name[:7] == "episode")
+        assert hurting is not None and any(
+            HOG in r.result for r in hurting.reasons if r.name[:7] == "episode"
+        )
         wait(agent, lambda: seen(agent, "interference.trial_ended", result="kept"), "a trial that is kept")
         wait(agent, lambda: seen(agent, "interference.closed", victim=WEB), "the victim is well", 60)
         well = time.monotonic()
@@ -118,7 +121,9 @@ def test_an_episode_from_the_first_harm_to_the_last_value_given_back(stage: Stag
         hurt = stage.took_s(tried - 2.0, tried)
         held = stage.took_s(well - 3.0, well + 3.0)
         assert hurt > 1.5 * alone and held < (alone + hurt) / 2, (alone, hurt, held)
-        assert quota_cores(stage.lamb) is None or (quota_cores(stage.lamb) or 0.0) > 0.1, "no innocent is held"
+        assert quota_cores(stage.lamb) is None or (quota_cores(stage.lamb) or 0.0) > 0.1, (
+            "no innocent is held"
+        )
         stage.go.unlink()
         said_while_held(stage, agent)
         wait(agent, lambda: free(stage) and not told(agent).restraints, "all given back", 300)
@@ -168,7 +173,9 @@ def recorded(agent: RunningAgent) -> None:
         [*NODEAGENT, "replay", str(agent.state), "-o", "json"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr
-    assert HOG in [s["name"] for e in json.loads(done.stdout)["episodes"] for s in e["suspects"] if s["named"]]
+    assert HOG in [
+        s["name"] for e in json.loads(done.stdout)["episodes"] for s in e["suspects"] if s["named"]
+    ]
     before = 0.0
     shrunk = 0
     for tick in ticks(agent):
@@ -216,7 +223,9 @@ def test_when_victim_or_suspect_is_gone_in_mid_trial_it_is_over_and_nobody_is_he
         attacked(stage, agent)
         wait(agent, lambda: capped(stage), "the cap of the trial")
         remove_pod_cgroup(stage.pods.hierarchies, f"{stage.pods.top}/{who}", grace_s=0.1)
-        wait(agent, lambda: seen(agent, "interference.trial_ended", result="cut-short"), "the end of the trial")
+        wait(
+            agent, lambda: seen(agent, "interference.trial_ended", result="cut-short"), "the end of the trial"
+        )
         wait(agent, lambda: not told(agent).restraints, "nobody is held")
         if who == WEB:
             wait(agent, lambda: free(stage), "its fair share")
@@ -259,3 +268,52 @@ def test_when_another_writer_undoes_the_cap_the_trial_proves_nothing_and_ends(st
         stage.go.unlink()
         wait(agent, lambda: seen(agent, "interference.closed", victim=WEB), "the end of the episode", 60)
         assert agent.process.poll() is None
+
+
+# I/O waits depend on the device, networks on the pod
+CERTAIN = (
+    Sign.CPU_STALL, Sign.RUN_DELAY, Sign.MEMORY_STALL, Sign.REFAULTS, Sign.DIRECT_RECLAIM, Sign.IO_STALL,
+    Sign.CPI, Sign.MPKI, Sign.LLC_OCCUPANCY, Sign.MEMORY_BANDWIDTH,
+)  # fmt: skip
+
+
+def test_the_doctor_promises_the_signs_that_the_agent_then_has(stage: Stage) -> None:
+    done = subprocess.run([*NODEAGENT, "doctor", "-o", "json"], capture_output=True, text=True, check=False)
+    found = [f["found"].partition("not ") for f in json.loads(done.stdout) if f["name"].startswith("signs: ")]
+    promised = {sign.strip(" ;") for has, _, _ in found for sign in has.split(",")}
+    with stage.agent() as agent:
+        learned(agent)
+        known = why(agent, WEB)
+        assert known is not None
+        values = {i.name: i.value for r in known.reasons if r.name == "signs" for i in r.inputs}
+    assert {s for s in CERTAIN if values[s] != "not supported"} == {s for s in CERTAIN if s.value in promised}
+
+
+@pytest.fixture
+def short_of_memory(tmp_path: Path) -> Iterator[Stage]:
+    with held_pods() as pods:
+        if "memory" not in pods.hierarchies.roots:
+            pytest.skip("no memory controller")
+        made = memory_stage(pods, tmp_path)
+        first = pods.texts()
+        yield made
+        assert {path: text for path, text in pods.texts().items() if path in first} == first
+
+
+def test_who_takes_memory_is_tried_and_on_cgroup_v2_shrunk(short_of_memory: Stage) -> None:
+    """The trial slows it down; what is then done is memory.high, where there is one."""
+    stage = short_of_memory
+    high = find_hierarchies("/").roots["memory"].version == 2
+    with stage.agent(agent__slow_tick_s=1.0, interference__relax_after_s=10.0) as agent:
+        attacked(stage, agent)
+        wait(agent, lambda: seen(agent, "interference.trial_ended", result="kept"), "a trial that is kept")
+        (opened, *_) = agent.named("interference.opened")
+        assert opened["resource"] == "memory", opened
+        if high:
+            wait(agent, lambda: seen(agent, "interference.step", step="shrink"), "a bound of its memory", 60)
+            bound = stage.pods.file(stage.hog, "memory.high")
+            wait(agent, lambda: bound.read_text().strip() != "max", "memory.high")
+        wait(agent, lambda: seen(agent, "interference.closed", victim=WEB), "the victim is well", 180)
+        assert stage.go.exists()
+        stage.go.unlink()
+        wait(agent, lambda: not told(agent).restraints, "all given back", 300)
