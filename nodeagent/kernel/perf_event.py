@@ -29,7 +29,9 @@ _A_TURN_NS = 50_000_000  # groups that share counters take turns of some 4 ms
 PERMITS = (
     "under systemd install nodeagent-pmu.conf; in a container add PERFMON and pass perf_event_open by seccomp"
 )
-PARANOID = "give the agent CAP_PERFMON; where kernel.perf_event_paranoid is above 2 (Debian) set it to 2 as well"
+PARANOID = (
+    "give the agent CAP_PERFMON; where kernel.perf_event_paranoid is above 2 (Debian) set it to 2 as well"
+)
 
 
 class Event(NamedTuple):

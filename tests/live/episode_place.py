@@ -1,10 +1,10 @@
-"""A small node for whole episodes: an online server, a Batch neighbour that hurts it when told, an innocent one.
+"""A small node for whole episodes: an online server, a Batch neighbour that hurts it when told, an innocent.
 
 All are children of one cgroup with a limit, as services in a systemd slice with CPUQuota= or MemoryMax= are:
-whoever uses it up stops the others, which no weight prevents. The harm hardly depends on how fast the machine is.
+whoever uses it up stops the others, which no weight prevents. How fast the machine is hardly matters.
 
-    TOP  0.7 cores     web 0.3 (LS)     hog 2 processes while the file `go` is there (Batch)     lamb 0.05 (Batch)
-    TOP  150 MiB       web reads 48 MiB over and over     hog 112 MiB, all the faster          lamb as above
+    TOP  0.7 cores   web (LS) 0.3                     hog (Batch) 2 processes while there is `go`   lamb 0.05
+    TOP  150 MiB     web reads 48 MiB over and over   hog 112 MiB, all the faster                   lamb 0.05
 """
 
 from __future__ import annotations
@@ -93,8 +93,8 @@ while True:
     while time.thread_time() < end: pass
     time.sleep(0.095)
 """
-# What else runs on this machine is not to bound Batch, nor is the rule that halves all of it to come first; what is
-# usual is to be known soon.
+# What else runs on this machine is not to bound Batch, nor is the rule that halves all of it to come first;
+# what is usual is to be known soon.
 VALUES: dict[str, object] = {
     "agent__tick_s": 1.0,
     "cpu__floor_cores": float(os.cpu_count() or 1),
@@ -115,7 +115,8 @@ class Stage:
         self.hog = pods.make(HOG, self._program("burner", burner))
         self.lamb = pods.make(LAMB, self._program("steady", STEADY))
         weight = pods.file(pods.top, "cpu.shares", "cpu.weight")
-        weight.write_text("262144" if weight.name == "cpu.shares" else "10000")  # other work is no part of this
+        most = {"cpu.shares": "262144", "cpu.weight": "10000"}  # other work is no part of this
+        weight.write_text(most[weight.name])
         if server is SERVER:
             limit_cpu(pods.hierarchies, pods.top, TOP_CORES)
 

@@ -1,7 +1,8 @@
-"""Whole episodes with a real agent: who hurts is found, tried, held and let go; whatever comes between undoes it."""
+"""Whole episodes with a real agent: who hurts is found, tried, held and let go, whatever comes between."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 import signal
@@ -16,7 +17,9 @@ import pytest
 from nodeagent.core.formula import SHRINK
 from nodeagent.kernel.mounts import find_hierarchies
 from nodeagent.kernel.place import remove_pod_cgroup
+from nodeagent.model.decision import Tick
 from nodeagent.model.interference import State, TrialResult
+from nodeagent.model.policy import CapacityPolicy
 from nodeagent.model.symptom import Sign
 from nodeagent.rpc.happened import watched
 from tests.live.episode_place import (
@@ -35,7 +38,7 @@ from tests.live.episode_place import (
     why,
 )
 from tests.live.restrained_place import held_pods
-from tests.live.running import NODEAGENT, SLOWNESS, RunningAgent, cpu_file, quota_cores, running
+from tests.live.running import NODEAGENT, SLOWNESS, RunningAgent, cpu_file, quota_cores
 
 pytestmark = [
     pytest.mark.live,
@@ -176,18 +179,22 @@ def recorded(agent: RunningAgent) -> None:
     assert HOG in [
         s["name"] for e in json.loads(done.stdout)["episodes"] for s in e["suspects"] if s["named"]
     ]
-    before = 0.0
-    shrunk = 0
-    for tick in ticks(agent):
-        hurt = [e for e in tick.decision.interference.episodes if e.state is State.CONFIRMED]
-        offer = tick.decision.capacity.cpu
-        assert any(term.name == SHRINK for term in offer.terms) is bool(hurt)
-        if hurt:
-            shrunk += 1
-            assert offer.available <= 0.6 * before, "half of what was offered in the calm"
-        elif not shrunk:
-            before = offer.available
-    assert shrunk >= 2
+    found = ticks(agent)
+    for last, tick in itertools.pairwise(found):
+        assert has_shrunk(tick) is hurting(tick)
+        if hurting(tick) and not hurting(last):
+            cores, seconds = tick.snapshot.topology.cores, tick.snapshot.at - last.snapshot.at
+            calm = last.decision.capacity.cpu.available + CapacityPolicy().raise_ratio_per_s * cores * seconds
+            assert tick.decision.capacity.cpu.available <= 0.5 * calm + 1e-9
+    assert sum(map(hurting, found)) >= 2
+
+
+def hurting(tick: Tick) -> bool:
+    return any(e.state is State.CONFIRMED for e in tick.decision.interference.episodes)
+
+
+def has_shrunk(tick: Tick) -> bool:
+    return any(term.name == SHRINK for term in tick.decision.capacity.cpu.terms)
 
 
 def test_after_a_kill_in_mid_trial_the_next_start_lets_the_tried_one_go(stage: Stage) -> None:

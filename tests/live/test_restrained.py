@@ -17,7 +17,6 @@ import pytest
 
 from nodeagent.core import interference
 from nodeagent.kernel.memory import MemoryV1
-from nodeagent.kernel.place import make_pod_cgroup, remove_pod_cgroup
 from nodeagent.model.cpuset import CpuSet
 from nodeagent.model.errors import AgentError
 from nodeagent.model.interference import Rung

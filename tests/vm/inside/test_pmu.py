@@ -91,9 +91,7 @@ def test_with_the_drop_in_it_may_count_and_says_what_there_is_to_count_with(curs
         assert found == [] and told != "not supported"
         return
     assert [each["why"].startswith("perf event 0:0 on CPU ") for each in found] == [True]
-    assert not re.search(r"permi|refuse", found[0]["why"], re.IGNORECASE), (
-        "the right is there"
-    )
+    assert not re.search(r"permi|refuse", found[0]["why"], re.IGNORECASE), "the right is there"
     assert told == "not supported"
 
 
