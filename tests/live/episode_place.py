@@ -4,7 +4,7 @@ All are children of one cgroup with a limit, as services in a systemd slice with
 whoever uses it up stops the others, which no weight prevents. How fast the machine is hardly matters.
 
     TOP  0.7 cores   web (LS) 0.3                     hog (Batch) 2 processes while there is `go`   lamb 0.05
-    TOP  150 MiB     web reads 48 MiB over and over   hog 112 MiB, all the faster                   lamb 0.05
+    TOP  160 MiB     web reads 64 MiB over and over   hog takes 100 MiB time and again              lamb 0.05
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from tests.live.restrained_place import Pods
 from tests.live.running import SLOWNESS, RunningAgent, running, until
 
 TOP_CORES = 0.7
-TOP_BYTES = 150 << 20
+TOP_BYTES = 160 << 20
 WEB, HOG, LAMB = "web", "hog", "lamb"
 ANSWER_S = 10.0 * SLOWNESS
 # Each has the directory of the test as its argument.
@@ -55,19 +55,15 @@ while True:
     if time.monotonic() < end: time.sleep(0.05)
 """
 # Pages of a file that is mapped, here and there.
-MAPPED = """
+READER = """
 import mmap, os, random, sys, time
-name, size = sys.argv[1] + "/" + "SIZE", int("SIZE") << 20
+name, size = sys.argv[1] + "/data", 64 << 20
 with open(name, "wb") as file:
     for _ in range(size >> 20): file.write(bytes(1 << 20))
     os.fsync(file.fileno())
 pages = mmap.mmap(os.open(name, os.O_RDONLY), size, prot=mmap.PROT_READ)
 pages.madvise(mmap.MADV_RANDOM)
 at = [random.randrange(size) for _ in range(1 << 16)]
-"""
-READER = (
-    MAPPED.replace("SIZE", "48")
-    + """
 out = open(sys.argv[1] + "/done", "a", buffering=1)
 while True:
     for first in range(0, len(at), 128):
@@ -76,16 +72,20 @@ while True:
         out.write(f"{time.monotonic()} {time.monotonic() - began}\\n")
         time.sleep(0.02)
 """
-)
-EATER = (
-    MAPPED.replace("SIZE", "112")
-    + """
+# Takes 100 MiB for 0.6 s again and again; most of its CPU time is in between, and so less makes that rarer.
+EATER = """
+import mmap, os, sys, time
+POPULATE_WRITE = 23  # linux/mman.h
 while True:
-    for first in range(0, len(at), 128):
-        while not os.path.exists(sys.argv[1] + "/go"): time.sleep(0.05)
-        for n in at[first:first + 128]: pages[n]
+    while not os.path.exists(sys.argv[1] + "/go"): time.sleep(0.05)
+    began = time.thread_time()
+    taken = mmap.mmap(-1, 100 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    taken.madvise(POPULATE_WRITE)
+    end = time.thread_time() + max(0.25, 6 * (time.thread_time() - began))
+    time.sleep(0.6)
+    taken.close()
+    while time.thread_time() < end: pass
 """
-)
 STEADY = """
 import time
 while True:

@@ -70,12 +70,12 @@ def stage(past: Path, tmp_path: Path) -> Iterator[Stage]:
         }
 
 
-def attacked(stage: Stage, agent: RunningAgent) -> None:
+def attacked(stage: Stage, agent: RunningAgent, timeout_s: float = 60.0) -> None:
     """Calm for some time, then the burner; until the agent tries whether it is the one."""
     learned(agent)
     time.sleep(20.0)  # to compare with
     stage.go.touch()
-    wait(agent, lambda: seen(agent, "interference.trial_began", suspect=HOG), "a trial of the antagonist", 60)
+    wait(agent, lambda: seen(agent, "interference.trial_began", suspect=HOG), "a trial", timeout_s)
 
 
 def capped(stage: Stage) -> bool:
@@ -311,8 +311,9 @@ def test_who_takes_memory_is_tried_and_on_cgroup_v2_shrunk(short_of_memory: Stag
     """The trial slows it down; what is then done is memory.high, where there is one."""
     stage = short_of_memory
     high = find_hierarchies("/").roots["memory"].version == 2
-    with stage.agent(agent__slow_tick_s=1.0, interference__relax_after_s=10.0) as agent:
-        attacked(stage, agent)
+    values = {"agent__slow_tick_s": 1.0, "interference__trial_s": 20, "interference__relax_after_s": 10}
+    with stage.agent(**values) as agent:
+        attacked(stage, agent, 120)
         wait(agent, lambda: seen(agent, "interference.trial_ended", result="kept"), "a trial that is kept")
         (opened, *_) = agent.named("interference.opened")
         assert opened["resource"] == "memory", opened
