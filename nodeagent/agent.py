@@ -140,6 +140,8 @@ class Agent:
             log.warning("kubelet.not_verified", why=host.kubernetes.risk)
         if host.no_network is not None:
             log.warning("nic.off", why=str(host.no_network), hint=host.no_network.hint)
+        if (error := host.no_counters) is not None and self._config.policy.interference.detect:
+            log.info("pmu.off", why=str(error), hint=error.hint)
         if any(actuator_of(knob.kind) not in self._acting for knob in self._originals.held):
             give_back_values(host, self._originals, self._keeper)
         self._hands.thaw()

@@ -182,6 +182,11 @@ class Host:
         self._scanned_at = None
 
     @property
+    def no_counters(self) -> AgentError | None:
+        """Why cycles and instructions are not counted, None where they are."""
+        return self._reader.no_counters
+
+    @property
     def degraded(self) -> str:
         """Empty, or why cgroups are not noticed at once."""
         return self._watch.degraded

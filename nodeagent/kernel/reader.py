@@ -18,7 +18,7 @@ from nodeagent.kernel.pmu import PmuTurns
 from nodeagent.kernel.pod_reader import Host, PodReader
 from nodeagent.kernel.rdt import RdtGroups
 from nodeagent.kernel.topology import TopologyFiles
-from nodeagent.model.errors import Garbled
+from nodeagent.model.errors import AgentError, Garbled
 from nodeagent.model.pod import Member, Qos
 from nodeagent.model.snapshot import Node, Pod, Stall
 from nodeagent.model.symptom import Disk
@@ -91,6 +91,11 @@ class NodeReader:
         vanished = tuple(self._host.vanished)
         self._host.vanished.clear()
         return Seen(topology, node, pods, vanished, self._shelf.misses.taken())
+
+    @property
+    def no_counters(self) -> AgentError | None:
+        """Why cycles and instructions are not counted, None where they are."""
+        return self._pmu.error
 
     @property
     def symptoms(self) -> bool:
