@@ -102,6 +102,8 @@ class PodReader:
 
     def read(self, at: float, full: bool, slow_tick_s: float) -> Pod | None:
         """The pod now; None when it is gone. Cgroups that are gone are added to the host's `vanished`."""
+        if not full and at < self._slow_at and self._still():
+            return self._pod
         slow = full
         if at >= self._slow_at:
             slow = True
@@ -134,6 +136,13 @@ class PodReader:
         waited_us = self._cgroup.waited_us(at)
         inner = sum(container._cgroup.throttled_us(at) for container in self._containers.values())
         return None if waited_us is None else (waited_us, self._cgroup.throttled_us(at) + inner)
+
+    def _still(self) -> bool:
+        """At rest as in the last tick, all of it, with nobody to ask for more: the pod is what it was."""
+        awake = self._busy or self._gate.moved or self._cgroup.delay is not None or self._attended
+        if awake or self._pod is None or not self._cgroup.still():
+            return False
+        return not self._containers or all(inner.still() for inner in self._containers.values())
 
     def close(self) -> None:
         self._cgroup.close()
@@ -290,6 +299,9 @@ class _ContainerReader:
         if self._last is None or reading is not self._last.reading:
             self._last = Container(self._name, self._directory.path, self._directory.inode, reading)
         return self._last
+
+    def still(self) -> bool:
+        return not self._fresh and self._last is not None and self._cgroup.still()
 
     def close(self) -> None:
         self._cgroup.close()

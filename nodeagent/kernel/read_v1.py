@@ -69,6 +69,10 @@ class CpuV1:
         self._last = (usage, periods, throttled, None if time_ns is None else time_ns // 1000)
         return self._last
 
+    def still(self) -> bool:
+        """True when nothing ran since the last reading, and for long before it."""
+        return self._settled and self._last[0] is not None and self.usage.value() is self._last[0]
+
 
 class MemoryV1:
     """memory.usage_in_bytes each tick; memory.stat, failcnt and oom_control in the slow tier."""

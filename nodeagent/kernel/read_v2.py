@@ -53,6 +53,10 @@ class CpuV2:
             self._last = (usage, periods, throttled, time_us)
         return self._last
 
+    def still(self) -> bool:
+        """True when nothing ran since the last reading."""
+        return self.stat.value() is not None and self.stat.changes == self._seen
+
 
 class MemoryV2:
     """memory.current each tick; memory.stat and memory.events in the slow tier."""

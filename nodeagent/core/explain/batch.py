@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from nodeagent.core import directives, limit, rise
+from nodeagent.core import directives, limit, rise, yields
 from nodeagent.core.explain.ground import Ground
 from nodeagent.core.explain.law import Given, Unit, reason
 from nodeagent.model.directive import DirectiveStatus, Hold, Recall
@@ -17,6 +17,8 @@ from nodeagent.model.explanation import Reason
 BY = "batch limit"
 ROOM = "max(0, total * ceiling_ratio - max(reserved, system) - online_recent)"
 THERE = "max(0, min(total, reach) * ceiling_ratio - max(reserved, system) - reach_online)"
+YIELDING = "max(0, total * yielding_ratio - max(reserved, system))"
+YIELDING_THERE = "max(0, min(total, reach) * yielding_ratio - max(reserved, system))"
 KEPT = frozenset({limit.UNKNOWN, limit.UNSEEN, limit.HURT_LATELY, limit.DEAD_BAND})
 GROWN = frozenset({limit.RECOVERS, limit.GROWS})
 
@@ -59,6 +61,14 @@ def _ceiling(ground: Ground) -> Reason:
             _cores("reach_online", there, "of online_recent, on these CPUs"),
         ]
         rule = f"min({ROOM}, {THERE})"
+    cpu = ground.policy.cpu
+    if yields.ceiling_cores(t.sight.view, t.scene.knobs, t.use, (policy, cpu), t.within) is not None:
+        ratio = Given(
+            "yielding_ratio",
+            cpu.yielding_ceiling_ratio,
+            "policy: cpu.yielding_ceiling_ratio; Batch gives way",
+        )
+        given, rule = [*given, ratio], f"max({rule}, {YIELDING if t.within is None else YIELDING_THERE})"
     return reason(name, rule, given, ceiling, Unit.CORES, by=BY)
 
 
