@@ -1,6 +1,6 @@
-"""One container's files -> Container; its cgroup is below its pod's.
+"""One container's files -> Container. Its cgroup is the pod's plus a tail, in the v2 hierarchy too.
 
-Invariant: a container that is gone stays gone.
+Invariant: a container that is gone is told once in every reading until its pod no longer has it.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ from nodeagent.model.snapshot import Container
 
 
 class ContainerReader:
-    """A container's cgroup is the pod's plus a tail, in the v2 hierarchy too."""
+    """Reads one container until it is gone; its path is then added to `vanished`."""
 
     def __init__(
-        self, places: Hierarchies, shelf: Shelf, name: str, directory: CgroupDir, vanished: list[str]
+        self, places: Hierarchies, shelf: Shelf, vanished: list[str], name: str, directory: CgroupDir
     ) -> None:
-        self._shelf, self._vanished = shelf, vanished
+        self._shelf = shelf
+        self._vanished = vanished
         self._name = name
         self._directory = directory
         self._cgroup = CgroupReader(places, directory, shelf)
@@ -27,13 +28,13 @@ class ContainerReader:
         self._fresh = True
 
     def find_psi(self, pod_directory: str | None, pod_cgroup: str) -> None:
-        """Where its pressure is told, from where the pod's is."""
+        """The pod's pressure is told there, None: nowhere."""
         if pod_directory is not None:
             tail = self._directory.path.removeprefix(pod_cgroup)
             self._cgroup.psi = PsiFiles(pod_directory + tail, self._shelf)
 
     def read(self, at: float, slow: bool, full: bool, moved: bool) -> Container | None:
-        """The container now; None when it is gone, which is noted in `vanished`."""
+        """The container now; None when it is gone. See `CgroupReader.read`."""
         try:
             reading = self._cgroup.read(at, slow or self._fresh, full, moved)
         except Gone:
@@ -44,13 +45,14 @@ class ContainerReader:
             self._last = Container(self._name, self._directory.path, self._directory.inode, reading)
         return self._last
 
-    def throttled_us(self, at: float) -> int:
-        """us that its own quota stopped it until `at`."""
-        return self._cgroup.throttled_us(at)
-
     def still(self) -> bool:
         """True when it rests as at the last reading."""
         return not self._fresh and self._last is not None and self._cgroup.still()
 
+    def throttled_us(self) -> int:
+        """us that its own quota stopped it until now, between two readings."""
+        return self._cgroup.throttled_us()
+
     def close(self) -> None:
+        """Close every kept file."""
         self._cgroup.close()

@@ -94,7 +94,7 @@ class PodReader:
         for name, directory in member.containers:
             if (name, directory) not in self._containers:
                 host = self._host
-                added = ContainerReader(host.places, host.shelf, name, directory, host.vanished)
+                added = ContainerReader(host.places, host.shelf, host.vanished, name, directory)
                 added.find_psi(self.psi_directory, member.spec.cgroup)
                 self._containers[name, directory] = added
         if self._delay is not None:
@@ -136,8 +136,8 @@ class PodReader:
     def waited(self, at: float) -> tuple[int, int] | None:
         """Between two readings: us waited for CPU until `at`, and stopped by own quotas; None: not known."""
         waited_us = self._cgroup.waited_us(at)
-        inner = sum(container.throttled_us(at) for container in self._containers.values())
-        return None if waited_us is None else (waited_us, self._cgroup.throttled_us(at) + inner)
+        inner = sum(container.throttled_us() for container in self._containers.values())
+        return None if waited_us is None else (waited_us, self._cgroup.throttled_us() + inner)
 
     def _still(self) -> bool:
         """At rest as in the last tick, all of it, with nobody to ask for more: the pod is what it was."""

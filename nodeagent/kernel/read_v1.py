@@ -55,6 +55,11 @@ class CpuV1:
     def files(self) -> tuple[KeptFile[int] | KeptFile[Numbers], ...]:
         return (self.usage, self.stat)
 
+    def throttled_us(self) -> int | None:
+        """Now, beside the readings, which do not notice."""
+        counts = self.stat.value()
+        return None if counts is None or counts[2] is None else counts[2] // 1000
+
     def read(self, at: float, waiting: bool) -> Cpu:
         """(us, periods, throttled periods, throttled us). Not `waiting`: pressure is known not to move."""
         usage = self.usage.value()

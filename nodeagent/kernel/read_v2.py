@@ -44,6 +44,11 @@ class CpuV2:
     def files(self) -> tuple[KeptFile[Numbers], ...]:
         return (self.stat,)
 
+    def throttled_us(self) -> int | None:
+        """Now, beside the readings, which do not notice."""
+        counts = self.stat.value()
+        return None if counts is None else counts[3]
+
     def read(self, _at: float, _waiting: bool) -> Cpu:
         """(usage us, periods, throttled periods, throttled us)."""
         counts = self.stat.value()

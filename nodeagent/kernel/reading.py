@@ -181,9 +181,9 @@ class CgroupReader:
             return None if stall is None else stall.some_us
         return None if self.delay is None else self.delay.read(at)
 
-    def throttled_us(self, at: float) -> int:
-        """us that its own quota stopped it until `at`; looked at only where it ever did."""
-        return (self._last_cpu[3] and self._cpu.read(at, True)[3]) or 0
+    def throttled_us(self) -> int:
+        """us that its own quota stopped it until now; looked at only where it ever did."""
+        return (self._last_cpu[3] and self._cpu.throttled_us()) or 0
 
     def still(self) -> bool:
         """True when it rests as at the last reading, which `read` would give again; slow values apart."""

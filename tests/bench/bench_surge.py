@@ -189,7 +189,7 @@ def _toml(lane: str, more: str) -> str:
 def _steady(agent: RunningAgent, server: Server, batch: str, load: float) -> bool:
     cores: dict[str, list[float]] = {lane: [] for lane in LANES}
     p99: dict[str, list[float]] = {lane: [] for lane in LANES}
-    cuts = dict.fromkeys(LANES, 0)
+    cuts, others = dict.fromkeys(LANES, 0), 0.0
     for turn in range(STEADY_TURNS):
         for lane in sorted(LANES, reverse=bool(turn % 2)):
             switch(agent, lane)
@@ -197,6 +197,7 @@ def _steady(agent: RunningAgent, server: Server, batch: str, load: float) -> boo
             per_s = load * CPUS / (WORK_MS / 1e3)
             phase = measured(lane, server, batch, seed=turn, per_s=per_s, seconds=STEADY_S)
             cores[lane].append(phase.batch_cores)
+            others = max(others, phase.other_cores)
             p99[lane].append(phase.latencies.quantile_ms(0.99))
             cuts[lane] += _halvings(agent) - before
     on, off = (statistics.mean(cores[lane]) for lane in ("on", "off"))
@@ -205,6 +206,7 @@ def _steady(agent: RunningAgent, server: Server, batch: str, load: float) -> boo
         Figure("cores used by Batch, lane off", off, "cores"),
         Figure("lost by the lane", (1.0 - on / off) * 100, "%", 2.0),
         *(Figure(f"times that Batch was halved, lane {lane}", cuts[lane], "") for lane in LANES),
+        Figure("cores used by others: above 0.3, run it again", others, "cores"),
         *(Figure(f"LS p99, lane {lane}", statistics.mean(p99[lane]), "ms") for lane in LANES),
     ]
     title = f"Beside a server at {load:.0%} of the CPUs ({server.processes} threads)"
