@@ -21,6 +21,7 @@ import argparse
 import os
 import platform
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -54,6 +55,8 @@ FAILED = (AgentError, AssertionError, OSError, subprocess.SubprocessError)
 def main(words: Sequence[str]) -> int:
     """Run or read the runs, then show them."""
     asked = _asked(words)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda n, _: sys.exit(128 + n))  # so that pods and agents end on the way out
     if asked.read:
         experiment = joined([msgspec.json.decode(file.read_bytes(), type=Experiment) for file in asked.read])
     elif (trouble := _trouble()) is not None:
