@@ -68,9 +68,15 @@ def parse_override(text: str) -> tuple[str, str]:
 
 
 def fixed(config: Config) -> tuple[object, ...]:
-    """What only a restart changes: all but the policy, the rules and the pace of ticks and checkpoints."""
+    """What only a restart changes: all but the policy, the rules, and the pace of ticks and checkpoints."""
     agent, default = config.settings.agent, AgentSettings()
-    paced = replace(agent, tick_s=default.tick_s, checkpoint_s=default.checkpoint_s, on_exit=default.on_exit)
+    paced = replace(
+        agent,
+        tick_s=default.tick_s,
+        checkpoint_s=default.checkpoint_s,
+        realtime=default.realtime,
+        on_exit=default.on_exit,
+    )
     return (replace(config.settings, agent=paced), config.policy.pressure.ls_cpu_stall_ratio)
 
 
