@@ -1,6 +1,6 @@
 """When ticks are due: at fixed times, so that a late one does not shift the next.
 
-Invariant: each due time is either served by a tick, which may be late, or missed because a tick was still at work.
+Invariant: each due time is served by a tick, which may be late, or missed because one was still at work.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ class Pace:
         self._served = False
 
     def begun(self, now: float) -> float | None:
-        """A tick begins: how many seconds late it is, None when it came early because something called for it."""
+        """A tick begins: how many seconds late it is, None when it came before it was due."""
         self._served = now >= self.due
         return now - self.due if self._served else None
 

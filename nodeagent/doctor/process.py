@@ -72,7 +72,7 @@ def directories(host: Host) -> Iterator[Finding]:
 
 
 def realtime(host: Host) -> Iterator[Finding]:
-    """May the loop's thread run when it is due? Asked of this process, which a service's ban does not bind."""
+    """May the loop run when it is due? Of this process: it is not bound by what a unit bans."""
     if not host.config.settings.agent.realtime:
         yield Finding("realtime", Status.INFO, "not asked for: agent.realtime is false")
         return

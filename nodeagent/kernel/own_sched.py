@@ -1,8 +1,8 @@
-"""How the loop's own thread is scheduled: before all others (SCHED_FIFO, sched(7)), for moments, where it may.
+"""How the loop's own thread is scheduled: before all others (SCHED_FIFO, sched(7)) for moments, where it may.
 
-A thread that is woken so runs at once, however many wait for a CPU: a tick begins on time on a full node. What
-takes longer than a moment goes on as everybody's thread does.
-Invariant: the thread is before all others no longer than until the kernel has counted BUDGET_US without a wait
+A thread that is woken so runs at once, however many wait for a CPU: a tick begins on time on a full node.
+What takes longer than a moment goes on as everybody's thread does.
+Invariant: the thread is before all others until the kernel has counted BUDGET_US without a wait, at most
 (RLIMIT_RTTIME, in clock ticks: at 250 Hz 4 to 8 ms); nothing that it starts ever is (SCHED_RESET_ON_FORK).
 """
 
@@ -23,8 +23,8 @@ LEAST_HARD_US = 1_000_000  # at the hard limit the kernel ends the process: it m
 _FIFO = os.SCHED_FIFO | os.SCHED_RESET_ON_FORK
 _OTHER = os.SCHED_OTHER | os.SCHED_RESET_ON_FORK
 HINT = (
-    "without it ticks begin late on a full node. Under systemd install nodeagent-realtime.conf, in a container add "
-    "CAP_SYS_NICE; a v1 cpu cgroup needs cpu.rt_runtime_us, too; agent.realtime = false: never ask"
+    "without it ticks begin late on a full node. Under systemd install nodeagent-realtime.conf, in a container "
+    "add CAP_SYS_NICE; a v1 cpu cgroup needs cpu.rt_runtime_us, too; agent.realtime = false: never ask"
 )
 
 
@@ -83,7 +83,7 @@ class FirstInLine:
         signal.signal(signal.SIGXCPU, handler)
 
     def _spent(self, _number: int, _frame: FrameType | None) -> None:
-        """The moment is over (SIGXCPU). The kernel has raised the soft limit by 1 s, to send another one then."""
+        """The moment is over (SIGXCPU). The kernel has raised the soft limit by 1 s, to send another then."""
         _schedule(_OTHER, 0)
         self._ahead = False
         with contextlib.suppress(OSError, ValueError):

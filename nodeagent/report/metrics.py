@@ -75,7 +75,7 @@ class Metrics:
         self._count_drifts(tick)
 
     def paced(self, late_s: float | None, missed: int, *, first: bool) -> None:
-        """How late a tick began (None: it came early), due times since without one, if it was first in line."""
+        """How late a tick began (None: early), due times since without one, and if it is first in line."""
         if late_s is not None:
             self._lateness.observe(late_s)
         self._missed.inc(missed)

@@ -1,6 +1,6 @@
 """`python -m tests.bench [NAME ...]`: every bench_*.py here, or those named; 1 if a target was missed.
 
-`nic`, `collect`, `endurance` and `soak` take long, and words of their own: `python -m tests.bench soak --minutes 10`.
+`nic`, `collect`, `endurance` and `soak` take long, and words of their own: `... soak --minutes 10`.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Half an hour of an agent that enforces: `python -m tests.bench endurance [--minutes 30 | --quick] [--json]`.
+"""Half an hour of an agent that enforces: `tests.bench endurance [--minutes 30 | --quick] [--json]`.
 
-Pods come and go (1,000 births in 30 minutes, deaths in the middle of what they do), the policy is reloaded each
-30 s, each fifth time from a file that is wrong, watchers stay and count, and the journal may have 1 MiB, so that
-it is rotated all the time; of its segments a second link is kept. Nothing may be lost of it. Meanwhile the node
-is idle or full (endless loops on every CPU) in turns, with what an operator can do about it: how late ticks begin
-is told for each. What the agent holds is looked at every 5 s, and in quiet before and after it all.
+Pods come and go (1,000 births in 30 minutes, deaths in the middle of what they do), the policy is reloaded
+each 30 s, each fifth time from a file that is wrong, watchers stay and count, and the journal may have 1 MiB,
+so that it is rotated all the time; of its segments a second link is kept. Nothing may be lost of it. Meanwhile
+the node is idle or full (endless loops on every CPU) in turns, with what an operator can do about it: how late
+ticks begin is told for each. What the agent holds is looked at every 5 s, and in quiet before and after it all.
 1 if something was lost or a target was missed. It wants root, and a node on which no other agent enforces.
 """
 
@@ -88,7 +88,7 @@ class Endurance:
             self._bury(next(iter(self._pods)))
 
     async def _busily(self, seconds: float, *more: Coroutine[Any, Any, None]) -> None:
-        """With pods, watchers and reloads; the watchers stay until they should have heard of the last death."""
+        """With pods, watchers and reloads; watchers stay until they should have heard of the last death."""
         events = [EventWatcher(self._socket) for _ in range(3)]
         offers = [CapacityWatcher(self._socket) for _ in range(3)]
         self.lasted.events.append(events)
@@ -263,7 +263,7 @@ def main(words: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="tests.bench endurance", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--minutes", type=float, default=30.0, help="of work; rests come on top (default: 30)")
+    parser.add_argument("--minutes", type=float, default=30.0, help="30 by default; rests come on top")
     parser.add_argument("--quick", action="store_true", help="two minutes: each kind of load once")
     parser.add_argument("--tick-s", type=float, default=0.25, help="of the agent (default: 0.25)")
     parser.add_argument("--json", action="store_true", help="the figures as JSON")

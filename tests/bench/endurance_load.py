@@ -20,7 +20,7 @@ _RESET_ON_FORK = 0x40000000
 
 @dataclass(frozen=True)
 class Variant:
-    """`weight_ratio` is that of the agent's cgroup, 1.0 as the loops'; nice and slice are of its main thread."""
+    """`weight_ratio` is that of its cgroup, 1.0 as the loops have; nice and slice are of its main thread."""
 
     name: str
     full: bool = True

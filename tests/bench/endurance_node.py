@@ -1,4 +1,4 @@
-"""The node around the agent: pods that live for a while, busy loops on every CPU, the cgroup the agent is in."""
+"""The node around the agent: pods that live for a while, loops on every CPU, the cgroup that it is in."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def cpu_group(name: str) -> Iterator[CpuGroup]:
 
 
 class Loops:
-    """LOOPS_PER_CPU endless loops on each CPU, in a cgroup with the weight of everybody, asleep unless `go`."""
+    """LOOPS_PER_CPU endless loops on each CPU, in a cgroup of usual weight, asleep unless `go`."""
 
     def __init__(self, group: CpuGroup, seconds: float) -> None:
         cpus = sorted(os.sched_getaffinity(0)) * LOOPS_PER_CPU
@@ -157,7 +157,8 @@ def slice_us(thread: int, wanted: int) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     set_number, get_number = _SETATTR[os.uname().machine]
     nice = os.getpriority(os.PRIO_PROCESS, thread)
-    attr = ctypes.create_string_buffer(_ATTR.pack(_ATTR.size, os.SCHED_OTHER, 0, nice, 0, wanted * 1000, 0, 0))
+    packed = _ATTR.pack(_ATTR.size, os.SCHED_OTHER, 0, nice, 0, wanted * 1000, 0, 0)
+    attr = ctypes.create_string_buffer(packed)
     if libc.syscall(set_number, thread, attr, 0):
         raise OSError(ctypes.get_errno(), "sched_setattr(2)")
     read = ctypes.create_string_buffer(_ATTR.size)

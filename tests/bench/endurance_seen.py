@@ -1,4 +1,4 @@
-"""What an agent has noted of pods that came and went: pure, from its ticks and from what watchers were told."""
+"""What an agent has noted of pods that came and went: pure, from its ticks and what watchers were told."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Told(NamedTuple):
 
 
 def missing(ticks: Iterable[Noted]) -> int:
-    """How many ticks are not there of a run that counts them one by one, or there twice; runs end for good."""
+    """How many ticks of a run, which counts them one by one, are not there or are there twice."""
     found, last = 0, dict[str, int]()
     for tick in ticks:
         found += abs(tick.seq - last.get(tick.run, tick.seq - 1) - 1)
@@ -87,7 +87,7 @@ def distinct(values: Iterable[float]) -> list[float]:
 
 
 def untold(first: int, last: int, received: int, missed: int) -> int:
-    """Events of a watcher that counts from `first` to `last` which it neither got nor was told to have missed."""
+    """Events from number `first` to `last` which a watcher neither got nor was told to have missed."""
     return last - first + 1 - received - missed if received else 0
 
 

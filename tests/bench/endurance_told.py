@@ -68,6 +68,7 @@ def figures(lasted: Lasted, page: str) -> list[Figure]:
     """All rows; `page` is the last /metrics."""
     ticks, windows_s, segments = _journal(lasted.kept)
     late = lateness([Stamp(tick.at, tick.woken_by) for tick in ticks], lasted.tick_s)
+    exit_status = -1.0 if lasted.exit_status is None else float(lasted.exit_status)
     return [
         *_pods(lasted, ticks),
         *_ticks(lasted, page, ticks, segments),
@@ -77,7 +78,7 @@ def figures(lasted: Lasted, page: str) -> list[Figure]:
         *held(lasted.samples, lasted.quiet),
         *_lateness(lasted.turns, late),
         *_agreement(page, late),
-        Figure("the agent's exit status", float(-1 if lasted.exit_status is None else lasted.exit_status), "", most=0.0, least=0.0),
+        Figure("the agent's exit status", exit_status, "", most=0.0, least=0.0),
     ]
 
 
@@ -104,7 +105,8 @@ def _pods(lasted: Lasted, ticks: Sequence[Noted]) -> Iterator[Figure]:
     yield Figure("  births that no tick has", len(born.never), "", most=0.0)
     yield Figure("  deaths that no tick has", len(died.never), "", most=0.0)
     yield Figure("  missing in a tick while alive", len(lapses(ticks)), "", most=0.0)
-    yield Figure(f"  still there {FRESH_S:g} s after death", sum(s > FRESH_S for s in died.after_s), "", most=0.0)
+    stale = sum(after_s > FRESH_S for after_s in died.after_s)
+    yield Figure(f"  still there {FRESH_S:g} s after death", stale, "", most=0.0)
     yield from _quantiles("birth to tick", born)
     yield from _quantiles("death to tick", died)
 
@@ -117,12 +119,13 @@ def _quantiles(what: str, told: Told) -> Iterator[Figure]:
 
 def _ticks(lasted: Lasted, page: str, ticks: Sequence[Noted], segments: int) -> list[Figure]:
     counted = total(page, "nodeagent_ticks_total")
+    skipped = total(page, "nodeagent_ticks_skipped_total")
     return [
         Figure("ticks in the journal", len(ticks), ""),
         Figure("  missing in its sequence", missing(ticks), "", most=0.0),
         Figure("  counted by /metrics, and not in it", max(0.0, counted - len(ticks)), "", most=0.0),
         Figure("  segments it was rotated through", segments, "", least=ROTATED),
-        Figure("ticks that could not read the node", total(page, "nodeagent_ticks_skipped_total"), "", most=0.0),
+        Figure("ticks that could not read the node", skipped, "", most=0.0),
         Figure("due times without a tick", total(page, "nodeagent_ticks_missed_total"), ""),
     ]
 
@@ -152,7 +155,7 @@ def _watchers(lasted: Lasted) -> Iterator[Figure]:
     yield Figure("  offers older than one before", sum(each.back for each in lasted.offers), "", most=0.0)
     yield Figure("  events told", sum(each.received for each in events), "")
     yield Figure("  events told to be missed", sum(each.missed for each in events), "")
-    yield Figure("  events neither told nor told to be missed", sum(each.untold for each in events), "", most=0.0)
+    yield Figure("  events neither told nor missed", sum(each.untold for each in events), "", most=0.0)
     yield Figure("  events out of order, or twice", sum(each.unordered for each in events), "", most=0.0)
     yield Figure("  births not told", born, "", most=0.0)
     yield Figure("  deaths not told", died, "", most=0.0)

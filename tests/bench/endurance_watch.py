@@ -1,4 +1,4 @@
-"""Watchers that stay, and count: what they were told, what they were told to have missed, and what is neither."""
+"""Watchers that stay, and count: what they were told, what they were told to have missed, and the rest."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ALL = pb.WatchEventsRequest(least_level=event_pb2.EVENT_LEVEL_DEBUG, run_id="ano
 
 
 class Watcher:
-    """Of a stream that is never to end; `cut` is how often it did, `silence_s` the longest it said nothing."""
+    """Of a stream that is never to end; `cut` counts its ends, `silence_s` is the longest without a word."""
 
     def __init__(self, address: str) -> None:
         self.messages = self.cut = 0

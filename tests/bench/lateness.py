@@ -31,7 +31,7 @@ class Late(NamedTuple):
 
 
 def lateness(stamps: Sequence[Stamp], tick_s: float) -> list[Late]:
-    """Of each tick of the timer, in order: since the first time after the tick before at which one was due."""
+    """Of each tick of the timer, in order: since the first due time after the tick before it."""
     timed = [stamp.at for stamp in stamps if stamp.woken_by == "timer"]
     if not timed:
         return []

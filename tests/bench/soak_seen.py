@@ -57,8 +57,8 @@ class Fit(NamedTuple):
 def fit(points: Sequence[tuple[float, float]]) -> Fit:
     """The line through (x, y) with the least squares.
 
-    What is left of one point is mostly left of the next, too (memory does not fall back): n such points tell as
-    much as n (1 - r) / (1 + r), with r their correlation with the next (Bayley and Hammersley, 1946).
+    What is left of a point is mostly left of the next, too (memory does not fall back): n of them tell as
+    much as n (1 - r) / (1 + r) others, with r their correlation with the next (Bayley and Hammersley, 1946).
     """
     if len(points) < 3 or len({x for x, _ in points}) < 3:
         return Fit(slope(points), math.inf)

@@ -1,4 +1,4 @@
-"""The loop is first in line when it is due, for moments, where it may; and goes on without where it may not."""
+"""The loop is first in line when it is due, for moments, where it may; else it goes on without."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.live.running import RunningAgent, running, until
 pytestmark = pytest.mark.live
 RESET_ON_FORK = 0x40000000
 FIFO = os.SCHED_FIFO | RESET_ON_FORK
-# Prints policies: before, when woken and after a busy moment three times, of a thread and a child, at the end.
+# Prints policies: before; when woken and after a busy moment; of a thread and a child; at the end.
 ALONE = """
 import os, resource, signal, subprocess, sys, threading, time
 from nodeagent.kernel.own_sched import FirstInLine
@@ -50,7 +50,7 @@ print(resource.getrlimit(resource.RLIMIT_RTTIME) == limit, signal.getsignal(sign
 @pytest.fixture(autouse=True)
 def _allowed() -> None:
     if why := refusal():
-        pytest.skip(f"SCHED_FIFO is refused here: {why} (CAP_SYS_NICE; on v1 cpu.rt_runtime_us of the cgroup)")
+        pytest.skip(f"SCHED_FIFO is refused here: {why} (CAP_SYS_NICE; v1: cpu.rt_runtime_us of the cgroup)")
 
 
 def ran(program: str) -> list[str]:

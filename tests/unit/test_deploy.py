@@ -54,7 +54,9 @@ def test_systemd_takes_the_units_without_a_word(tmp_path: Path, unit: Path) -> N
     analyzed(tmp_path, "verify", "--man=no", unit=unit)
 
 
-@pytest.mark.parametrize("text", [*map(Path.read_text, (DROP_IN, OBSERVE, REALTIME)), with_ebpf(DROP_IN.read_text())])
+@pytest.mark.parametrize(
+    "text", [*map(Path.read_text, (DROP_IN, OBSERVE, REALTIME)), with_ebpf(DROP_IN.read_text())]
+)
 def test_systemd_takes_the_drop_ins_without_a_word(tmp_path: Path, text: str) -> None:
     analyzed(tmp_path, "verify", "--man=no", drop_in=text)
 

@@ -1,4 +1,4 @@
-"""What the long benches make of what they have seen: gaps, lives, slopes and lateness, with literals and laws."""
+"""What the long benches make of what they have seen: gaps, lives, slopes, lateness; literals and laws."""
 
 from __future__ import annotations
 

@@ -38,7 +38,10 @@ def test_a_machine_that_stood_still_does_not_make_up_for_all_of_it() -> None:
     assert 1e6 < pace.due <= 1e6 + 1.0
 
 
-@given(st.lists(st.tuples(st.integers(0, 3000), st.integers(1, 3000)), max_size=50), st.sampled_from((250, 1000)))
+TURNS = st.lists(st.tuples(st.integers(0, 3000), st.integers(1, 3000)), max_size=50)
+
+
+@given(TURNS, st.sampled_from((250, 1000)))
 def test_each_due_time_is_served_or_missed(turns: list[tuple[int, int]], tick_ms: int) -> None:
     """Waits and durations in ms, so that the sums are exact enough."""
     now, served, missed = 0, 0, 0
