@@ -23,7 +23,7 @@ LEAST_HARD_US = 1_000_000  # at the hard limit the kernel ends the process: it m
 _FIFO = os.SCHED_FIFO | os.SCHED_RESET_ON_FORK
 _OTHER = os.SCHED_OTHER | os.SCHED_RESET_ON_FORK
 HINT = (
-    "without it ticks begin late on a full node. Under systemd install nodeagent-realtime.conf, in a container "
+    "without it ticks begin late on a full node. In systemd install nodeagent-realtime.conf, in a container "
     "add CAP_SYS_NICE; a v1 cpu cgroup needs cpu.rt_runtime_us, too; agent.realtime = false: never ask"
 )
 

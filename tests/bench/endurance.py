@@ -2,10 +2,11 @@
 
 Pods come and go (1,000 births in 30 minutes, deaths in the middle of what they do), the policy is reloaded
 each 30 s, each fifth time from a file that is wrong, watchers stay and count, and the journal may have 1 MiB,
-so that it is rotated all the time; of its segments a second link is kept. Nothing may be lost of it. Meanwhile
-the node is idle or full (endless loops on every CPU) in turns, with what an operator can do about it: how late
-ticks begin is told for each. What the agent holds is looked at every 5 s, and in quiet before and after it all.
-1 if something was lost or a target was missed. It wants root, and a node on which no other agent enforces.
+so that it is rotated all the time; of its segments a second link is kept. Nothing may be lost of it.
+Meanwhile the node is idle or full (endless loops on every CPU) in turns, with what an operator can do about
+it: how late ticks begin is told for each. What the agent holds is looked at every 5 s, and in quiet before
+and after it all. 1 if something was lost or a target was missed.
+It wants root, and a node on which no other agent enforces.
 """
 
 from __future__ import annotations
