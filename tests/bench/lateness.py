@@ -6,6 +6,7 @@ ticks are hardly late, so the first of those that crowd together are taken as on
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,7 +38,7 @@ def lateness(stamps: Sequence[Stamp], tick_s: float) -> list[Late]:
         return []
     phase = phase_s(timed, tick_s)
     found = []
-    for before, now in zip(stamps, stamps[1:], strict=False):
+    for before, now in itertools.pairwise(stamps):
         if now.woken_by == "timer":
             due = phase + (math.floor((before.at - phase) / tick_s + 1e-6) + 1) * tick_s
             found.append(Late(now.at, max(0.0, now.at - due)))

@@ -69,6 +69,7 @@ def test_it_is_first_for_a_moment_then_as_everybody_and_nothing_that_it_starts_i
 
 def test_where_the_kernel_would_end_the_process_for_it_it_is_not_asked() -> None:
     program = f"""
+import resource
 from nodeagent.kernel.own_sched import FirstInLine
 from nodeagent.model.errors import Refused
 resource.setrlimit(resource.RLIMIT_RTTIME, ({BUDGET_US}, {BUDGET_US}))
@@ -122,7 +123,8 @@ def test_moments_that_are_over_are_not_taken_for_a_call(tmp_path: Path) -> None:
 
 def woken(agent: RunningAgent, what: str) -> float:
     line = next(
-        line for line in agent.get("/metrics").splitlines()
+        line
+        for line in agent.get("/metrics").splitlines()
         if line.startswith(f'nodeagent_ticks_total{{woken_by="{what}"}}')
     )
     return float(line.split()[-1])
@@ -138,6 +140,7 @@ def test_in_a_cgroup_without_real_time_it_goes_on_and_says_why(tmp_path: Path) -
     try:
         through = ("sh", "-c", f'echo $$ > {group}/cgroup.procs && exec "$@"', "sh")
         with running(tmp_path, None, through, agent__mode="observe", http__address="127.0.0.1:0") as agent:
+            until(lambda: bool(agent.named("realtime.refused")), "it is said")
             (said,) = agent.named("realtime.refused")
             assert "SCHED_FIFO" in said["why"]
             assert "cpu.rt_runtime_us" in said["hint"]
