@@ -169,7 +169,7 @@ class Endurance:
             try:
                 variant.begin(pid, self.group, loops)
                 variant.check(pid)
-                await turn.pass_by()
+                await turn.pass_by(self._look_up)
                 self.lasted.turns.append(turn)
             except OSError as error:
                 self.lasted.skipped[variant.name] = error.strerror or str(error)
@@ -239,6 +239,7 @@ def enduring(home: Path, tick_s: float) -> Iterator[Endurance]:
             made.end()
         made.lasted.exit_status = agent.stop()
         made.link()
+        made.lasted.removed = len(os.listdir(made.lasted.kept)) - len(os.listdir(agent.state / "journal"))
 
 
 def endure(minutes: float, tick_s: float, *, as_json: bool) -> bool:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
 
 from tests.bench.endurance_node import CpuGroup, Loops, slice_us, unit_weight_ratio
+from tests.bench.soak_told import total
 
 TURN_S = 15.0
 SETTLE_S = 1.0
 SHORT_SLICE_US = 100
 LOOKS = 20
+DURATION = ("nodeagent_tick_duration_seconds_count", "nodeagent_tick_duration_seconds_sum")
 BETWEEN_S = 1.0  # reloads and looks from one turn to the next
 _RESET_ON_FORK = 0x40000000
 
@@ -60,18 +62,25 @@ class Variant:
 
 @dataclass
 class Turn:
-    """One variant for a while; what counts is from `began` to `ended` (monotonic)."""
+    """One variant for a while; what counts is from `began` to `ended` (monotonic).
+
+    `ticks` and `ticks_s` are how many there were, and how long they took in all, by the agent's own count.
+    """
 
     variant: Variant
     seconds: float
-    began: float = field(default=0.0)
-    ended: float = field(default=0.0)
+    began: float = 0.0
+    ended: float = 0.0
+    ticks: float = 0.0
+    ticks_s: float = 0.0
 
-    async def pass_by(self) -> None:
+    async def pass_by(self, look_up: Callable[[], Awaitable[str]]) -> None:
+        """`look_up` gives /metrics."""
         await asyncio.sleep(SETTLE_S)
-        self.began = time.monotonic()
+        before, self.began = await look_up(), time.monotonic()
         await asyncio.sleep(self.seconds - SETTLE_S)
-        self.ended = time.monotonic()
+        self.ended, after = time.monotonic(), await look_up()
+        self.ticks, self.ticks_s = (total(after, name) - total(before, name) for name in DURATION)
 
 
 def variants() -> tuple[Variant, ...]:

@@ -34,7 +34,7 @@ from tests.bench.table import Figure
 LATE_MS = 5.0  # with SCHED_FIFO, 99 of 100 ticks
 FEW = 20  # ticks of which a p99 tells nothing
 AGREE_RATIO = 0.02  # /metrics and the journal on how many ticks are late by more than LATE_MS
-ROTATED = 10
+ROTATED_PER_MIN = 1.0
 SLOPE_KIB_H = 1024.0  # 24 MiB a day
 SETTLED_S = 1200.0  # before, what is bounded still fills up
 FRESH_S = 2.0  # a dead pod is told of no longer; the loops keep the agent from its CPU meanwhile
@@ -56,6 +56,7 @@ class Lasted:
     offers: list[CapacityWatcher] = field(default_factory=list)
     done: Counter[str] = field(default_factory=Counter)
     windows_s: list[float] = field(default_factory=list)  # of the policies, in order
+    removed: int = 0  # segments
     exit_status: int | None = None
 
     @property
@@ -120,11 +121,13 @@ def _quantiles(what: str, told: Told) -> Iterator[Figure]:
 def _ticks(lasted: Lasted, page: str, ticks: Sequence[Noted], segments: int) -> list[Figure]:
     counted = total(page, "nodeagent_ticks_total")
     skipped = total(page, "nodeagent_ticks_skipped_total")
+    minutes = (lasted.samples[-1].at - lasted.samples[0].at) / 60.0
     return [
         Figure("ticks in the journal", len(ticks), ""),
         Figure("  missing in its sequence", missing(ticks), "", most=0.0),
         Figure("  counted by /metrics, and not in it", max(0.0, counted - len(ticks)), "", most=0.0),
-        Figure("  segments it was rotated through", segments, "", least=ROTATED),
+        Figure("  segments it was rotated through", segments, "", least=1 + int(minutes * ROTATED_PER_MIN)),
+        Figure("  of them removed meanwhile, for it may have 1 MiB", lasted.removed, ""),
         Figure("ticks that could not read the node", skipped, "", most=0.0),
         Figure("due times without a tick", total(page, "nodeagent_ticks_missed_total"), ""),
     ]
@@ -192,6 +195,8 @@ def _lateness(turns: Sequence[Turn], late: Sequence[Late]) -> Iterator[Figure]:
         yield Figure("  p99", quantile_ms(by_s, 0.99), "ms", most=LATE_MS if enough else None)
         yield Figure("  max", max(by_s) * 1e3, "ms")
         yield Figure("  of ticks", len(by_s), "")
+        ticks = sum(turn.ticks for turn in mine)
+        yield Figure("  mean duration", sum(turn.ticks_s for turn in mine) / max(1.0, ticks) * 1e3, "ms")
 
 
 def _agreement(page: str, late: Sequence[Late]) -> Iterator[Figure]:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from nodeagent.journal.read import read_segments
 
 CROWD_S = 0.002
+AT_WORK_S = 0.025
 
 
 class Stamp(NamedTuple):
@@ -32,7 +33,10 @@ class Late(NamedTuple):
 
 
 def lateness(stamps: Sequence[Stamp], tick_s: float) -> list[Late]:
-    """Of each tick of the timer, in order: since the first due time after the tick before it."""
+    """Of each tick of the timer, in order: since the first due time after the tick before it.
+
+    One that is due within AT_WORK_S after that has begun is not late but missed: it is still at work.
+    """
     timed = [stamp.at for stamp in stamps if stamp.woken_by == "timer"]
     if not timed:
         return []
@@ -40,7 +44,10 @@ def lateness(stamps: Sequence[Stamp], tick_s: float) -> list[Late]:
     found = []
     for before, now in itertools.pairwise(stamps):
         if now.woken_by == "timer":
-            due = phase + (math.floor((before.at - phase) / tick_s + 1e-6) + 1) * tick_s
+            passed = math.floor((before.at + AT_WORK_S - phase) / tick_s) + 1
+            due = phase + passed * tick_s
+            if due > now.at + CROWD_S:  # it was not at work any more
+                due -= tick_s
             found.append(Late(now.at, max(0.0, now.at - due)))
     return found
 

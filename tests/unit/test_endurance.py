@@ -140,6 +140,18 @@ def test_an_early_tick_is_not_late_and_takes_nothing_from_the_one_that_is_due() 
     ]
 
 
+def test_what_is_due_while_a_tick_is_at_work_is_missed_and_not_late() -> None:
+    busy = [*stamps(10.0, 10.25), Stamp(10.49, "psi"), *stamps(10.75, 11.0)]
+    assert [round(each.by_s, 6) for each in lateness(busy, 0.25)] == [0.0, 0.0, 0.0]
+    done = [*stamps(10.0, 10.25), Stamp(10.49, "psi"), *stamps(10.53, 10.75)]
+    assert [round(each.by_s, 6) for each in lateness(done, 0.25)] == [0.0, 0.03, 0.0]
+
+
+def test_a_tick_a_little_before_the_crowd_was_on_time_and_so_is_the_next() -> None:
+    early = stamps(10.0006, 10.2502, 10.5006, 10.7507, 11.0008)
+    assert all(each.by_s < 0.001 for each in lateness(early, 0.25))
+
+
 def test_no_ticks_are_not_late() -> None:
     assert lateness([], 0.25) == []
     assert lateness([Stamp(1.0, "psi")], 0.25) == []
