@@ -274,7 +274,11 @@ def main(words: list[str]) -> int:
         print("endurance: it makes cgroups: run it as root", file=sys.stderr)
         return 2
     minutes = 2.0 if asked.quick else max(1.0, asked.minutes)
-    return 0 if endure(minutes, asked.tick_s, as_json=asked.json) else 1
+    try:
+        return 0 if endure(minutes, asked.tick_s, as_json=asked.json) else 1
+    except AssertionError as error:  # the agent did not start, and its log says why
+        print(f"endurance: {error}", file=sys.stderr)
+        return 1
 
 
 if __name__ == "__main__":

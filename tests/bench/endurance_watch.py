@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from typing import Any
 
@@ -37,8 +38,12 @@ class Watcher:
                         self.silence_s, heard = max(self.silence_s, now - heard), now
                         self.messages += 1
                         self._take(message)
-            except grpc.RpcError:
-                pass
+                why = "the server ended it"
+            except grpc.RpcError as error:
+                why = str(error)
+            if (task := asyncio.current_task()) is not None and task.cancelling():
+                raise asyncio.CancelledError  # we ended it
+            print(f"a stream was cut: {why}", file=sys.stderr)
             self.cut += 1
             await asyncio.sleep(AGAIN_S)
 
