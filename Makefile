@@ -10,7 +10,7 @@ STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run install uninstall test vm vm-test e2e-kubelet bench bench-nic bench-collect bench-soak bench-long eval lint lock manifest proto proto-image clean
+.PHONY: help run install uninstall test vm vm-test e2e-kubelet bench bench-nic bench-collect bench-soak bench-long bench-tide eval lint lock manifest proto proto-image clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' Makefile
@@ -51,6 +51,9 @@ bench-soak: $(STAMP) ## a day of broken links, new certificates and clients, in 
 
 bench-long: $(STAMP) ## 30 min of pods, reloads, watchers and full CPUs: is anything lost? (root; ARGS='--quick --json')
 	@exec $(BIN)/python -m tests.bench.endurance $(ARGS)
+
+bench-tide: $(STAMP) ## two SYNTHETIC days lent by nodeagent and by its peers' formulas, 90 s (ARGS='--trace FILE')
+	@exec $(BIN)/python -m tests.bench tide $(ARGS)
 
 eval: $(STAMP) ## how well interference is found and ended, replayed (ARGS=--quick: live; --record DIR: all anew)
 	@exec $(BIN)/python -m tests.bench.eval $(ARGS)

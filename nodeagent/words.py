@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 MAX_CORES = 65536.0
 HOST_ROOT = "agent.host_root"
 ELSEWHERE = {
-    "collect": "nodeagent.collect.command"
+    "collect": "nodeagent.collect.command",
+    "simulate": "nodeagent.simulate.command",
 }  # commands of their own: the daemon shall not import them
 Command = Callable[..., Any]
 T = TypeVar("T")

@@ -25,6 +25,7 @@ from nodeagent.model.pod import PodSpec, Qos
 from nodeagent.model.snapshot import CpuTimes, Pod, Snapshot, Stall
 from nodeagent.model.symptom import AppReading, DeviceUse, Rdt, Slo, Symptoms
 from nodeagent.model.topology import Topology
+from nodeagent.simulate.fluid import kernel_weight, waited
 from tests.unit import samples
 from tests.unit.world import Kernel
 
@@ -240,10 +241,10 @@ class Synthetic:
     ) -> None:
         dt = self.tick_s
         life.used += got * dt
-        waited = demand - got
-        life.wait += min(1.0, waited) * dt
-        life.add("waited", min(1.0, waited) * dt)
-        life.run_delay += waited * dt
+        missed = demand - got
+        life.wait += waited(demand, got) * dt
+        life.add("waited", waited(demand, got) * dt)
+        life.run_delay += missed * dt
         life.throttled += (demand - want) * dt
         life.hit = life.hit or demand > want + 1e-9
         if self.ticks % PERIOD_TICKS == PERIOD_TICKS - 1:
@@ -340,7 +341,7 @@ class Synthetic:
         return found
 
     def _weight(self, life: _Life) -> float:
-        return self._number(Kind.CPU_WEIGHT, path(life.actor)) or 0.003  # idle, as the kernel weighs it
+        return kernel_weight(self._number(Kind.CPU_WEIGHT, path(life.actor)))
 
     def _knobs(self, target: str) -> tuple[KnobReading, ...]:
         every = str(CpuSet(c.id for c in self.topology.cpus))

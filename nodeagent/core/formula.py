@@ -45,8 +45,14 @@ def online_peak(
 
 
 def past_peak(seen: Histogram, ratio: float, scale: Scale, policy: CapacityPolicy) -> tuple[float, str]:
-    """The percentile `ratio`, before that is warm the windowed maximum, and its source."""
+    """The larger of the windowed maximum and, once that is warm, the percentile `ratio`; and its source.
+
+    The window keeps what was offered a moment ago from being withdrawn with each wiggle above the percentile.
+    """
+    lately = window_max(seen) or 0.0
     warm = percentile(seen, ratio, scale) if seen.seconds >= policy.warm_after_s else None
-    if warm is not None:
-        return warm, f"p{ratio * 100:g} of a histogram, half-life {policy.half_life_s:g} s"
-    return window_max(seen) or 0.0, f"cold start: maximum of {policy.window_s:g} s"
+    if warm is None:
+        return lately, f"cold start: maximum of {policy.window_s:g} s"
+    if lately > warm:
+        return lately, f"maximum of {policy.window_s:g} s"
+    return warm, f"p{ratio * 100:g} of a histogram, half-life {policy.half_life_s:g} s"

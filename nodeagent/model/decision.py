@@ -60,7 +60,7 @@ class Drift(Struct, frozen=True, array_like=True, gc=False):
 class Histogram(Struct, frozen=True, gc=False):
     """Decaying histogram: weights per exponential bucket, decayed to the time `at` (unix seconds).
 
-    `seconds` is the undecayed time observed. `window` are (unix, value) maxima for the cold start.
+    `seconds` is the undecayed time observed. `window` are (unix, value) maxima of lately.
     """
 
     weights: tuple[float, ...] = ()

@@ -49,7 +49,7 @@ class CapacityPolicy(Struct, frozen=True, forbid_unknown_fields=True):
     ] = 600.0
     window_s: Annotated[
         float,
-        Meta(ge=1.0, le=3600.0, description="cold start: the peak is the maximum over this window"),
+        Meta(ge=1.0, le=3600.0, description="online use counts with at least its maximum over this window"),
     ] = 60.0
     raise_ratio_per_s: Annotated[
         float, Meta(gt=0.0, le=1.0, description="fastest growth of the reported value, share of the node")

@@ -1,6 +1,7 @@
 """`python -m tests.bench [NAME ...]`: every bench_*.py here, or those named; 1 if a target was missed.
 
-`nic`, `collect`, `endurance` and `soak` take long, and words of their own: `... soak --minutes 10`.
+`nic`, `collect`, `endurance`, `soak` and `tide` take long, and have words of their own:
+`python -m tests.bench soak --minutes 10`.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import importlib
 import sys
 from pathlib import Path
 
-APART = ("collect", "endurance", "nic", "soak")
+APART = ("collect", "endurance", "nic", "soak", "tide")
 
 
 def main(wanted: list[str]) -> int:

@@ -16,7 +16,7 @@ from nodeagent.cli import cli
 COMMANDS = (
     "check", "collect", "collect view", "defragment", "direct end", "direct enforce", "direct hold",
     "direct lend", "direct list", "direct observe", "direct recall", "doctor", "events", "exec", "explain",
-    "interference", "nic", "once", "replay", "restore", "run",
+    "interference", "nic", "once", "replay", "restore", "run", "simulate",
 )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""The cumulative sum: three bad samples, no constant, never less for worse."""
+"""The cumulative sum: two samples far beyond or three bad ones, no constant, never less for worse."""
 
 from __future__ import annotations
 
@@ -30,10 +30,17 @@ def opened(found: Feeling | None) -> bool:
 
 
 def test_the_third_bad_sample_raises_the_alarm() -> None:
-    assert not opened(after(0.9, 0.9))
-    found = after(0.9, 0.9, 0.9)
+    assert not opened(after(0.18, 0.18))  # z is 4
+    found = after(0.18, 0.18, 0.18)
     assert found is not None
-    assert (found.opened, found.z, found.cusum, found.over) == (2.0, 6.0, 9.0, 1)
+    assert (found.opened, round(found.z, 6), round(found.cusum, 6), found.over) == (2.0, 4.0, 9.0, 1)
+
+
+def test_the_second_raises_it_when_both_are_far_beyond_what_is_usual() -> None:
+    assert not opened(after(0.9))
+    found = after(0.9, 0.9)
+    assert found is not None
+    assert (found.opened, found.z, found.cusum, found.over) == (1.0, 6.0, 7.0, 1)
 
 
 def test_one_outlier_raises_none_however_long_it_is_of() -> None:

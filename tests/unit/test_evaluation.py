@@ -80,6 +80,16 @@ def test_what_the_clients_did_not_feel_is_neither_found_nor_missed() -> None:
     assert (found.hits, found.false) == ((), ())
 
 
+def test_an_alarm_in_calm_that_clients_felt_is_not_false_but_counted_apart() -> None:
+    quiet = labels()
+    slow = replace(quiet, felt={**quiet.felt, WEB: seconds(range(150, 152), 4.0)})
+    found = judge(slow, [Alarm(WEB, 153.0, ("",)), Alarm(WEB, 160.0, ("",)), Alarm(DB, 153.0)])
+    assert [(alarm.victim, alarm.at) for alarm in found.unlabelled] == [(WEB, 153.0)]
+    assert [(alarm.victim, alarm.at) for alarm in found.false] == [(DB, 153.0), (WEB, 160.0)]
+    own_load = replace(slow, windows=(Window("load", 149.0, 152.0, (WEB,)),))
+    assert len(judge(own_load, [Alarm(WEB, 153.0)]).false) == 1
+
+
 def test_an_alarm_in_the_grace_of_one_attack_and_in_the_next_one_is_of_the_next() -> None:
     after = replace(ATTACK, began=226.0, ended=250.0, culprit=INDEX)
     found = judge(labels(ATTACK, after), [Alarm(WEB, 227.0)])

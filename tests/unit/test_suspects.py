@@ -188,12 +188,18 @@ def _share(suspects: list[tuple[tuple[Suspect, ...], list[str]]]) -> dict[str, f
 
 
 def _bursting(slowdown: float, culprits: int = 1, runs: int = 100) -> dict[str, float]:
-    """One of 12 neighbours, or two, slow the victim whenever they work, for 3 minutes."""
+    """One of 12 neighbours, or two, slow the victim whenever they work, for 3 minutes.
+
+    Asked is as by an alarm: when one of them has worked for the last four seconds.
+    """
     told = []
     for run in range(runs):
         random = Random(f"bursts/{run}")
         crowd = scored.crowd(random, 180, 12)
-        guilty = [scored.bursts(random, 180, 10, 30, 2.0) for _ in range(culprits)]
+        guilty = [scored.bursts(random, 360, 10, 30, 2.0) for _ in range(culprits)]
+        at_work = [any(row[n] > 0.0 for row in guilty) for n in range(360)]
+        end = next((n for n in range(180, 361) if all(at_work[n - 4 : n])), 180)
+        guilty = [row[end - 180 : end] for row in guilty]
         felt = scored.slowed(random, guilty, slowdown, 2.0)
         names = [str(12 + n) for n in range(culprits)]
         told.append((scored.judged(felt, *crowd, *guilty, spread=0.09), names))
@@ -286,3 +292,12 @@ def test_neither_the_time_nor_the_order_nor_an_idle_pod_changes_the_ranking() ->
     assert _hogged(4000.0) == plain
     assert _hogged(mirror=True) == plain
     assert _hogged(idle=True) == plain
+
+
+def test_who_did_it_before_is_not_named_for_what_another_does_now() -> None:
+    """SYNTHETIC: one did harm for 40 s, a minute later another begins."""
+    before = [1.0 if 40 <= n < 80 else 0.05 for n in range(150)]
+    now = [1.0 if n >= 146 else 0.05 for n in range(150)]
+    felt = [1.0 + 2.0 * max(a, b) for a, b in zip(before, now, strict=True)]
+    assert named(scored.judged(felt, before, now, usual=1.1)) == ["1"]
+    assert named(scored.judged(felt[:100], before[:100], now[:100], usual=1.1)) == ["0"]

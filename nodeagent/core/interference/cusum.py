@@ -1,10 +1,11 @@
 """From a value to a feeling: robust one-sided z, and the cumulative sum of what is more than usual.
 
-    z = (x - q50) / s clipped to [-6, 6]         S = max(0, S + (min(z, 4) - k) * w)        alarm at S >= h
+    z = (x - q50) / s clipped to [-6, 6]         S = max(0, S + (min(z, 4.5) - k) * w)        alarm at S >= h
 
-Page's CUSUM (Biometrika 1954); with k = 1 and h = 7 three bad samples are needed, and by Siegmund's formula
-an alarm without cause comes once in 6 million independent normal samples. A sample of less than a second
-weighs less, one of a longer time up to twice as much: the time to detect does not depend on the pace.
+Page's CUSUM (Biometrika 1954); with k = 1 and h = 7 two samples far beyond what is usual or three bad ones
+are needed, and by Siegmund's formula an alarm without cause comes once in 6 million independent normal
+samples. A sample of less than a second weighs less, one of a longer time up to 1.75 times as much: the time
+to detect does not depend on the pace.
 The sum of an open alarm is halved by each good sample, so that it does not outlive its cause.
 Invariant: from the same feeling, a worse value never leads to a smaller sum.
 """
@@ -17,13 +18,14 @@ from nodeagent.core.interference.signs import Rule
 from nodeagent.model.interference_policy import InterferencePolicy
 from nodeagent.model.senses import Feeling, Usual
 
-Z_CLIP, Z_COUNTED, Z_BAD, Z_GOOD = 6.0, 4.0, 2.0, 1.0
+Z_CLIP, Z_COUNTED, Z_BAD, Z_GOOD = 6.0, 4.5, 2.0, 1.0
+Z_OVER = 4.0  # what is over a limit counts as, where nothing is known to be usual
 MOST = 1.5  # of h: what the sum is capped at, lest it takes long to fall
 EXCESS_S = 300.0
 EXCESSES = 3  # bad samples in EXCESS_S that raise the alarm of a sign that is seldom measured (CPI2)
 CALM_SAMPLES = 3
 LISTED = 1.0  # sums below it are noise
-WEIGHT_MOST = 2.0
+WEIGHT_MOST = 1.75  # one sample, however long it is of, raises no alarm
 _SAMPLE_S = 1.0
 
 
@@ -56,7 +58,7 @@ def felt_cold(
     rule: Rule,
 ) -> Feeling | None:
     """The same where nothing is known to be usual: a value `over` its limit is bad, any other is good."""
-    seen = _Seen(value, None, Z_COUNTED if over else 0.0, at, span_s)
+    seen = _Seen(value, None, Z_OVER if over else 0.0, at, span_s)
     return _after(before, seen, policy, rule)
 
 

@@ -8,8 +8,9 @@ nearly; a moment that is missing makes none.
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from math import isnan
+from math import ceil, isnan
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -25,10 +26,13 @@ MOST_GAP_S = 30.0  # a longer time without the sign begins the window anew
 LATELY = 60  # samples in which the victim is at its worst
 BAD_PART = 1 / 3  # of the way from usual to worst: from there on a sample is bad
 MOST_LAG_S = 2.0
+CALM_S = 5.0  # as long without a bad sample: what was bad before is another trouble
+LEAST_BAD = 2  # samples of a trouble
 
 
 class Frame(Struct, frozen=True, gc=False):
-    """`felt` is the victim's sign per sample, `usual` its median while well, `bad_from` where bad begins.
+    """`felt` is the victim's sign per sample, `usual` its median while well, `bad_from` where bad begins. The
+    trouble at hand began with sample `since`: what was bad before tells who can do harm, not who does it now.
 
     `uses` are what neighbours used per sample, one row per neighbour and quantity, as long as `felt`, each as
     a share of the most that anybody used of its kind: `units` are that much, `kinds` the quantities,
@@ -46,6 +50,17 @@ class Frame(Struct, frozen=True, gc=False):
     units: tuple[float, ...] = ()
     spreads: tuple[float, ...] = ()
     most_lag: int = 0
+    since: int = 0
+
+    @property
+    def good(self) -> tuple[int, ...]:
+        """Samples in which the victim was well."""
+        return tuple([n for n, x in enumerate(self.felt) if x <= self.bad_from])
+
+    @property
+    def bad(self) -> tuple[int, ...]:
+        """Samples of the trouble at hand in which it was not."""
+        return tuple([n for n, x in enumerate(self.felt) if n >= self.since and x > self.bad_from])
 
     @property
     def badness(self) -> tuple[float, ...]:
@@ -101,8 +116,20 @@ def framed(samples: Samples, baseline: float | None, spread: float, channel: Cha
     bad_from = max(usual + (worst - usual) * BAD_PART, usual + spread)
     if worst <= usual or worst <= bad_from:
         return None
-    late = 0 if channel is Channel.CPU else int(MOST_LAG_S / max(samples.length_s, LEAST_S))
-    return Frame(felt, usual, bad_from, worst, most_lag=late)
+    length_s = max(samples.length_s, LEAST_S)
+    late = 0 if channel is Channel.CPU else int(MOST_LAG_S / length_s)
+    since = _since(felt, bad_from, ceil(CALM_S / length_s))
+    return Frame(felt, usual, bad_from, worst, most_lag=late, since=since)
+
+
+def _since(felt: Sequence[float], bad_from: float, calm: int) -> int:
+    """The first bad sample of the last trouble: before it were `calm` samples that were not bad.
+
+    Fewer than LEAST_BAD are noise, and there is no trouble at hand: then all that was bad counts.
+    """
+    bad = [n for n, x in enumerate(felt) if x > bad_from]
+    last = next((n for m, n in zip(bad[-2::-1], bad[:0:-1], strict=True) if n - m > calm), bad[0])
+    return last if len(bad) - bisect_left(bad, last) >= LEAST_BAD else bad[0]
 
 
 def beside(

@@ -13,28 +13,25 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Set
 
-from nodeagent.core.interference import cusum
-from nodeagent.core.interference.baseline import load_bin, spread_out
+from nodeagent.core.interference.baseline import load_bin
 from nodeagent.core.interference.cusum import LISTED
 from nodeagent.core.interference.examine import Around, examined
+from nodeagent.core.interference.feel import LEAST_STEAL, feelings, smooth
 from nodeagent.core.interference.learn import Lessons
 from nodeagent.core.interference.loads import Loads
 from nodeagent.core.interference.measures import Measures
-from nodeagent.core.interference.signs import MEMORY_FULL_LIMIT, RULES, Rule, limits
+from nodeagent.core.interference.signs import MEMORY_FULL_LIMIT, limits
 from nodeagent.core.interference.whole import SAMPLE_S, Sample, whole_sample
 from nodeagent.core.interference.workload import workload
 from nodeagent.core.rates import PodRates, View
 from nodeagent.model.interference import Gate, State, Verdict
 from nodeagent.model.policy import Policy
-from nodeagent.model.senses import Feeling, PodSense, Senses, Served, Usual
+from nodeagent.model.senses import Feeling, PodSense, Senses, Served
 from nodeagent.model.symptom import Sign
 
 SIGHT_S = 15.0  # for which the wait for CPU counts as known where it is not read in each tick
 REGIME_S = 3600.0  # of an alarm that nobody is restrained for: from then on it is what is usual
 LONGEST_COUNT_S = 60.0  # in which requests are counted for their CPU time
-LEAST_STEAL = 0.01  # less is nothing, of throttling too
-RISE_S, FALL_S = 0.9, 5.0  # over which throttling and steal are smoothed
-SLO_SPREAD = 0.02  # of the SLO: least spread of a latency
 _SMOOTHED = (Sign.THROTTLED, Sign.STEAL)
 _NO_CPUS: Mapping[str, frozenset[int]] = {}
 
@@ -50,7 +47,7 @@ def _harmless(policy: Policy) -> dict[Sign, float]:
 class Moment:
     """What all pods of one tick share."""
 
-    __slots__ = ("frozen", "harmless", "lessons", "loads", "policy", "view")
+    __slots__ = ("frozen", "harmless", "lessons", "loads", "policy", "trouble", "view")
 
     def __init__(
         self,
@@ -61,6 +58,8 @@ class Moment:
         cpus_of: Mapping[str, frozenset[int]],
     ) -> None:
         self.view, self.policy, self.frozen = view, policy, frozen
+        confirmed = (sense.verdict.state is State.CONFIRMED for sense in senses.pods.values())
+        self.trouble = bool(frozen) or any(confirmed)
         self.harmless = _harmless(policy)
         self.loads = Loads(view, senses.uses, cpus_of)
         self.lessons = Lessons(senses, view.snapshot.unix, policy.interference)
@@ -141,23 +140,23 @@ def _judged(p: PodRates, m: Measures, old: PodSense, moment: Moment) -> PodSense
     sample, part_s, part = whole_sample(m, moment.view.dt_s, old)
     load = moment.load(p)
     usual = moment.lessons.usual(old.workload, load)
-    feelings = _feelings(p, m, sample, old, usual, moment)
-    throttled = _smooth(old.throttled, sample, Sign.THROTTLED)
-    stolen = _smooth(old.stolen, sample, Sign.STEAL)
-    if any(feeling.cusum >= LISTED or feeling.opened is not None for feeling in feelings.values()):
+    felt = feelings(p, m, sample, old.feelings, usual, at, moment.policy)
+    throttled = smooth(old.throttled, sample, Sign.THROTTLED)
+    stolen = smooth(old.stolen, sample, Sign.STEAL)
+    if any(feeling.cusum >= LISTED or feeling.opened is not None for feeling in felt.values()):
         around = Around(moment.loads, moment.policy, throttled, stolen, known)
-        onset, verdict = examined(p, m, old, feelings, around)
+        onset, verdict = examined(p, m, old, felt, around)
     else:
         onset = None
         verdict = _quiet(old.verdict, uid, known)
-    _take_note(p, old, feelings, verdict, load, sample, moment)
+    _take_note(p, old, felt, verdict, load, sample, moment)
     return PodSense(
         old.inode,
         old.workload,
         old.since,
         known_at,
         verdict,
-        feelings,
+        felt,
         part_s,
         part,
         throttled,
@@ -187,73 +186,6 @@ def _sighted(m: Measures, old: PodSense, at: float) -> tuple[float | None, bool]
     return old.known_at, old.known_at is not None and at - old.known_at <= SIGHT_S
 
 
-def _feelings(
-    p: PodRates,
-    m: Measures,
-    sample: Sample,
-    old: PodSense,
-    usual: dict[Sign, Usual],
-    moment: Moment,
-) -> dict[Sign, Feeling]:
-    """The feelings after this tick's whole samples; those without a sample stay, unless none can come."""
-    before = old.feelings
-    after = before
-    for sign, value in sample.values.items():
-        ref = usual.get(sign)
-        if ref is not None and value <= ref.ceiling and sign not in before:
-            continue
-        rule = RULES.get(sign)
-        if rule is None or (ref is None and sign not in _LIMITED):
-            continue
-        feeling = _felt(p, m, sign, value, (before.get(sign), ref, rule), sample, moment)
-        if feeling is not None or sign in before:
-            after = dict(after) if after is before else after
-            if feeling is None:
-                after.pop(sign)
-            else:
-                after[sign] = feeling
-    if before and not m.unsupported.isdisjoint(after):
-        return {sign: feeling for sign, feeling in after.items() if sign not in m.unsupported}
-    return after
-
-
-_LIMITED = frozenset({Sign.CPU_STALL, Sign.RUN_DELAY, Sign.LATENCY, Sign.MEMORY_STALL})
-
-
-def _felt(
-    p: PodRates,
-    m: Measures,
-    sign: Sign,
-    value: float,
-    known: tuple[Feeling | None, Usual | None, Rule],
-    sample: Sample,
-    moment: Moment,
-) -> Feeling | None:
-    before, ref, rule = known
-    at, span_s = moment.view.snapshot.at, sample.span_s.get(sign, sample.tick_s)
-    policy = moment.policy.interference
-    slo = p.pod.app.slo if sign is Sign.LATENCY and p.pod.app is not None else None
-    if ref is None:
-        limit = limits(moment.policy, None if slo is None else slo.bound_s).get(sign)
-        over = limit is not None and value >= limit
-        if sign is Sign.RUN_DELAY:
-            over = over and Sign.CPU_STALL in m.unsupported
-        elif sign is Sign.MEMORY_STALL:
-            over = m.full.get(sign, 0.0) >= MEMORY_FULL_LIMIT
-        return cusum.felt_cold(before, value, over, at, span_s, policy, rule)
-    if slo is not None:
-        ref = spread_out(ref, SLO_SPREAD * slo.bound_s, policy.cusum_k)
-    return cusum.felt(before, value, ref, at, span_s, policy, rule)
-
-
-def _smooth(last: float, sample: Sample, sign: Sign) -> float:
-    value = sample.values.get(sign)
-    if value is None or (value <= LEAST_STEAL and last < LEAST_STEAL):
-        return last if value is None else 0.0
-    over_s = RISE_S if value > last else FALL_S
-    return last + (value - last) * sample.tick_s / (over_s + sample.tick_s)
-
-
 def _take_note(
     p: PodRates,
     old: PodSense,
@@ -271,7 +203,9 @@ def _take_note(
     if not sample.values or verdict.state is State.UNKNOWN:
         return
     wrong = {sign: f.opened for sign, f in feelings.items() if f.opened is not None}
-    if not wrong:
+    if not wrong and feelings and moment.trouble:  # what disturbs a neighbour may disturb this one, too
+        lessons.give_up(uid)
+    elif not wrong:
         steady = all(f.cusum < LISTED for f in feelings.values())
         lessons.learn(uid, old.workload, load, sample.values, ready=steady)
     elif _of_own_load(verdict, len(wrong)):

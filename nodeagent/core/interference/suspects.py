@@ -16,7 +16,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from nodeagent.core.interference.algebra import covariance
-from nodeagent.core.interference.frame import Frame, Samples, beside, framed, sampled, used
+from nodeagent.core.interference.frame import LEAST_BAD, Frame, Samples, beside, framed, sampled, used
 from nodeagent.core.interference.neighbours import Neighbour, least, neighbours, quantities
 from nodeagent.core.interference.scorers import SCORERS
 from nodeagent.core.interference.scorers.joint import LEAST_PART
@@ -28,7 +28,6 @@ from nodeagent.model.interference_policy import InterferencePolicy
 from nodeagent.model.policy import Policy
 
 LEAST_SAMPLES = 20  # p cannot be below 1/samples
-LEAST_BAD = 2
 LEAST_GOOD_RATIO = 0.3
 LEAST_RHO, LEAST_LIFT = 0.35, 0.1
 LEAST_OF_MOST = 0.4  # a further name takes as much of the first one's part
@@ -144,15 +143,15 @@ def aligned(frame: Frame) -> Frame:
 
     lag = max(range(min(frame.most_lag, len(frame.felt) // 4) + 1), key=lambda n: (strength(n), -n))
     uses = tuple(row[: len(row) - lag] for row in frame.uses)
-    return replace(frame, felt=frame.felt[lag:], uses=uses) if lag else frame
+    return replace(frame, felt=frame.felt[lag:], uses=uses, since=max(0, frame.since - lag)) if lag else frame
 
 
 def _scored(owners: Sequence[Neighbour], frame: Frame, policy: InterferencePolicy) -> list[_Scored]:
     later = aligned(frame)
     table = {score.__name__: score(later) for score in SCORERS}
-    bad = [n for n, x in enumerate(later.felt) if x > later.bad_from]
-    good = [n for n, x in enumerate(later.felt) if x <= later.bad_from]
-    fair = _fair(len(bad), len(good))
+    bad, good = later.bad, later.good
+    fair = len(later.felt) >= LEAST_SAMPLES and len(bad) >= LEAST_BAD
+    fair = fair and len(good) >= LEAST_GOOD_RATIO * len(later.felt)
     used_bad = [_mean(row, bad) for row in later.uses]
     total: dict[str, float] = {}
     for kind, mean_used in zip(later.kinds, used_bad, strict=True):
@@ -166,12 +165,6 @@ def _scored(owners: Sequence[Neighbour], frame: Frame, policy: InterferencePolic
         row = _Scored(who, scores, share, scores["joint"], guilty)
         found[who.uid] = _merged(found.get(who.uid), row)
     return list(found.values())
-
-
-def _fair(bad: int, good: int) -> bool:
-    """Enough of both to tell one from the other."""
-    samples = bad + good
-    return samples >= LEAST_SAMPLES and bad >= LEAST_BAD and good >= LEAST_GOOD_RATIO * samples
 
 
 def _convicts(scores: Mapping[str, float], chance: float) -> bool:

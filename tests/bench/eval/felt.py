@@ -17,6 +17,7 @@ from tests.bench.eval.labels import Labels, Second, Window
 HURT_RATIO = 1.25  # of the p95 of calm seconds, as the median over the seconds of a window
 SETTLED_S = 3.0  # after a window, until a second counts as calm again
 LEAST_SECONDS = 3
+SLOW_RATIO, BEFORE_S = 4.0, 4.0  # a p95 of so many times that of calm, so long before an alarm at most
 
 
 def pairs(path: Path) -> Iterator[tuple[float, float]]:
@@ -53,6 +54,15 @@ def hurt_ratio(labels: Labels, window: Window, victim: str) -> float | None:
     if calm is None or len(felt) < LEAST_SECONDS:
         return None
     return statistics.median(felt) / calm
+
+
+def slow_before(labels: Labels, victim: str, at: float) -> bool:
+    """Whether clients felt something in the seconds before `at` that no window accounts for."""
+    calm = calm_p95_ms(labels, victim)
+    if calm is None:
+        return False
+    seconds = (s for s in labels.felt[victim] if at - BEFORE_S <= s.at <= at and _calm(labels, s.at))
+    return any(s.p95_ms is None or s.p95_ms >= SLOW_RATIO * calm for s in seconds)
 
 
 def _second(at: float, ordered: list[float]) -> Second:

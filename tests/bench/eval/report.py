@@ -43,6 +43,7 @@ class Counts(Struct, frozen=True):
     misses: dict[str, int]
     false: int
     unfelt: int
+    unlabelled: int
 
 
 class Evaluated(Struct, frozen=True, kw_only=True):
@@ -120,6 +121,7 @@ def _counts(runs: Sequence[Outcome]) -> Counts:
         misses=dict(Counter(event.kind for run in runs for event in run.misses)),
         false=sum(len(run.false) for run in runs),
         unfelt=sum(len(run.unfelt) for run in runs),
+        unlabelled=sum(len(run.unlabelled) for run in runs),
     )
 
 
@@ -155,7 +157,7 @@ def _counted(name: str, counts: Counts) -> str:
     missed = ", ".join(f"{count} {kind}" for kind, count in sorted(counts.misses.items())) or "none"
     return (
         f"  {name:<10} hit {counts.hits}, missed {missed}; {counts.false} false alarms; "
-        f"{counts.unfelt} alarms in attacks that nobody felt"
+        f"{counts.unfelt} alarms in attacks that nobody felt, {counts.unlabelled} in slow seconds of no label"
     )
 
 

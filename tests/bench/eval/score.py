@@ -3,7 +3,8 @@
 The unit is the victim-event: one victim under one attack. It is hit when an alarm begins between its first
 moment and GRACE_S after its last (the first counts, others are merged). An alarm that begins at any other
 time is false, also in a negative. An attack that the victim's clients did not feel (felt.HURT_RATIO) is
-neither to be found nor a mistake to report: its alarms are counted apart.
+neither to be found nor a mistake to report: its alarms are counted apart. So are those in calm of which the
+clients felt the cause, which is not in the labels then: the node is a real one (felt.SLOW_RATIO).
 """
 
 from __future__ import annotations
@@ -58,14 +59,15 @@ class Hit:
 
 @dataclass(frozen=True)
 class Outcome:
-    """One run of one detector. `unfelt` are alarms in attacks that the clients did not feel; `clean_s` is the
-    time of all victims together in which nobody attacked them."""
+    """One run of one detector. `unfelt` are alarms in attacks that the clients did not feel, `unlabelled` in
+    calm that they did; `clean_s` is the time of all victims together in which nobody attacked them."""
 
     hits: tuple[Hit, ...]
     misses: tuple[Event, ...]
     false: tuple[Alarm, ...]
     unfelt: tuple[Hit, ...]
     clean_s: float
+    unlabelled: tuple[Alarm, ...] = ()
 
 
 def events(labels: Labels) -> list[Event]:
@@ -82,13 +84,14 @@ def judge(labels: Labels, alarms: Iterable[Alarm]) -> Outcome:
     """Alarms before the measured time are none: what starts up is not in the labels."""
     exposed = events(labels)
     found: dict[Event, Alarm] = {}
-    false = []
+    false: list[Alarm] = []
+    unlabelled: list[Alarm] = []
     for alarm in sorted(alarms, key=lambda one: one.at):
         if not labels.measured_from <= alarm.at <= labels.ended:
             continue
         event = _met(exposed, alarm)
         if event is None:
-            false.append(alarm)
+            (unlabelled if felt.slow_before(labels, alarm.victim, alarm.at) else false).append(alarm)
         elif event not in found:
             found[event] = alarm
     hits = [Hit(event, alarm) for event, alarm in found.items()]
@@ -98,6 +101,7 @@ def judge(labels: Labels, alarms: Iterable[Alarm]) -> Outcome:
         false=tuple(false),
         unfelt=tuple(hit for hit in hits if not _felt(hit.event)),
         clean_s=sum(_clean_s(labels, exposed, victim.cgroup) for victim in labels.victims),
+        unlabelled=tuple(unlabelled),
     )
 
 

@@ -23,12 +23,14 @@ LEAST_PART = 0.1  # what explains less explains nothing
 
 
 class Fit(Struct, frozen=True, gc=False):
-    """Per row, a share of the most of its kind: its `betas`, and the `parts` of the harm that it explains."""
+    """Per row, a share of the most of its kind: its `betas`, and the parts of the harm that it explains: of
+    all that is in the window (`parts`), and of the trouble at hand (`now`)."""
 
     badness: tuple[float, ...]
     rows: tuple[tuple[float, ...], ...]
     betas: tuple[float, ...]
     parts: tuple[float, ...]
+    now: tuple[float, ...]
     good: tuple[int, ...]
 
     def left_to(self, frame: Frame, owner: int) -> list[float]:
@@ -42,8 +44,11 @@ class Fit(Struct, frozen=True, gc=False):
 
 
 def joint(frame: Frame) -> tuple[float, ...]:
-    """Of what the victim feels beyond usual, the part that each row explains; their sum is in [0, 1]."""
-    return fitted(frame).parts
+    """Of what the victim feels now beyond usual, the part that each row explains; their sum is in [0, 1].
+
+    How much harm comes with a row's use is told by the whole window, how much it used by the trouble at hand.
+    """
+    return fitted(frame).now
 
 
 def fitted(frame: Frame) -> Fit:
@@ -57,15 +62,32 @@ def fitted(frame: Frame) -> Fit:
     for i, row in enumerate(level):
         for j in range(i + 1):
             gram[i][j] = gram[j][i] = dot(row, level[j]) / n
-    bad = [x > frame.bad_from for x in frame.felt]
-    felt = _rise(badness, bad)
-    betas, parts = [0.0] * len(rows), [0.0] * len(rows)
+    betas = [0.0] * len(rows)
     for k, beta in zip(chosen, nnls(gram, [linked[k] for k in chosen]), strict=True):
         betas[k] = beta
-        parts[k] = max(0.0, beta * _rise(rows[k], bad) / felt) if felt > 0.0 else 0.0
+    good = frame.good
+    ever = tuple([t for t, x in enumerate(frame.felt) if x > frame.bad_from])
+    parts, now = (_parts(badness, rows, betas, bad, good) for bad in (ever, frame.bad))
+    return Fit(badness, rows, tuple(betas), parts, now, good)
+
+
+def _parts(
+    badness: Sequence[float],
+    rows: Sequence[Sequence[float]],
+    betas: Sequence[float],
+    bad: Sequence[int],
+    good: Sequence[int],
+) -> tuple[float, ...]:
+    """What of the rise of badness each row explains; their sum is in [0, 1]."""
+    felt = _rise(badness, bad, good)
+    if felt <= 0.0:
+        return (0.0,) * len(betas)
+    parts = [
+        max(0.0, beta * _rise(row, bad, good) / felt) if beta > 0.0 else 0.0
+        for row, beta in zip(rows, betas, strict=True)
+    ]
     whole = max(1.0, sum(parts))
-    good = tuple([t for t, is_bad in enumerate(bad) if not is_bad])
-    return Fit(badness, rows, tuple(betas), tuple([part / whole for part in parts]), good)
+    return tuple([part / whole for part in parts])
 
 
 def nnls(gram: Sequence[Sequence[float]], target: Sequence[float], ridge: float = RIDGE) -> list[float]:
@@ -129,8 +151,8 @@ def _eliminated(rows: list[list[float]]) -> list[float]:
     return found
 
 
-def _rise(row: Sequence[float], bad: Sequence[bool]) -> float:
+def _rise(row: Sequence[float], bad: Sequence[int], good: Sequence[int]) -> float:
     """Mean over bad samples less that over good ones."""
-    over = [value for value, is_bad in zip(row, bad, strict=True) if is_bad]
-    under = [value for value, is_bad in zip(row, bad, strict=True) if not is_bad]
-    return mean(over) - mean(under) if over and under else 0.0
+    if not bad or not good:
+        return 0.0
+    return mean([row[n] for n in bad]) - mean([row[n] for n in good])

@@ -37,7 +37,8 @@ def shifts(frame: Frame) -> tuple[float, ...]:
     for k, p in zip(movers, moved.chances(contrast(frame.badness, near)), strict=True):
         values[k] = p
     fit = fitted(frame)
-    turns = sorted([k for k in movers if fit.parts[k] >= LEAST_PART], key=lambda k: (-fit.parts[k], k))
+    part = [max(ever, now) for ever, now in zip(fit.parts, fit.now, strict=True)]
+    turns = sorted([k for k in movers if part[k] >= LEAST_PART], key=lambda k: (-fit.now[k], -part[k], k))
     if len({frame.owners[k] for k in turns}) > 1:
         for k in turns[:MOST_TURNS]:
             left = contrast(fit.left_to(frame, frame.owners[k]), near)
