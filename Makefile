@@ -10,7 +10,7 @@ STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run install uninstall test vm vm-test e2e-kubelet bench bench-nic bench-collect bench-soak bench-long bench-tide eval lint lock manifest proto proto-image clean
+.PHONY: help run install uninstall test vm vm-test e2e-kubelet bench bench-nic bench-collect bench-soak bench-long bench-tide eval colocate lint lock manifest proto proto-image clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' Makefile
@@ -57,6 +57,9 @@ bench-tide: $(STAMP) ## two SYNTHETIC days lent by nodeagent and by its peers' f
 
 eval: $(STAMP) ## how well interference is found and ended, replayed (ARGS=--quick: live; --record DIR: all anew)
 	@exec $(BIN)/python -m tests.bench.eval $(ARGS)
+
+colocate: $(STAMP) ## latency and utilisation: online beside Batch, 6 variants (20 min; ARGS=--quick: 3; build/colocate.png)
+	@exec $(BIN)/python -m tests.bench.colocate --keep build/colocate.json --plot build/colocate.png $(ARGS)
 
 lint: $(STAMP) ## ruff, mypy, import contracts, protocol (also part of make test)
 	$(BIN)/ruff check .

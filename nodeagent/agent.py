@@ -144,6 +144,8 @@ class Agent:
             log.warning("kubelet.not_verified", why=host.kubernetes.risk)
         if host.no_network is not None:
             log.warning("nic.off", why=str(host.no_network), hint=host.no_network.hint)
+        if (error := host.no_counters) is not None and self._config.policy.interference.detect:
+            log.info("pmu.off", why=str(error), hint=error.hint)
         if any(actuator_of(knob.kind) not in self._acting for knob in self._originals.held):
             give_back_values(host, self._originals, self._keeper)
         self._hands.thaw()
@@ -169,20 +171,27 @@ class Agent:
             reason = self._wait(pace.due, signals)
 
     def _wait(self, due: float, signals: Signals) -> str:
-        """Until the next tick, with looks at the NICs in between, and words to the watchdog."""
+        """Until the next tick, with looks at LS pods and NICs in between, and words to the watchdog."""
+        now = time.monotonic()
+        look_at, beat_at = now + self._loop.look_s, now + self._loop.beat_s
         while True:
             self._first.renew()
             feed_at = time.monotonic() + self._supervisor.alive()
-            beat_at = time.monotonic() + self._loop.beat_s
-            reason = self._loop.wait(min(due, beat_at, feed_at), signals.fileno())
+            reason = self._loop.wait(min(due, look_at, beat_at, feed_at), signals.fileno())
+            now = time.monotonic()
             if reason == "signal":
                 signals.drain()
                 if not signals.came:  # SIGXCPU, which calls for nothing
                     continue
-            if reason != "timer" or time.monotonic() >= due:
+            if reason != "timer" or now >= due:
                 return reason
-            if time.monotonic() >= beat_at:
+            if now >= look_at:
+                if reason := self._loop.look():
+                    return reason
+                look_at = now + self._loop.look_s
+            if now >= beat_at:
                 self._loop.beat()
+                beat_at = now + self._loop.beat_s
 
     def _in_line(self) -> None:
         """Before all other threads or not, as the configuration has it; where that is refused, it goes on."""
@@ -236,7 +245,7 @@ class Agent:
         self._telling.metrics.reloaded(ok=True)
         self._config = config
         self._applications.rules = config.apps
-        self._loop.take(config.policy, config.rules)
+        self._loop.take(config.policy, config.rules, config.settings.agent.fast_lane_s)
         self._in_line()
         self._supervisor.reloaded()
         log.info("config.reloaded", path=config.path or "", restart_needed_for_the_rest=restart)

@@ -13,15 +13,17 @@ from typing import TYPE_CHECKING
 
 from nodeagent.apps.applications import Applications
 from nodeagent.core.nic import classifier, readings, rule_of
+from nodeagent.core.surge import HINT
 from nodeagent.kernel.foreign import ForeignFiles
 from nodeagent.kernel.knobs import Knobs
 from nodeagent.kernel.mounts import Hierarchies, find_hierarchies, under
 from nodeagent.kernel.page_mover import PageMover
-from nodeagent.kernel.reader import NodeReader, boot_id
+from nodeagent.kernel.reader import NodeReader, Seen, boot_id
 from nodeagent.kernel.targets import CLASS_DIRECTORIES, absent
 from nodeagent.kernel.tree import walk
 from nodeagent.kernel.triggers import Triggers
 from nodeagent.kernel.watch import CgroupWatch
+from nodeagent.lane import Lane
 from nodeagent.model.errors import AgentError, Failed
 from nodeagent.model.foreign import Foreign
 from nodeagent.model.interference import Restraint
@@ -32,7 +34,7 @@ from nodeagent.model.plan import Change, Held, Kind, Knob, KnobReading, Outcome
 from nodeagent.model.pod import CgroupDir, Member, PodRule, Qos
 from nodeagent.model.policy import Policy
 from nodeagent.model.settings import Actuator, AgentSettings
-from nodeagent.model.snapshot import Snapshot
+from nodeagent.model.snapshot import Snapshot, Stalled
 from nodeagent.pods.claims import read_claims
 from nodeagent.pods.kubernetes import KubernetesPods, kubernetes_pods
 from nodeagent.pods.recognise import recognised
@@ -75,8 +77,13 @@ class Host:
         self.kubernetes = _kubernetes(settings, kubernetes)
         self.applications: Applications | None = None
         self._watch = CgroupWatch()
+        self.fast_lane_s = settings.fast_lane_s  # 0: nobody looks between ticks
+        self._lane = Lane(self._reader, under(settings.host_root, "/proc/pressure/cpu"))
         self._triggers = Triggers(
-            settings.host_root, self.hierarchies, policy.pressure.ls_cpu_stall_ratio, settings.tick_s
+            settings.host_root,
+            self.hierarchies,
+            policy.pressure.ls_cpu_stall_ratio,
+            min(settings.tick_s, settings.fast_lane_s or settings.tick_s),
         )
         self._members: tuple[Member, ...] = ()
         self._tiers: tuple[str, ...] = ()
@@ -91,7 +98,7 @@ class Host:
         if self._scanned_at is None or at - self._scanned_at >= self._settings.scan_s:
             self._scan(at)
         self._reader.symptoms = self.policy.interference.detect
-        seen = self._reader.read(self._members, at, full=full)
+        seen, stalled = self._seen(at, full=full)
         if seen.vanished:
             self._scanned_at = None
         restrained = self._wanted.restrained(seen.pods)
@@ -118,7 +125,13 @@ class Host:
             if self.policy.numa.placement or any(knob.kind is Kind.CPUS for knob in restrained)
             else Foreign(None, None, None),
             absent=absent(restrained, knobs, {pod.spec.cgroup for pod in seen.pods} if restrained else ()),
+            stalled=stalled,
+            outside_cores=self._lane.outside_cores if self.fast_lane_s else None,
         )
+
+    def look(self, at: float) -> tuple[tuple[Stalled, ...], float | None]:
+        """Between two ticks: which LS pods wait (nearly) too long just now; the cores used outside Batch."""
+        return self._lane.look(at, HINT * self.policy.pressure.ls_cpu_stall_ratio), self._lane.outside_cores
 
     def attend(self, uids: frozenset[str]) -> None:
         """Read these pods wholly in each tick from now on, until the next call: somebody is in trouble."""
@@ -169,6 +182,11 @@ class Host:
         self._scanned_at = None
 
     @property
+    def no_counters(self) -> AgentError | None:
+        """Why cycles and instructions are not counted, None where they are."""
+        return self._reader.no_counters
+
+    @property
     def degraded(self) -> str:
         """Empty, or why cgroups are not noticed at once."""
         return self._watch.degraded
@@ -177,6 +195,7 @@ class Host:
         """Close every descriptor."""
         for part in (
             self._mover,
+            self._lane,
             self._reader,
             self.knobs,
             self._watch,
@@ -186,6 +205,14 @@ class Host:
         ):
             if part is not None:
                 part.close()
+
+    def _seen(self, at: float, *, full: bool) -> tuple[Seen, tuple[Stalled, ...]]:
+        """The pods and the node, and which LS pods wait too long just now."""
+        now, most_ratio = time.monotonic(), self.policy.pressure.ls_cpu_stall_ratio  # a walk may lie between
+        if self.fast_lane_s:
+            self._lane.ticking(now, most_ratio)
+        seen = self._reader.read(self._members, at, full=full)
+        return seen, self._lane.ticked(now, most_ratio) if self.fast_lane_s else ()
 
     def _scan(self, at: float) -> None:
         """Walk until what was seen is what is watched: a cgroup that came in between would wake nobody."""
@@ -210,6 +237,7 @@ class Host:
         homes = tuple(d.path for d in dirs if d.path in CLASS_DIRECTORIES)
         self._wanted.follow(members, self._tiers, homes, self.policy, classes=self._by_class())
         self._triggers.sync(self._pressed(members))
+        self._lane.follow((*self._tiers, *(m.spec.cgroup for m in members if _untiered(m))))
         return moved
 
     def _by_class(self) -> bool:
@@ -228,6 +256,11 @@ class Host:
     def _pressed(self, members: tuple[Member, ...]) -> tuple[str, ...]:
         """The cgroups whose CPU pressure shall wake us: the LS pods."""
         return tuple(m.spec.cgroup for m in members if m.spec.qos is Qos.LS)
+
+
+def _untiered(member: Member) -> bool:
+    """A Batch pod that no tier bounds."""
+    return member.spec.qos is Qos.BATCH and member.spec.tier is None
 
 
 def _kubernetes(settings: AgentSettings, kubernetes: KubernetesSettings | None) -> KubernetesPods | None:

@@ -1,8 +1,8 @@
 """The loop: read, decide, diff, write, record, report; then wait. The only place that catches everything.
 
-Ticks are due at fixed times (a late one does not shift the next) and come early when PSI or a new cgroup
-says so. A node that cannot be read skips the tick: nothing is changed but that nobody stays frozen, and the
-old offer runs out.
+Ticks are due at fixed times (a late one does not shift the next) and come early when the fast lane, a PSI
+trigger or a new cgroup says so. A node that cannot be read skips the tick: nothing is changed but that nobody
+stays frozen, and the old offer runs out.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Protocol
 
 from msgspec.structs import replace
 
-from nodeagent.core import nic, tidied
+from nodeagent.core import nic, rise, surge, tidied
 from nodeagent.core.attention import attended
 from nodeagent.core.decide import decide
 from nodeagent.core.diff import diff, left_alone
@@ -34,6 +34,8 @@ from nodeagent.model.snapshot import Snapshot
 from nodeagent.originals import Originals
 
 EARLY_GAP_S = 0.1  # early ticks come at most this often
+VAIN_GAP_S = 1.0  # those that pressure calls for, where the last one could not cut Batch
+PRESSURE, USE, TRIGGER = "pressure", "use", "psi"  # what calls for an early tick because Batch is in the way
 
 
 class Wish(Protocol):
@@ -94,6 +96,9 @@ class Loop:
         self._seq = 0
         self._shaping: Shaping | None = None  # as of the last tick or beat
         self._nics: dict[str, KnownNic] = {}
+        self._directed: tuple[str, ...] = ()
+        self._soon = False  # the last look, on time, has seen something begin
+        self._quiet_until = 0.0  # an early tick could do nothing: no look before this time
 
     def tick(self, woken_by: str) -> Tick | None:
         """One turn. None when the node could not be read: then nothing was decided, and only thawed."""
@@ -103,6 +108,7 @@ class Loop:
         except (AgentError, OSError) as error:
             self._host.forget_scan()
             self._hands.thaw()
+            self._quiet_until = began + VAIN_GAP_S
             told = error if isinstance(error, AgentError) else Failed(f"cannot read the node: {error}")
             self._listener.skipped(told)
             return None
@@ -121,6 +127,9 @@ class Loop:
         changes = diff(plan, snapshot.knobs, decision.yielded)
         tick = Tick(snapshot, decision, changes, self._hands.write(changes, decision))
         self._shaping, self._nics = decision.shaping, self.memory.nics
+        self._directed = decision.interference.directed
+        if woken_by in (PRESSURE, USE, TRIGGER) and not surge.lowered(before.batch, self.memory.batch):
+            self._quiet_until = began + VAIN_GAP_S
         self._host.restrain(decision.interference.restraints)
         self._hands.move(decision.moves, self.policy.numa.migrate_bytes_per_s)
         self._forget_others(of_cgroups, plan, decision.yielded)
@@ -146,6 +155,31 @@ class Loop:
         self._hands.shape(shaping)
         self._shaping = shaping
 
+    @property
+    def look_s(self) -> float:
+        """Time to the next look of the fast lane; inf while it is off, or Batch has nothing left to lose."""
+        if not self._host.fast_lane_s or not surge.to_lose(self.memory, self.policy):
+            return math.inf
+        pause_s = self._host.fast_lane_s * (surge.HINT if self._soon else 1.0)
+        return max(pause_s, self._quiet_until - time.monotonic())
+
+    def look(self) -> str:
+        """Between ticks: why Batch shall be cut now, "" while it need not."""
+        at, memory = time.monotonic(), self.memory
+        if at < self._quiet_until or not surge.to_lose(memory, self.policy):
+            return ""
+        stalled, outside_cores = self._host.look(at)
+        on_time, self._soon = not self._soon, False
+        if surge.just_cut(at, memory):
+            return ""
+        if surge.worth_a_tick(stalled, memory, self._directed, self.policy):
+            return PRESSURE
+        if rise.worth_a_tick(outside_cores, memory):
+            return USE
+        hint = surge.worth_a_tick(stalled, memory, self._directed, self.policy, surge.HINT)
+        self._soon = on_time and (hint or rise.worth_a_tick(outside_cores, memory, surge.HINT))
+        return ""
+
     def wait(self, until: float, signals: int) -> str:
         """Sleep until the monotonic time `until`, or until something calls for an early tick; says what.
 
@@ -164,12 +198,14 @@ class Loop:
                 if fd == signals:
                     return "signal"
                 reason = self._woken(fd, events) or reason
+            if reason == TRIGGER and self._host.fast_lane_s:
+                return reason
         return reason or "timer"
 
-    def take(self, policy: Policy, rules: tuple[PodRule, ...]) -> None:
-        """Go on with another policy and other pod rules from the next tick on."""
+    def take(self, policy: Policy, rules: tuple[PodRule, ...], fast_lane_s: float) -> None:
+        """Go on with another policy, other pod rules and looks from the next tick on."""
         self.policy = policy
-        self._host.rules, self._host.policy = rules, policy
+        self._host.rules, self._host.policy, self._host.fast_lane_s = rules, policy, fast_lane_s
         self._host.forget_scan()
 
     def _told(self, snapshot: Snapshot, defragment: bool) -> Snapshot:
@@ -181,7 +217,9 @@ class Loop:
 
     def _woken(self, fd: int, events: int) -> str:
         if self._asked is None or fd != self._asked.fileno():
-            return self._host.woken(fd, events)
+            reason = self._host.woken(fd, events)
+            in_vain = reason == TRIGGER and self._host.fast_lane_s and not self.look()
+            return "" if in_vain else reason
         self._asked.drain()
         return "directive"
 

@@ -24,6 +24,7 @@ from nodeagent.model.policy import Policy
 from nodeagent.model.settings import Settings
 
 LEAST_LINK_BPS = 1_000_000
+LEAST_LOOK_S = 0.02  # oftener, a look costs more than what it may save
 MAX_UNIX_PATH = 107  # unix(7): sun_path is 108 bytes with its NUL
 
 Complaint = tuple[str, str]  # key, what is wrong with it
@@ -59,6 +60,8 @@ def _times(settings: Settings, policy: Policy) -> Iterator[Complaint]:
     for key, value in (("slow_tick_s", agent.slow_tick_s), ("scan_s", agent.scan_s)):
         if value < agent.tick_s:
             yield f"agent.{key}", f"= {value:g} is shorter than agent.tick_s = {agent.tick_s:g}"
+    if 0.0 < agent.fast_lane_s < LEAST_LOOK_S:
+        yield "agent.fast_lane_s", f"= {agent.fast_lane_s:g} must be 0 (off) or at least {LEAST_LOOK_S:g}"
     stale, slowest = policy.capacity.stale_after_s, max(agent.tick_s, agent.slow_tick_s)
     if stale <= slowest:
         yield (

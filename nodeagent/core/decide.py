@@ -18,10 +18,13 @@ from nodeagent.core import (
     pages,
     rates,
     reach,
+    rise,
     seats,
     share,
+    surge,
     usage,
     waits,
+    yields,
 )
 from nodeagent.core.rates import View
 from nodeagent.core.scene import Scene, Sight
@@ -80,20 +83,24 @@ class Thought(Struct, frozen=True, gc=False):
 def think(snapshot: Snapshot, policy: Policy, memory: Memory) -> Thought:
     """Signals, use, offer and the Batch limit with its shares."""
     view = rates.view(snapshot, memory.previous)
-    sight = Sight(view, waits.add_up(view, memory.waits))
+    waited = waits.add_up(view, memory.waits)
+    sight = Sight(view, surge.overlaid(waited, memory.waits, snapshot.stalled, policy))
     signals, spells = _signals(sight, policy, memory)
     busy, known, use = usage.used(view, memory)
     within = reach.reach(view, known, memory)
     orders = directives.orders(snapshot)
     formula = directives.lending(orders, policy.capacity)
     window = _slide(view, use.told_cores, memory.online_cores, policy.cpu.window_s)
-    most = max((cores for _, cores in window), default=None)
+    most = rise.most_cores(window, snapshot.outside_cores, use.system_cores, snapshot.topology.cores)
+    ground = _ground(view, signals, policy)
     ceiling = capacity.cpu_ceiling(view, use, formula, most, within)
+    beyond = yields.ceiling_cores(view, ground.knobs, use, (formula, policy.cpu), within)
+    if ceiling is not None and beyond is not None:
+        ceiling = max(ceiling, beyond)
     last = _last(memory, snapshot)
     floor = min(policy.cpu.floor_cores, float(snapshot.topology.cores))
     roof = directives.roof(orders, last, snapshot, memory.previous, floor)
     capped = directives.capped(ceiling, roof)
-    ground = _ground(view, signals, policy)
     told, felt = interference.watch(view, ground.knobs, ground.scope, policy, memory.interference)
     hurt = limit.undirected(signals, told.directed)
     batch, why = limit.next_limit(view, hurt, policy.cpu, last, capped, use.cpu_sure)

@@ -80,6 +80,8 @@ def _no_rates(pod: Pod) -> PodRates:
 
 def _rates(pod: Pod, old: Pod | None, dt_s: float, most_us: float) -> PodRates:
     now = pod.reading
+    if old is pod:
+        return _unmoved(pod)
     if old is None and (now.cpu_us is None or now.cpu_us > most_us):
         return _no_rates(pod)
     was = NEWBORN if old is None else old.reading
@@ -92,6 +94,21 @@ def _rates(pod: Pod, old: Pod | None, dt_s: float, most_us: float) -> PodRates:
         throttled_ratio,
         inner,
         old,
+    )
+
+
+def _unmoved(pod: Pod) -> PodRates:
+    """Of a pod that was carried over as it was: the same as of one with equal readings."""
+    now = pod.reading
+    told = now.throttled_us is not None or any(c.reading.throttled_us is not None for c in pod.containers)
+    return PodRates(
+        pod,
+        None if now.cpu_us is None else 0.0,
+        None if now.cpu_stall is None else 0.0,
+        None if now.run_delay_us is None else 0.0,
+        0.0 if told else None,
+        (),
+        pod,
     )
 
 

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from nodeagent.core.rates import PodRates, View
 from nodeagent.model.decision import Wait
 from nodeagent.model.pod import Qos
+from nodeagent.model.snapshot import Pod
 
 SPAN_S = 0.25
 
@@ -34,6 +35,14 @@ def add_up(view: View, last: Mapping[str, Wait]) -> dict[str, Wait]:
 def ratio(wait: Wait) -> float:
     """Share of wall time spent waiting, within [0, 1]."""
     return min(1.0, wait.waited_s / max(wait.span_s, SPAN_S))
+
+
+def totals(pod: Pod) -> tuple[int, int] | None:
+    """us that the pod waited until now, and that its own quotas stopped it; None where that is not known."""
+    now = pod.reading
+    waited_us = now.run_delay_us if now.cpu_stall is None else now.cpu_stall.some_us
+    own_us = (now.throttled_us or 0) + sum(c.reading.throttled_us or 0 for c in pod.containers)
+    return None if waited_us is None else (waited_us, own_us)
 
 
 def waited(p: PodRates) -> tuple[float | None, str]:

@@ -163,4 +163,20 @@ def pressure(host: Host) -> Iterator[Finding]:
     )
 
 
-CGROUPS: tuple[Check, ...] = (hierarchies, knobs, freezer, write_access, pressure)
+def fast_lane(host: Host) -> Iterator[Finding]:
+    """How soon a surge of online work is noticed between two ticks."""
+    agent = host.config.settings.agent
+    unified = host.cgroups.unified if host.cgroups else None
+    by_pressure = unified is not None and probe.has_cgroup_file(unified, "cpu.pressure")
+    seen = "cpu.pressure of LS pods" if by_pressure else "run-queue delays of LS pods, eight in turn"
+    between = 0.0 < agent.fast_lane_s < agent.tick_s
+    yield judged(
+        "fast lane",
+        between and probe.text(host.root, "/proc/pressure/cpu") is not None,
+        f"every {agent.fast_lane_s:g} s: {seen}" if between else f"none within ticks of {agent.tick_s:g} s",
+        "set agent.fast_lane_s = 0.1, and psi=1 at boot; until then a surge waits for the next tick",
+        Status.INFO,
+    )
+
+
+CGROUPS: tuple[Check, ...] = (hierarchies, knobs, freezer, write_access, pressure, fast_lane)

@@ -43,8 +43,7 @@ def counters(host: Host) -> Iterator[Finding]:
         "PMU",
         error is None,
         "cycle counter can be opened" if error is None else f"no cycle counter: {error}",
-        "in a virtual machine let the host expose it; else CAP_PERFMON or kernel.perf_event_paranoid<=2. "
-        "Nothing needs it yet",
+        "in a virtual machine let the host expose it; else CAP_PERFMON (systemd: nodeagent-pmu.conf)",
         Status.INFO,
     )
 

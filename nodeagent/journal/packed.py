@@ -1,7 +1,8 @@
 """A Tick as bytes, without what the tick before it has said already.
 
 A tick of 100 pods is 57 kB, more than the 32 kB that zlib can look back, and most of it is who is here,
-not what was read. So it is written in sections, and a section with the bytes of the last one is nil.
+not what was read. So it is written in sections, and a section with the bytes of the last one is nil; and of a
+pod whose readings are those of the tick before, as those of most that rest are, none is written.
 
 Invariant: unpacking what was packed, in the same order, gives equal ticks.
 """
@@ -9,6 +10,9 @@ Invariant: unpacking what was packed, in the same order, gives equal ticks.
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable, Iterator
+from operator import is_
+from typing import TypeVar
 
 import msgspec
 from msgspec import Raw, Struct
@@ -34,7 +38,9 @@ _NIL = b"\xc0"
 _NOWHERE = Topology()
 _NO_MARKS = Marks(Classifier.NONE, "")
 _SECTIONS = 6
+_KNOWN_SAME = (1, 2)  # of the sections: who, knobs
 
+T = TypeVar("T")
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -75,7 +81,8 @@ class _Net(Struct, frozen=True, array_like=True, gc=False):
 
 
 class _Rest(Struct, frozen=True, array_like=True, gc=False):
-    """What is new in every tick; the readings of each pod are its own, then its containers'.
+    """What is new in every tick; the readings of each pod are its own, then its containers', and none
+    where all are as they were in the tick before.
 
     `told` are the symptoms and what the applications told, by the pod's place, where they are new.
     """
@@ -113,39 +120,77 @@ class Packer:
     def __init__(self) -> None:
         self._last = [b""] * _SECTIONS
         self._pods: tuple[Pod, ...] = ()
+        self._knobs: tuple[KnobReading, ...] = ()
 
     def pack(self, tick: Tick) -> bytes:
         """ValueError or OverflowError when a value has no msgpack form (a lone surrogate, 2**64)."""
-        seen, decided = tick.snapshot, tick.decision
+        seen, decided, begun = tick.snapshot, tick.decision, self._last[0] != b""
         net, counted, bounded = _split(seen.nics, decided.shaping)
+        olds = (*self._pods[: len(seen.pods)], *[None] * (len(seen.pods) - len(self._pods)))
         rest = _Rest(
             replace(seen, topology=_NOWHERE, pods=(), knobs=(), nics=counted),
-            tuple((pod.reading, *(inner.reading for inner in pod.containers)) for pod in seen.pods),
+            tuple(map(_news, seen.pods, olds)),
             replace(decided, plan=(), shaping=bounded),
             tick.changes,
             tick.outcomes,
-            self._news_of(seen.pods),
+            tuple(_told(seen.pods, olds)),
         )
-        who = [
-            _Who(pod.spec, tuple((c.name, c.cgroup, c.inode) for c in pod.containers), pod.unsupported)
-            for pod in seen.pods
-        ]
-        sections = [_encode(part) for part in (seen.topology, who, seen.knobs, decided.plan, net, rest)]
-        news = [Raw(_NIL if now == last else now) for now, last in zip(sections, self._last, strict=True)]
-        self._last = sections
+        same_who = begun and _all(_same_who, seen.pods, self._pods)
+        same_knobs = begun and _all(is_, seen.knobs, self._knobs)
+        self._pods, self._knobs = seen.pods, seen.knobs
+        who = None if same_who else tuple(map(_who, seen.pods))
+        knobs = None if same_knobs else seen.knobs
+        return self._written((seen.topology, who, knobs, decided.plan, net, rest))
+
+    def _written(self, parts: tuple[object, ...]) -> bytes:
+        """The sections; `who` and `knobs` are None where they are known to be the same."""
+        news = []
+        for place, part in enumerate(parts):
+            if part is None and place in _KNOWN_SAME:
+                news.append(Raw(_NIL))
+                continue
+            now = _encode(part)
+            news.append(Raw(_NIL if now == self._last[place] else now))
+            self._last[place] = now
         return _encode(news)
 
-    def _news_of(self, pods: tuple[Pod, ...]) -> tuple[tuple[int, _Told], ...]:
-        before, self._pods = self._pods, pods
-        blank = len(pods) - len(before)
-        olds = (*((pod.symptoms, pod.app) for pod in before), *[(None, None)] * blank)
-        return tuple(
-            [
-                (place, _Told(pod.symptoms, pod.app))
-                for place, (pod, old) in enumerate(zip(pods, olds, strict=False))
-                if pod.symptoms is not old[0] or pod.app is not old[1]
-            ]
-        )
+
+def _all(same: Callable[[T, T], bool], new: tuple[T, ...], old: tuple[T, ...]) -> bool:
+    return len(new) == len(old) and all(map(same, new, old))
+
+
+def _who(pod: Pod) -> _Who:
+    return _Who(pod.spec, tuple([(c.name, c.cgroup, c.inode) for c in pod.containers]), pod.unsupported)
+
+
+def _same_who(pod: Pod, old: Pod) -> bool:
+    """True where `_who` gives the same without looking; False may be wrong."""
+    if pod is old:
+        return True
+    if pod.spec is not old.spec or pod.unsupported != old.unsupported:
+        return False
+    return _all(_same_container, pod.containers, old.containers)
+
+
+def _same_container(new: Container, old: Container) -> bool:
+    return new is old or (new.inode == old.inode and new.cgroup == old.cgroup and new.name == old.name)
+
+
+def _news(pod: Pod, old: Pod | None) -> tuple[Reading, ...]:
+    """Its readings; none where all of them are those of the tick before."""
+    if old is not None and pod.reading is old.reading and len(pod.containers) == len(old.containers):
+        inner = zip(pod.containers, old.containers, strict=True)
+        if pod is old or all(new.reading is was.reading for new, was in inner):
+            return ()
+    return (pod.reading, *[inner.reading for inner in pod.containers])
+
+
+def _told(pods: tuple[Pod, ...], olds: tuple[Pod | None, ...]) -> Iterator[tuple[int, _Told]]:
+    """Symptoms and applications that are told anew, each with its pod's place."""
+    for place, (pod, old) in enumerate(zip(pods, olds, strict=True)):
+        symptoms, app = (None, None) if old is None else (old.symptoms, old.app)
+        if pod is not old and (pod.symptoms is not symptoms or pod.app is not app):
+            yield place, _Told(pod.symptoms, pod.app)
 
 
 class Unpacker:
@@ -158,6 +203,7 @@ class Unpacker:
         self._plan: tuple[Setting, ...] | None = None
         self._net: _Net | None = None
         self._told: list[_Told] = []
+        self._readings: tuple[tuple[Reading, ...], ...] = ()
 
     def unpack(self, data: bytes) -> Tick:
         """ValueError (which msgspec's errors are) for anything but a tick."""
@@ -177,7 +223,8 @@ class Unpacker:
             if canonical(owned.cpus) != owned.cpus:
                 raise ValueError("what is somebody else's is no list of CPUs")
         self._hear(news.told, len(self._who))
-        pods = tuple(_pod(*each) for each in zip(self._who, news.readings, self._told, strict=True))
+        self._readings = _carried(news.readings, self._readings)
+        pods = tuple(_pod(*each) for each in zip(self._who, self._readings, self._told, strict=True))
         nics, shaping = _joined(self._net, news)
         return Tick(
             replace(news.snapshot, topology=self._topology, pods=pods, knobs=self._knobs, nics=nics),
@@ -223,6 +270,16 @@ def _sound(reading: KnobReading) -> bool:
     return all(value is None or sound(reading.knob.kind, value) for value in values) and all(
         canonical(text) == text for text in (reading.effective, reading.allowed)
     )
+
+
+def _carried(
+    news: tuple[tuple[Reading, ...], ...], before: tuple[tuple[Reading, ...], ...]
+) -> tuple[tuple[Reading, ...], ...]:
+    """With those of the tick before where there are none; ValueError where it had no such pod."""
+    if () in news[len(before) :]:
+        raise ValueError("refers to readings that are not there")
+    olds = (*before[: len(news)], *[()] * (len(news) - len(before)))
+    return tuple([new or old for new, old in zip(news, olds, strict=True)])
 
 
 def _pod(who: _Who, readings: tuple[Reading, ...], told: _Told) -> Pod:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import errno
 import math
 import os
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from cgroupspy.controllers import Controller
 from cgroupspy.interfaces import BaseFileInterface
@@ -43,6 +43,7 @@ class Cgroup(Controller):
         super().__init__(Directory(os.fsencode(path)))  # type: ignore[no-untyped-call]  # cgroupspy's
         self.path = path
         self._kept: dict[bytes, int] = {}
+        self.parsed: dict[bytes, tuple[bytes, Any]] = {}  # Any: of each file another
         try:
             self._dir = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError as error:
@@ -163,11 +164,17 @@ class Interface(BaseFileInterface, Generic[T]):
 
     def __get__(self, instance: Cgroup, owner: type[Cgroup]) -> T:
         data = instance.get_property(self.filename)
+        last = instance.parsed.get(self.filename)
+        if last is not None and last[0] == data:
+            found: T = last[1]
+            return found
         try:
-            return self.parse(data)
+            found = self.parse(data)
         except ValueError:
             path = instance.filepath(self.filename)
             raise Garbled(f"{path}: not what the kernel writes there: {data[:40]!r}") from None
+        instance.parsed[self.filename] = data, found
+        return found
 
     def __set__(self, instance: Cgroup, value: T) -> None:
         instance.set_property(self.filename, self.render(value))

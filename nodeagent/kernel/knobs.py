@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import resource
 from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
 
 from nodeagent.kernel.cgroup import Found, KnobCgroup, inode_of
 from nodeagent.kernel.dialects import CONTROLLERS, DESCRIPTORS, branches
@@ -32,6 +33,15 @@ from nodeagent.model.policy import WeightPolicy
 Place = tuple[str, str]  # controller and path: a cgroup in the hierarchy of that controller
 
 
+class _Told(NamedTuple):
+    """A reading and what it was made of."""
+
+    found: Found
+    memory: Held | None
+    allowed: str
+    reading: KnobReading
+
+
 class Knobs:
     """The knobs of the host's cgroups, with their files kept open between ticks; `close` it.
 
@@ -44,6 +54,7 @@ class Knobs:
         self._branches = branches(hierarchies)
         self._cgroups: dict[Place, KnobCgroup] = {}
         self._absent: set[Knob] = set()
+        self._told: dict[Knob, _Told] = {}  # in the last reading, which the same values give again
         self._max_kept = _affordable() if max_kept is None else max_kept
         self.gives: Callable[[str], bool] = lambda _path: False
         self.misses: dict[str, int] = {}
@@ -107,8 +118,12 @@ class Knobs:
         self._absent.clear()
         self._refresh({_place(knob) for knob in knobs})
         allowed = {kind: self._allowed(kind) for kind in (Kind.CPUS, Kind.MEMS)}
-        readings = (self._read(knob, held.get(knob), allowed.get(knob.kind, "")) for knob in knobs)
-        return tuple(reading for reading in readings if reading is not None)
+        before, self._told = self._told, {}
+        for knob in knobs:
+            told = self._read(knob, held.get(knob), allowed.get(knob.kind, ""), before.get(knob))
+            if told is not None:
+                self._told[knob] = told
+        return tuple([told.reading for told in self._told.values()])
 
     def vanished(self, held: Mapping[Knob, Held]) -> tuple[Knob, ...]:
         """Held knobs that are no more: the cgroup is gone, is another one now, or has lost the file.
@@ -187,7 +202,7 @@ class Knobs:
         finally:
             root.close()
 
-    def _read(self, knob: Knob, memory: Held | None, allowed: str) -> KnobReading | None:
+    def _read(self, knob: Knob, memory: Held | None, allowed: str, last: _Told | None) -> _Told | None:
         cgroup = self._cgroups.get(_place(knob))
         if cgroup is None:
             return None
@@ -201,8 +216,11 @@ class Knobs:
             return None
         if len(self._cgroups) > self._max_kept:
             cgroup.drop_kept()
-        same = memory is not None and (memory.inode == cgroup.inode or memory.lasts(found.actual))
-        return reading(knob, found, memory if same else None, allowed)
+        if memory is not None and memory.inode != cgroup.inode and not memory.lasts(found.actual):
+            memory = None
+        if last is not None and last.memory is memory and last.found == found and last.allowed == allowed:
+            return last
+        return _Told(found, memory, allowed, reading(knob, found, memory, allowed))
 
     def _found(self, cgroup: KnobCgroup, knob: Knob) -> Found:
         if not self.gives(knob.target):

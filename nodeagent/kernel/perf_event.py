@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from nodeagent.kernel.errno import translated
-from nodeagent.model.errors import AgentError, Garbled, Unsupported
+from nodeagent.model.errors import AgentError, Garbled, Refused, Unsupported
 
 NUMBERS = {"x86_64": 298, "aarch64": 241, "riscv64": 241, "loongarch64": 241}
 _CLOEXEC, _OF_CGROUP = 1 << 3, 1 << 2  # linux/perf_event.h: PERF_FLAG_FD_CLOEXEC, PERF_FLAG_PID_CGROUP
@@ -28,6 +28,9 @@ _NOT_HERE = frozenset({errno.ENOENT, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVA
 _A_TURN_NS = 50_000_000  # groups that share counters take turns of some 4 ms
 PERMITS = (
     "under systemd install nodeagent-pmu.conf; in a container add PERFMON and pass perf_event_open by seccomp"
+)
+PARANOID = (
+    "give the agent CAP_PERFMON; where kernel.perf_event_paranoid is above 2 (Debian) set it to 2 as well"
 )
 
 
@@ -101,8 +104,10 @@ class PerfEvents:
         code = ctypes.get_errno()
         if code in _NOT_HERE:
             raise Unsupported(f"perf event {event.type}:{event.config} on CPU {cpu}: {os.strerror(code)}")
+        if code == errno.EPERM:  # the kernel itself says EACCES
+            raise Refused(f"perf event on CPU {cpu}: filtered out by seccomp or a security module", PERMITS)
         error = translated(OSError(code, os.strerror(code)), f"perf event on CPU {cpu}")
-        raise type(error)(str(error), PERMITS if code in (errno.EACCES, errno.EPERM) else error.hint)
+        raise type(error)(str(error), PARANOID if code == errno.EACCES else error.hint)
 
 
 def scaled(counts: Sequence[Counts], most_ratio: float = 4.0) -> tuple[int, ...] | None:

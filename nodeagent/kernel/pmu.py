@@ -33,10 +33,10 @@ class _Turn(Struct, gc=False):
 
 
 class PmuTurns:
-    """`why` is empty as long as there is something to count with, and we may."""
+    """`error` is None as long as there is something to count with, and we may."""
 
     def __init__(self, events: Sequence[Event] = EVENTS) -> None:
-        self.why = ""
+        self.error: AgentError | None = None
         self._events = tuple(events)
         self._turns: dict[Key, _Turn] = {}
         self._due: dict[Key, float] = {}
@@ -47,6 +47,13 @@ class PmuTurns:
             self._perf = PerfEvents()
         except AgentError as error:
             self._stop(error)
+
+    @property
+    def why(self) -> str:
+        """Empty as long as there is something to count with, and we may."""
+        if self.error is None:
+            return ""
+        return f"{self.error}; {self.error.hint}" if self.error.hint else str(self.error)
 
     def probe(self, directory: str | None, cpu: int) -> None:
         """Try to count on one CPU whatever runs in this cgroup; afterwards `why` tells what is in the way."""
@@ -137,7 +144,7 @@ class PmuTurns:
 
     def _stop(self, error: AgentError) -> None:
         """It will not work the next time either."""
-        self.why = f"{error}; {error.hint}" if error.hint else str(error)
+        self.error = error
         self.close()
         self._perf, self._last, self._due = None, {}, {}
 

@@ -9,6 +9,7 @@ import math
 import os
 from collections.abc import Mapping
 
+from nodeagent.kernel.container_reader import ContainerReader
 from nodeagent.kernel.files import Shelf
 from nodeagent.kernel.gate import Gate, Gates
 from nodeagent.kernel.mounts import Hierarchies
@@ -64,7 +65,7 @@ class PodReader:
 
     __slots__ = (
         "_busy", "_cgroup", "_containers", "_delay", "_denied", "_first_slow_at", "_gate", "_host", "_member",
-        "_pod", "_ran", "_slow_at", "_symptoms", "_unsupported", "psi_directory",
+        "_pod", "_ran", "_slow_at", "_symptoms", "_unsupported", "psi_directory", "spec",
     )  # fmt: skip
 
     def __init__(self, host: Host, member: Member, slow_at: float) -> None:
@@ -75,7 +76,7 @@ class PodReader:
         self._member = member
         directory = CgroupDir(member.spec.cgroup, member.spec.inode)
         self._cgroup = CgroupReader(host.places, directory, host.shelf, numa=True)
-        self._containers: dict[tuple[str, CgroupDir], _ContainerReader] = {}
+        self._containers: dict[tuple[str, CgroupDir], ContainerReader] = {}
         self._gate: Gate = host.gates.node
         self._delay: RunDelay | None = None
         self._symptoms: SymptomReader | None = None
@@ -87,12 +88,13 @@ class PodReader:
 
     def follow(self, member: Member) -> None:
         """The same pod as before, perhaps with other containers or another class."""
-        self._member, self._pod = member, None
+        self._member, self._pod, self.spec = member, None, member.spec
         for ended in self._containers.keys() - set(member.containers):
             self._containers.pop(ended).close()
         for name, directory in member.containers:
             if (name, directory) not in self._containers:
-                added = _ContainerReader(self._host, name, directory)
+                host = self._host
+                added = ContainerReader(host.places, host.shelf, host.vanished, name, directory)
                 added.find_psi(self.psi_directory, member.spec.cgroup)
                 self._containers[name, directory] = added
         if self._delay is not None:
@@ -102,6 +104,8 @@ class PodReader:
 
     def read(self, at: float, full: bool, slow_tick_s: float) -> Pod | None:
         """The pod now; None when it is gone. Cgroups that are gone are added to the host's `vanished`."""
+        if not full and at < self._slow_at and self._still():
+            return self._pod
         slow = full
         if at >= self._slow_at:
             slow = True
@@ -129,6 +133,19 @@ class PodReader:
             symptoms = self._read_symptoms(at, reading, full or self._attended)
         return self._renewed(reading, self._read_containers(at, slow, full, moved), symptoms)
 
+    def waited(self, at: float) -> tuple[int, int] | None:
+        """Between two readings: us waited for CPU until `at`, and stopped by own quotas; None: not known."""
+        waited_us = self._cgroup.waited_us(at)
+        inner = sum(container.throttled_us() for container in self._containers.values())
+        return None if waited_us is None else (waited_us, self._cgroup.throttled_us() + inner)
+
+    def _still(self) -> bool:
+        """At rest as in the last tick, all of it, with nobody to ask for more: the pod is what it was."""
+        awake = self._busy or self._gate.moved or self._cgroup.delay is not None or self._attended
+        if awake or self._pod is None or not self._cgroup.still():
+            return False
+        return not self._containers or all(inner.still() for inner in self._containers.values())
+
     def close(self) -> None:
         self._cgroup.close()
         for container in self._containers.values():
@@ -137,6 +154,11 @@ class PodReader:
             self._delay.close()
         if self._symptoms is not None:
             self._symptoms.close()
+
+    @property
+    def pod(self) -> Pod | None:
+        """As last read."""
+        return self._pod
 
     @property
     def perf_directory(self) -> str | None:
@@ -251,37 +273,6 @@ class PodReader:
         """Paths of this file in the pod's cgroup and in all that are in it."""
         root = self._host.places.walk_root
         return tuple(f"{root}/{cgroup}/{name}" for cgroup in (self._member.spec.cgroup, *self._member.nested))
-
-
-class _ContainerReader:
-    """A container's cgroup is the pod's plus a tail, in the v2 hierarchy too."""
-
-    def __init__(self, host: Host, name: str, directory: CgroupDir) -> None:
-        self._host = host
-        self._name = name
-        self._directory = directory
-        self._cgroup = CgroupReader(host.places, directory, host.shelf)
-        self._last: Container | None = None
-        self._fresh = True
-
-    def find_psi(self, pod_directory: str | None, pod_cgroup: str) -> None:
-        if pod_directory is not None:
-            tail = self._directory.path.removeprefix(pod_cgroup)
-            self._cgroup.psi = PsiFiles(pod_directory + tail, self._host.shelf)
-
-    def read(self, at: float, slow: bool, full: bool, moved: bool) -> Container | None:
-        try:
-            reading = self._cgroup.read(at, slow or self._fresh, full, moved)
-        except Gone:
-            self._host.vanished.append(self._directory.path)
-            return None
-        self._fresh = False
-        if self._last is None or reading is not self._last.reading:
-            self._last = Container(self._name, self._directory.path, self._directory.inode, reading)
-        return self._last
-
-    def close(self) -> None:
-        self._cgroup.close()
 
 
 def _stalls(kinds: frozenset[str]) -> tuple[str, ...]:

@@ -55,6 +55,11 @@ class CpuV1:
     def files(self) -> tuple[KeptFile[int] | KeptFile[Numbers], ...]:
         return (self.usage, self.stat)
 
+    def throttled_us(self) -> int | None:
+        """Now, beside the readings, which do not notice."""
+        counts = self.stat.value()
+        return None if counts is None or counts[2] is None else counts[2] // 1000
+
     def read(self, at: float, waiting: bool) -> Cpu:
         """(us, periods, throttled periods, throttled us). Not `waiting`: pressure is known not to move."""
         usage = self.usage.value()
@@ -68,6 +73,10 @@ class CpuV1:
         periods, throttled, time_ns = self.stat.value() or (None, None, None)
         self._last = (usage, periods, throttled, None if time_ns is None else time_ns // 1000)
         return self._last
+
+    def still(self) -> bool:
+        """True when nothing ran since the last reading, and for long before it."""
+        return self._settled and self._last[0] is not None and self.usage.value() is self._last[0]
 
 
 class MemoryV1:

@@ -44,6 +44,11 @@ class CpuV2:
     def files(self) -> tuple[KeptFile[Numbers], ...]:
         return (self.stat,)
 
+    def throttled_us(self) -> int | None:
+        """Now, beside the readings, which do not notice."""
+        counts = self.stat.value()
+        return None if counts is None else counts[3]
+
     def read(self, _at: float, _waiting: bool) -> Cpu:
         """(usage us, periods, throttled periods, throttled us)."""
         counts = self.stat.value()
@@ -52,6 +57,10 @@ class CpuV2:
             usage, periods, throttled, time_us = counts or (None, None, None, None)
             self._last = (usage, periods, throttled, time_us)
         return self._last
+
+    def still(self) -> bool:
+        """True when nothing ran since the last reading."""
+        return self.stat.value() is not None and self.stat.changes == self._seen
 
 
 class MemoryV2:

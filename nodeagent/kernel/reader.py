@@ -9,16 +9,18 @@ import os
 
 from msgspec import Struct
 
-from nodeagent.kernel.files import Descriptors, Misses, Shelf, read_whole
+from nodeagent.kernel.files import Descriptors, KeptFile, Misses, Shelf, read_whole
 from nodeagent.kernel.mounts import Hierarchies, find_hierarchies, under
 from nodeagent.kernel.node import NodeFiles
+from nodeagent.kernel.outside import OutsideBatch
+from nodeagent.kernel.parse import stall
 from nodeagent.kernel.pmu import PmuTurns
 from nodeagent.kernel.pod_reader import Host, PodReader
 from nodeagent.kernel.rdt import RdtGroups
 from nodeagent.kernel.topology import TopologyFiles
-from nodeagent.model.errors import Garbled
-from nodeagent.model.pod import Member
-from nodeagent.model.snapshot import Node, Pod
+from nodeagent.model.errors import AgentError, Garbled
+from nodeagent.model.pod import Member, Qos
+from nodeagent.model.snapshot import Node, Pod, Stall
 from nodeagent.model.symptom import Disk
 from nodeagent.model.topology import Topology
 
@@ -91,12 +93,29 @@ class NodeReader:
         return Seen(topology, node, pods, vanished, self._shelf.misses.taken())
 
     @property
+    def no_counters(self) -> AgentError | None:
+        """Why cycles and instructions are not counted, None where they are."""
+        return self._pmu.error
+
+    @property
     def symptoms(self) -> bool:
         return self._host.symptoms
 
     @symptoms.setter
     def symptoms(self, wanted: bool) -> None:
         self._host.symptoms = wanted
+
+    def latency_sensitive(self) -> list[PodReader]:
+        """The LS pods that are read."""
+        return [pod for pod in self._pods.values() if pod.spec.qos is Qos.LS]
+
+    def outside_batch(self) -> OutsideBatch:
+        """What is spent outside Batch, to be read beside the ticks; who asked for it closes it."""
+        return OutsideBatch(self.hierarchies, self._shelf)
+
+    def pressure(self, path: str) -> KeptFile[Stall]:
+        """A pressure file to be read beside the ticks; who asked for it closes it."""
+        return KeptFile(path, stall, self._shelf, hot=True)
 
     def attend(self, uids: frozenset[str]) -> None:
         """From now on these pods alone are read wholly in each tick, as far as something moves in them."""

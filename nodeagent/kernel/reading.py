@@ -6,13 +6,15 @@
 
 A cgroup at rest (no task of it ran or waited) is not throttled, charges no memory and fails no charge: its
 throttling and memory events stand still, and its memory usage, which others may reclaim, is left to the slow
-tier or to the tick in which the gate moves.
+tier or to the tick in which the gate moves. Once a slow reading has found it so, and as long as its memory
+usage stays the same, its slow values are what they were, without being read, for REST_S at most.
 Invariant: a cgroup is read only while the one of its name has its inode. A slow value is never shown as newer
 than it is; memory and io pressure are carried over under a newer `slow_at` only while the gate is shut.
 """
 
 from __future__ import annotations
 
+import math
 import os
 from typing import Any
 
@@ -28,6 +30,7 @@ from nodeagent.model.pod import CgroupDir
 from nodeagent.model.snapshot import MemoryEvents, Reading, Stall
 
 PSI_KINDS = ("cpu", "memory", "io")
+REST_S = 60.0  # for which slow values of a cgroup at rest are carried over
 
 _Cold = tuple[
     float | None, *Details, MemoryEvents | None, Stall | None, Stall | None, int | None, Pages | None
@@ -75,8 +78,8 @@ class CgroupReader:
     """
 
     __slots__ = (
-        "_cold", "_cpu", "_directory", "_events", "_files", "_last", "_last_cpu", "_memory", "_misses",
-        "_pages", "_pids", "_psi", "_stirred", "_sure", "_walk_root", "delay",
+        "_calm", "_cold", "_cpu", "_directory", "_events", "_files", "_last", "_last_cpu", "_memory",
+        "_misses", "_pages", "_pids", "_psi", "_read_at", "_stirred", "_sure", "_walk_root", "delay",
     )  # fmt: skip
 
     def __init__(
@@ -104,7 +107,9 @@ class CgroupReader:
         self.delay: RunDelay | None = None
         self._sure = False  # True while a descriptor is kept that dies with the cgroup
         self._events: MemoryEvents | None = None
-        self._stirred = True  # some task ran or waited since the events were read
+        self._stirred = True  # some task ran or waited since the last slow reading
+        self._calm = False  # the last slow reading found that none had since the one before
+        self._read_at = -math.inf  # when slow files were last read
         self._last, self._last_cpu, self._cold = Reading(), _NO_CPU, _NO_COLD
 
     @property
@@ -154,11 +159,12 @@ class CgroupReader:
         if slow or parent_moved or not resting or used is None:
             used = self._memory.usage.value()
         if slow:
-            if self._stirred or not resting:
-                self._stirred, self._events = not resting, self._memory.events()
-            details, pids = self._memory.detail(), self._pids.value()
-            pages = None if self._pages is None else self._pages.value()
-            self._cold = (at, *details, self._events, memory_stall, io_stall, pids, pages)
+            same = not full and not parent_moved and used is last.memory_bytes
+            if self._calm and resting and not self._stirred and same and at < self._read_at + REST_S:
+                pids = self._cold[7]
+                self._cold = (at, *self._cold[1:5], memory_stall, io_stall, pids, self._where())
+            else:
+                self._read_cold(at, resting, memory_stall, io_stall)
         elif not resting:
             self._stirred = True
         if not self._sure or self._misses.gone != gone_before:
@@ -168,9 +174,49 @@ class CgroupReader:
             self._last = Reading(*(*cpu, cpu_stall, used, delay_us, *self._cold))
         return self._last
 
+    def waited_us(self, at: float) -> int | None:
+        """us that it waited for CPU until `at`, between two readings: PSI some, else run delay."""
+        if self._psi is not None:
+            stall = self._psi.cpu.value()
+            return None if stall is None else stall.some_us
+        return None if self.delay is None else self.delay.read(at)
+
+    def throttled_us(self) -> int:
+        """us that its own quota stopped it until now; looked at only where it ever did."""
+        return (self._last_cpu[3] and self._cpu.throttled_us()) or 0
+
+    def still(self) -> bool:
+        """True when it rests as at the last reading, which `read` would give again; slow values apart."""
+        psi, gone_before = self._psi, self._misses.gone
+        if (
+            psi is None
+            or not self._sure
+            or psi.cpu.value() is not self._last.cpu_stall
+            or not self._cpu.still()
+        ):
+            self._sure = self._sure and self._misses.gone == gone_before
+            return False
+        return self._last.cpu_stall is not None
+
     def close(self) -> None:
         for file in self.files:
             file.close()
+
+    def _read_cold(
+        self, at: float, resting: bool, memory_stall: Stall | None, io_stall: Stall | None
+    ) -> None:
+        self._calm = resting and not self._stirred
+        if not self._calm:
+            self._stirred, self._events = not resting, self._memory.events()
+        self._read_at = at
+        details, pids = self._memory.detail(), self._pids.value()
+        pages = None if self._pages is None else self._pages.value()
+        self._cold = (at, *details, self._events, memory_stall, io_stall, pids, pages)
+
+    def _where(self) -> Pages | None:
+        """The pages of a cgroup at rest: others may move them, if there is anywhere else."""
+        last = self._cold[8]
+        return self._pages.value() if self._pages is not None and last is not None and len(last) > 1 else last
 
     def _waited(self, delay: RunDelay, at: float, cpu_us: int | None, slow: bool) -> int | None:
         last = self._last

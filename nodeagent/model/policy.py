@@ -85,6 +85,15 @@ class CpuPolicy(Struct, frozen=True, forbid_unknown_fields=True):
         float,
         Meta(ge=0.0, le=0.5, description="a quota that would grow by less than this share is left alone"),
     ] = 0.05
+    yielding_ceiling_ratio: Annotated[
+        float,
+        Meta(
+            ge=0.0,
+            le=1.0,
+            description="where SCHED_IDLE parts all Batch from all online pods: share of the node's cores "
+            "less the system's that Batch may use, whatever online pods use; 0 = no more than elsewhere",
+        ),
+    ] = 0.0
     idle: Annotated[
         bool, Meta(description="run Batch under SCHED_IDLE (cpu.idle=1) where the kernel has it")
     ] = True

@@ -76,6 +76,15 @@ class AgentSettings(Struct, frozen=True, forbid_unknown_fields=True):
         OnExit, Meta(description="restore: give all values back on stop; keep: leave them as they are")
     ] = OnExit.RESTORE
     tick_s: Annotated[float, Meta(ge=0.1, le=60.0, description="time between two ticks")] = 1.0
+    fast_lane_s: Annotated[
+        float,
+        Meta(
+            ge=0.0,
+            le=60.0,
+            description="time between two looks, within ticks, at whether LS pods wait for CPU or online use "
+            "has risen, which calls the next tick at once; at least 0.02; 0 = off",
+        ),
+    ] = 0.1
     slow_tick_s: Annotated[
         float, Meta(ge=0.1, le=600.0, description="time between two readings of what changes slowly")
     ] = 5.0

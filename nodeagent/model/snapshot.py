@@ -141,18 +141,28 @@ class Node(Struct, frozen=True, gc=False):
     disks: tuple[Disk, ...] | None = None
 
 
+class Stalled(Struct, frozen=True, array_like=True, gc=False):
+    """An LS pod (uid) that waited `waited_s` of the last `span_s` for CPU, own throttling taken off."""
+
+    uid: str
+    span_s: float
+    waited_s: float
+
+
 class Snapshot(Struct, frozen=True, gc=False, kw_only=True):
     """One tick's input. `at` is CLOCK_MONOTONIC, `unix` is CLOCK_REALTIME, both in seconds, read once.
 
     `tiers` are the cgroups that bound Batch pods together and exist now, even without a pod in them.
     `knobs` holds every knob that the agent may set or has set, each tick anew. `moving` tells how far the
     moves of the last decision have come. `misses` counts readings that failed in this tick by kind
-    ("garbled", "gone", "refused"). `woken_by` tells what started the tick: "timer", "psi", "cgroup",
-    "signal" or "directive". `foreign` is looked at only where pods are placed. `defragment`: an operator
-    asks, once, that bound pods be moved together. `nics` is None where no traffic is shaped, `pod_list` where
-    nobody is asked for Kubernetes' pods. `directives` are those in force and those that ended since the last
-    tick, `refused` those not taken since. `mode` and `enforce` are the configured ones, None where not told.
-    `absent` are knobs that the last decision's restraints want and this node has not, or not of that pod.
+    ("garbled", "gone", "refused"). `woken_by` tells what started the tick: "timer", "pressure" or "use" (the
+    fast lane), "psi", "cgroup", "signal" or "directive". `stalled` are the LS pods that just now, as the fast
+    lane saw it, waited too long, `outside_cores` what was used outside Batch; none where it is off or blind.
+    `foreign` is looked at only where pods are placed. `defragment`: an operator asks, once, that bound pods
+    be moved together. `nics` is None where no traffic is shaped, `pod_list` where nobody is asked for
+    Kubernetes' pods. `directives` are those in force and those that ended since the last tick, `refused`
+    those not taken since. `mode` and `enforce` are the configured ones, None where not told. `absent` are
+    knobs that the last decision's restraints want and this node has not, or not of that pod.
     """
 
     seq: int
@@ -176,3 +186,5 @@ class Snapshot(Struct, frozen=True, gc=False, kw_only=True):
     mode: Mode | None = None
     enforce: tuple[Actuator, ...] | None = None
     absent: tuple[Knob, ...] = ()
+    stalled: tuple[Stalled, ...] = ()
+    outside_cores: float | None = None

@@ -51,6 +51,8 @@ def events(before: Tick | None, now: Tick) -> Iterator[Event]:
 
 
 def _pods(before: Tick | None, now: Tick) -> Iterator[Event]:
+    if before is not None and _same_pods(before, now):
+        return
     old = {(p.spec.uid, p.spec.inode): p.spec for p in before.snapshot.pods} if before else {}
     new = {(p.spec.uid, p.spec.inode): p.spec for p in now.snapshot.pods}
     for key in sorted(new.keys() - old.keys()):
@@ -61,6 +63,12 @@ def _pods(before: Tick | None, now: Tick) -> Iterator[Event]:
         yield Event("info", "pod.vanished", {"pod": old[key].name, "qos": old[key].qos.value})
     for key in sorted(key for key in old.keys() & new.keys() if old[key] is not new[key]):
         yield from _renamed(old[key], new[key])
+
+
+def _same_pods(before: Tick, now: Tick) -> bool:
+    """As in most ticks; False may be wrong."""
+    old, new = before.snapshot.pods, now.snapshot.pods
+    return len(old) == len(new) and all(was.spec is pod.spec for was, pod in zip(old, new, strict=True))
 
 
 def _renamed(old: PodSpec, new: PodSpec) -> Iterator[Event]:

@@ -196,7 +196,7 @@ class Metrics:
 
     def _begin_at_zero(self) -> None:
         """Make the series that are sure to come, so that their first increase counts."""
-        for woken_by in ("timer", "psi", "cgroup", "signal", "directive"):
+        for woken_by in ("timer", "pressure", "use", "psi", "cgroup", "signal", "directive"):
             self._ticks.labels(woken_by)
         for kind in Kind:
             self._drifts.labels(kind.value)

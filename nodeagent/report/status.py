@@ -45,10 +45,11 @@ def _pods(tick: Tick) -> str:
 
 
 def _pressure(tick: Tick) -> str:
-    names = {pod.spec.uid: pod.spec.name for pod in tick.snapshot.pods}
-    found = [names.get(s.subject, s.subject) for s in tick.decision.signals if s.name == PRESSURE]
-    if not found:
+    hurt = [s.subject for s in tick.decision.signals if s.name == PRESSURE]
+    if not hurt:
         return "no pressure"
+    names = {pod.spec.uid: pod.spec.name for pod in tick.snapshot.pods}
+    found = [names.get(uid, uid) for uid in hurt]
     more = f" and {len(found) - MOST_NAMES} more" if len(found) > MOST_NAMES else ""
     return f"pressure on {', '.join(sorted(found)[:MOST_NAMES])}{more}"
 

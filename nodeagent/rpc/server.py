@@ -122,12 +122,14 @@ class RpcServer:
         """Serve this tick from now on. Called by the agent's loop: O(1), waits for nothing.
 
         `policy` and `before` are what it was decided with, `events` what happened in it.
+        Without events the server's thread is woken only for watchers: who begins to watch reads the latest.
         """
         accountant = self._accountant
         account = None if accountant is None else partial(accountant, tick, policy, before)
         self.service.board.events.post(tick.snapshot.seq, tick.snapshot.unix, events)
         self.service.board.post(Posted(tick, time.monotonic(), account))
-        if self._loop is not None and not self._poked:
+        heard = self.service.board.watchers or events or self._serving is None
+        if heard and self._loop is not None and not self._poked:
             self._poked = True
             with contextlib.suppress(RuntimeError):  # the loop is closed
                 self._loop.call_soon_threadsafe(self._wake)

@@ -75,13 +75,13 @@ def naive(paths: list[str]) -> list[dict[str, object]]:
 
 def kept_paths(before: set[int]) -> list[str]:
     """Files that this process has open now and had not `before`."""
-    return [os.readlink(f"/proc/self/fd/{fd}") for fd in sorted(_open_fds() - before)]
+    return [os.readlink(f"/proc/self/fd/{fd}") for fd in sorted(open_fds() - before)]
 
 
 def main() -> bool:
     """Print the table; True when all targets were held."""
     with real_pods(PODS) as members, tempfile.TemporaryDirectory() as directory:
-        before = _open_fds()
+        before = open_fds()
         with closing(NodeReader(symptoms=False)) as whole:
             seen = whole.read(members, 0.0, full=True)
             assert len(seen.pods) == PODS, f"{len(seen.pods)} of {PODS} pods were read"
@@ -147,7 +147,7 @@ def _costs(
         gc.unfreeze()
 
 
-def _open_fds() -> set[int]:
+def open_fds() -> set[int]:
     with os.scandir("/proc/self/fd") as entries:
         return {int(entry.name) for entry in entries if os.path.isfile(entry.path)}
 

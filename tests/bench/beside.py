@@ -66,15 +66,24 @@ def hogs(home: Path) -> Iterator[str]:
         yield f"{OWN_TIER}/{name}"
 
 
-def measured(name: str, server: Server, batch: str | None, *, seed: int = 7) -> Phase:
+def measured(  # how long and how hard has its default
+    name: str,
+    server: Server,
+    batch: str | None,
+    *,
+    seed: int = 7,
+    per_s: float | None = None,
+    seconds: float = MEASURED_S,
+) -> Phase:
     """What a client feels of it, beside the cgroup `batch` if there is one."""
-    send(server.port, schedule(rate(server.processes), WARM_S, seed=1))
+    per_s = rate(server.processes) if per_s is None else per_s
+    send(server.port, schedule(per_s, WARM_S, seed=1))
 
     def spent_s() -> tuple[float, float, float]:
         return time.monotonic(), _used_s(batch), _busy_s() - _used_s(batch) - _used_s(server.cgroup)
 
     before = spent_s()
-    latencies = send(server.port, schedule(rate(server.processes), MEASURED_S, seed))
+    latencies = send(server.port, schedule(per_s, seconds, seed))
     passed_s, batch_s, other_s = (now - then for now, then in zip(spent_s(), before, strict=True))
     return Phase(name, latencies, batch_s / passed_s, max(0.0, other_s / passed_s))
 

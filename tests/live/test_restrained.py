@@ -17,7 +17,6 @@ import pytest
 
 from nodeagent.core import interference
 from nodeagent.kernel.memory import MemoryV1
-from nodeagent.kernel.place import make_pod_cgroup, remove_pod_cgroup
 from nodeagent.model.cpuset import CpuSet
 from nodeagent.model.errors import AgentError
 from nodeagent.model.interference import Rung
@@ -81,23 +80,18 @@ def test_a_capped_pod_runs_at_its_cap_and_the_others_get_the_rest(pods: Pods, he
 def test_cpus_are_left_and_come_back_and_what_is_inside_the_pod_goes_along(pods: Pods, held: Held) -> None:
     if "cpuset" not in pods.hierarchies.roots or len(os.sched_getaffinity(0)) < 2:
         pytest.skip("no cpuset controller, or one CPU alone")
-    noisy = pods.make("noisy")
-    inner = make_pod_cgroup(pods.hierarchies, f"{noisy}/app")
-    for file in inner.procs:
-        Path(file).write_text(str(pods.pid(1)))
-    try:
-        everywhere = os.sched_getaffinity(pods.pid(1))
-        away = min(everywhere)
-        held.ticks(hold(noisy, Rung.CPUSET, away_from=str(CpuSet({away}))))
-        assert os.sched_getaffinity(pods.pid(1)) == everywhere - {away}
-        held.tick(hold(noisy, Rung.CPUSET, away_from=str(CpuSet(everywhere))))
-        assert os.sched_getaffinity(pods.pid(1)) == everywhere, "there would be nowhere left to go"
-        held.ticks(hold(noisy, Rung.CPUSET, away_from=str(CpuSet({max(everywhere)}))))
-        assert os.sched_getaffinity(pods.pid(1)) == everywhere - {max(everywhere)}
-        held.tick()
-        assert os.sched_getaffinity(pods.pid(1)) == everywhere
-    finally:
-        remove_pod_cgroup(pods.hierarchies, f"{noisy}/app", grace_s=0.1)
+    pods.make("noisy/app")  # on cgroup v2 no process can be in a cgroup around others
+    noisy = f"{pods.top}/noisy"
+    everywhere = os.sched_getaffinity(pods.pid(1))
+    away = min(everywhere)
+    held.ticks(hold(noisy, Rung.CPUSET, away_from=str(CpuSet({away}))))
+    assert os.sched_getaffinity(pods.pid(1)) == everywhere - {away}
+    held.tick(hold(noisy, Rung.CPUSET, away_from=str(CpuSet(everywhere))))
+    assert os.sched_getaffinity(pods.pid(1)) == everywhere, "there would be nowhere left to go"
+    held.ticks(hold(noisy, Rung.CPUSET, away_from=str(CpuSet({max(everywhere)}))))
+    assert os.sched_getaffinity(pods.pid(1)) == everywhere - {max(everywhere)}
+    held.tick()
+    assert os.sched_getaffinity(pods.pid(1)) == everywhere
 
 
 def test_without_a_restraint_no_set_is_read_nor_anything_else_of_these(pods: Pods, held: Held) -> None:

@@ -295,8 +295,10 @@ def test_a_process_that_has_left_its_pod_tells_nothing_of_it_any_more(pods: Pods
     pod, watched = made(pods, reader)
     leaver = in_network(pods, pod, "sys.stdin.read()")
     watched.until(lambda s: s.net_bytes is not None)
+    away = f"{pods.top}/away"
+    pods.make(away)
     for root in pods.roots:
-        Path(root, pods.top, "cgroup.procs").write_text(str(leaver.pid))
+        Path(root, away, "cgroup.procs").write_text(str(leaver.pid))
     assert watched.symptoms().net_bytes is None
     assert watched.symptoms().net_bytes is None
     stayer = in_network(pods, pod, "sys.stdin.read()")

@@ -12,12 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from nodeagent.core.interference.fuse import fused
 from nodeagent.core.interference.learn import restored, told
 from nodeagent.model.decision import Checkpoint
 from nodeagent.model.interference import Gate, State, Verdict
 from nodeagent.model.pod import Qos
 from nodeagent.model.policy import Policy, PressurePolicy
-from nodeagent.model.senses import Senses
+from nodeagent.model.senses import Feeling, Senses
 from nodeagent.model.symptom import Channel, Sign, Slo
 from tests.unit.felt import POLICY, WEB, Life, Watched
 
@@ -229,6 +230,20 @@ def test_of_two_resources_that_are_short_the_one_that_takes_more_time_is_blamed(
         watched, web = warmed()
         web.stall, web.memory_stall = cpu, memory
         assert watched.ticks(6)[WEB].channel is blamed
+
+
+def test_that_evicted_pages_are_read_again_is_memorys_doing_however_long_the_device_takes() -> None:
+    def feeling(cusum: float, opened: float | None) -> Feeling:
+        return Feeling(0.3, 0.0, 6.0, cusum, 0.0, 0.3, opened, 2)
+
+    waits = {Sign.IO_STALL: feeling(10.5, 0.0), Sign.IO_AWAIT: feeling(9.0, 0.0)}
+    for sign, cusum, opened, blamed in (
+        (Sign.REFAULTS, 8.0, 0.0, Channel.MEMORY),
+        (Sign.REFAULTS, 5.0, None, Channel.IO),
+        (Sign.MEMORY_STALL, 8.0, 0.0, Channel.IO),
+    ):
+        verdict = fused(WEB, {**waits, sign: feeling(cusum, opened)}, {}, 7.0, True)
+        assert (verdict.state, verdict.channel) == (State.CONFIRMED, blamed)
 
 
 def test_a_broken_slo_counts_without_a_baseline() -> None:

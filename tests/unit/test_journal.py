@@ -6,10 +6,13 @@ import os
 import stat
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from nodeagent.journal import Journal, SegmentHead, read_segments
@@ -59,6 +62,31 @@ def test_ticks_come_back_as_they_were_written(tmp_path: Path) -> None:
     assert journal.bytes == sum(file.stat().st_size for file in files(tmp_path))
     assert heads[0].policy == POLICY
     assert heads[0].memory == Memory(lent=Lent(1.0))
+
+
+@given(kept=st.lists(st.lists(st.booleans(), max_size=4), min_size=1, max_size=8))
+def test_what_a_tick_has_of_the_one_before_comes_back_as_well(kept: list[list[bool]]) -> None:
+    """Of each pod (by place) the readings are those of before, or new; the knobs are as the first pod is."""
+    ticks = [samples.tick(0, pods=4)]
+    for seq, places in enumerate(kept, start=1):
+        tick, before = samples.tick(seq, pods=4), ticks[-1].snapshot
+        pods = tuple(
+            before.pods[n] if keep and n < len(before.pods) else tick.snapshot.pods[n]
+            for n, keep in enumerate(places)
+        )
+        knobs = before.knobs if places[:1] == [True] else tick.snapshot.knobs
+        ticks.append(replace(tick, snapshot=replace(tick.snapshot, pods=pods, knobs=knobs)))
+    with tempfile.TemporaryDirectory() as directory:
+        write(Path(directory), ticks)
+        assert read(Path(directory))[1:] == (ticks, [])
+
+
+def test_pods_that_rest_take_next_to_nothing(tmp_path: Path) -> None:
+    tick = samples.tick(1, pods=100)
+    busy = [samples.tick(seq, pods=100) for seq in range(2, 12)]
+    rest = [replace(t, snapshot=replace(t.snapshot, pods=tick.snapshot.pods)) for t in busy]
+    sizes = [write(tmp_path / name, [tick, *ticks]).bytes for name, ticks in (("busy", busy), ("rest", rest))]
+    assert sizes[1] < 0.6 * sizes[0]
 
 
 def test_rare_fields_and_unlimited_values_come_back(tmp_path: Path) -> None:

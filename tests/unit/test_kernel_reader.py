@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from nodeagent.kernel.reader import NodeReader, boot_id
 from nodeagent.model.errors import AgentError
@@ -228,6 +229,53 @@ def test_a_cgroup_at_rest_is_left_alone_and_seen_when_it_stirs(start: Start, tmp
     (tmp_path / f"{CG}/unified/{trees.POD}/cpu.pressure").write_text(trees.pressure(1001, 10))
     reading = only(reader, members, 105.93).reading  # nothing of it ran, but something waited
     assert (reading.throttled_us, reading.memory_bytes, reading.cpu_us) == (1, 5, 7654)
+
+
+def test_slow_values_of_a_cgroup_at_rest_are_what_they_were_until_something_moves(
+    start: Start, tmp_path: Path
+) -> None:
+    reader, members = start("hybrid")
+    rests = [only(reader, members, 100.0 + tick) for tick in range(20)][-1].reading
+    memory = tmp_path / f"{CG}/memory/{trees.POD}"
+    (memory / "memory.stat").write_text("total_cache 1\ntotal_rss 2\ntotal_inactive_file 3\n")
+    for tick in range(20, 40):
+        reading = only(reader, members, 100.0 + tick).reading
+        assert reading.slow_at is not None and 100.0 + tick - reading.slow_at < 5.0
+        assert replace(reading, slow_at=rests.slow_at) == rests
+    (memory / "memory.usage_in_bytes").write_text("5\n")  # somebody else took some of it back
+    seen = [only(reader, members, 100.0 + tick).reading.anon_bytes for tick in range(40, 45)]
+    assert seen[-1] == 2
+
+
+@pytest.mark.parametrize("what", ["usage", "pressure", "time", "full"])
+def test_what_ends_the_rest_of_a_cgroup_has_its_slow_values_read(
+    start: Start, tmp_path: Path, what: str
+) -> None:
+    reader, members = start("hybrid")
+    for tick in range(20):
+        only(reader, members, 100.0 + tick)
+    (tmp_path / f"{CG}/memory/{trees.POD}/memory.stat").write_text(
+        "total_cache 1\ntotal_rss 2\ntotal_inactive_file 3\n"
+    )
+    if what == "usage":
+        (tmp_path / f"{CG}/cpuacct/{trees.POD}/cpuacct.usage").write_text("8000000\n")
+    if what == "pressure":
+        (tmp_path / f"{CG}/unified/{trees.POD}/cpu.pressure").write_text(trees.pressure(1001, 10))
+    later = range(72, 78) if what == "time" else range(20, 26)
+    seen = [only(reader, members, 100.0 + at, full=what == "full").reading.anon_bytes for at in later]
+    assert seen[-1] == 2
+
+
+def test_pages_of_a_cgroup_at_rest_are_looked_for_where_others_may_move_them(
+    start: Start, tmp_path: Path
+) -> None:
+    reader, members = start("hybrid")
+    for tick in range(20):
+        only(reader, members, 100.0 + tick)
+    path = tmp_path / f"{CG}/memory/{trees.POD}/memory.numa_stat"
+    path.write_text(path.read_text().replace("N0=", "N1="))
+    seen = [only(reader, members, 120.0 + tick).reading.pages_by_node for tick in range(6)]
+    assert seen[-1] is not None and [node for node, _ in seen[-1]] == [1, 2]
 
 
 @pytest.mark.parametrize("machine", MACHINES)

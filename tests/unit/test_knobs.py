@@ -257,3 +257,16 @@ def test_a_pod_has_run_under_a_quota_when_the_kernel_has_counted_periods() -> No
     one = replace(pod, reading=idle, containers=(app, replace(side, reading=idle)))
     assert limited(one) == {app.cgroup}
     assert limited(pod) == {pod.spec.cgroup, app.cgroup, side.cgroup}
+
+
+def test_a_knob_that_is_as_it_was_gives_the_reading_of_before_and_any_change_a_new_one(tree: Tree) -> None:
+    held = {WEIGHT: Held(WEIGHT, tree.inode(POD), 2.0, 1.0)}
+    first, again = (tree.knobs.read((QUOTA, WEIGHT), held) for _ in range(2))
+    assert again[0] is first[0] and again[1] is first[1]
+    tree.quota_file(POD).write_text("50000\n" if tree.version == 1 else "50000 100000\n")
+    quota, weight = tree.knobs.read((QUOTA, WEIGHT), held)
+    assert (quota.actual, weight is first[1]) == (0.5, True)
+    _, weight = tree.knobs.read((QUOTA, WEIGHT), {WEIGHT: replace(held[WEIGHT], written=3.0)})
+    assert weight.written == 3.0
+    _, weight = tree.knobs.read((QUOTA, WEIGHT), {})
+    assert not weight.held

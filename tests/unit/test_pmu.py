@@ -140,6 +140,7 @@ def test_without_counters_it_is_said_and_not_tried_again(cgroups: list[Path]) ->
     turns.read(0.0, directories, CPUS)
     assert turns.read(PERIOD_S, directories, CPUS) == {}
     assert turns.why.startswith("perf event ")
+    assert turns.error is not None and str(turns.error) in turns.why
     assert turns._perf is None
 
 

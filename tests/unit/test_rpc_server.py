@@ -85,6 +85,24 @@ def test_a_watch_begins_with_a_snapshot_then_tells_changes_only(server: RpcServe
     assert eventually(lambda: server.service.watchers == 0)
 
 
+def test_a_tick_wakes_the_server_only_for_those_who_watch(server: RpcServer) -> None:
+    board = server.service.board
+    before = board.news
+    server.publish(offering(1, 3.0))
+    assert eventually(lambda: board.news is not before)  # it turns healthy
+    with client(server) as stub:
+        stub.GetCapacity(pb.GetCapacityRequest(), timeout=WAIT_S)  # its thread is done with that
+        asleep = board.news
+        server.publish(offering(2, 3.0))
+        assert stub.GetCapacity(pb.GetCapacityRequest(), timeout=WAIT_S).capacity.seq == 2
+        assert board.news is asleep
+        watch = stub.WatchCapacity(pb.WatchCapacityRequest(), timeout=WAIT_S)
+        assert next(watch).capacity.seq == 2
+        server.publish(offering(3, 1.0))
+        assert next(watch).capacity.seq == 3
+        watch.cancel()
+
+
 def test_a_watch_without_changes_beats(tmp_path: Path) -> None:
     with serving(f"unix:{tmp_path}/rpc.sock", heartbeat_s=0.1) as server, client(server) as stub:
         server.publish(offering(1, 3.0))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from nodeagent.core import directives, limit
+from nodeagent.core import directives, limit, rise, yields
 from nodeagent.core.explain.ground import Ground
 from nodeagent.core.explain.law import Given, Unit, reason
 from nodeagent.model.directive import DirectiveStatus, Hold, Recall
@@ -17,6 +17,8 @@ from nodeagent.model.explanation import Reason
 BY = "batch limit"
 ROOM = "max(0, total * ceiling_ratio - max(reserved, system) - online_recent)"
 THERE = "max(0, min(total, reach) * ceiling_ratio - max(reserved, system) - reach_online)"
+YIELDING = "max(0, total * yielding_ratio - max(reserved, system))"
+YIELDING_THERE = "max(0, min(total, reach) * yielding_ratio - max(reserved, system))"
 KEPT = frozenset({limit.UNKNOWN, limit.UNSEEN, limit.HURT_LATELY, limit.DEAD_BAND})
 GROWN = frozenset({limit.RECOVERS, limit.GROWS})
 
@@ -35,19 +37,20 @@ def _cores(name: str, value: float, source: str) -> Given:
 def _ceiling(ground: Ground) -> Reason:
     name, t = "batch.ceiling", ground.thought
     ceiling, steal, system = t.ceiling_cores, t.sight.view.steal_cores, t.use.system_cores
-    recent = max((cores for _, cores in t.window), default=None)
+    seen = ground.tick.snapshot
+    recent = rise.most_cores(t.window, seen.outside_cores, system, seen.topology.cores)
     if ceiling is None or steal is None or system is None or recent is None:
         return Reason(name=name, result="not known", by=BY, why="what online work or the system uses is not")
     policy = t.formula
     if t.use.online_cores is None:  # the use of some pods is in the system's
         recent += min(policy.reserved_cpu_cores, system)
-    total = max(0.0, ground.tick.snapshot.topology.cores - steal)
+    total = max(0.0, seen.topology.cores - steal)
     given = [
         _cores("total", total, "online CPUs less steal in /proc/stat"),
         Given("ceiling_ratio", policy.cpu_ceiling_ratio, "policy: capacity.cpu_ceiling_ratio"),
         _cores("reserved", policy.reserved_cpu_cores, "policy: capacity.reserved_cpu_cores"),
         _cores("system", system, "/proc/stat minus all pods"),
-        _cores("online_recent", recent, f"most of LS and MID in {ground.policy.cpu.window_s:g} s"),
+        _cores("online_recent", recent, f"most of LS and MID in {ground.policy.cpu.window_s:g} s, or now"),
     ]
     rule = ROOM
     if t.within is not None:
@@ -58,6 +61,14 @@ def _ceiling(ground: Ground) -> Reason:
             _cores("reach_online", there, "of online_recent, on these CPUs"),
         ]
         rule = f"min({ROOM}, {THERE})"
+    cpu = ground.policy.cpu
+    if yields.ceiling_cores(t.sight.view, t.scene.knobs, t.use, (policy, cpu), t.within) is not None:
+        ratio = Given(
+            "yielding_ratio",
+            cpu.yielding_ceiling_ratio,
+            "policy: cpu.yielding_ceiling_ratio; Batch gives way",
+        )
+        given, rule = [*given, ratio], f"max({rule}, {YIELDING if t.within is None else YIELDING_THERE})"
     return reason(name, rule, given, ceiling, Unit.CORES, by=BY)
 
 

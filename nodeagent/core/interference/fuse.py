@@ -72,9 +72,12 @@ def _rank(sign: Sign, feeling: Feeling) -> tuple[float, float, float]:
 def _blamed(strength: Mapping[Channel, float], feelings: Mapping[Sign, Feeling]) -> Channel:
     """The strongest channel that tells why; that the application is slow tells only that it is.
 
-    Sums have an upper end: of two that are there, the one that took more of the time.
+    Sums have an upper end: of two that are there, the one that took more of the time. Pages that were evicted
+    and come back are read from a device: then the wait for that is memory's doing.
     """
     causes = {channel: e for channel, e in strength.items() if channel is not Channel.APP and e >= 0.5}
+    if Sign.REFAULTS in feelings and feelings[Sign.REFAULTS].opened is not None and Channel.MEMORY in causes:
+        causes.pop(Channel.IO, None)
     chosen = causes or strength
     taken: dict[Channel, float] = {}
     for sign, feeling in feelings.items():

@@ -84,7 +84,7 @@ def _uses(view: View, slots: Mapping[str, int]) -> _Values:
             by_pods = None if by_pods is None else by_pods + p.cores
             if p.cores >= LEAST_CORES:
                 _add(cores, slots[p.pod.spec.uid], p.cores)
-        if p.pod.symptoms is not None:
+        if p.before is not None and p.pod.symptoms is not p.before.symptoms:
             _slow(found, p, slots[p.pod.spec.uid])
     if view.busy_cores is not None:
         rest = nan if by_pods is None else max(0.0, view.busy_cores - by_pods)

@@ -58,14 +58,14 @@ def measured(
     host = HostShares(view)
     kept = Senses() if senses is None else senses
     return {
-        p.pod.spec.uid: _measures(p, view, host, cpus_of.get(p.pod.spec.cgroup), kept)
+        p.pod.spec.uid: _measures(p, view, host, cpus_of, kept)
         for p in view.pods
         if p.pod.spec.qos is not Qos.BATCH
     }
 
 
 def _measures(
-    p: PodRates, view: View, host: HostShares, cpus: frozenset[int] | None, senses: Senses
+    p: PodRates, view: View, host: HostShares, cpus_of: Mapping[str, frozenset[int]], senses: Senses
 ) -> Measures:
     pod, before, dt_s = p.pod, p.before, view.dt_s
     unsupported = _unsupported(pod.unsupported, pod.app is None)
@@ -73,7 +73,7 @@ def _measures(
         return Measures({}, unsupported)
     if before is not None and p.cores == 0.0 and _nothing_new(pod, before):
         return _still(p, unsupported)
-    values = host.shares(cpus)
+    values = host.shares(cpus_of.get(pod.spec.cgroup))
     span_s: dict[Sign, float] = {}
     full: dict[Sign, float] = {}
     _fast(p, dt_s, values, full)

@@ -147,8 +147,9 @@ class SymptomReader:
 
     def _devices(self, at: float, delay: RunDelay | None, ran: bool) -> tuple[DeviceUse, ...] | None:
         """None in the reading in which another counter comes in use, which would look like a leap."""
-        uses = self._block.read()
-        counted = uses is not None and self._ground.counts(at)
+        counts = self._ground.counts(at)
+        uses = self._block.read() if counts or self._counted is None else None
+        counted = uses is not None and counts
         known = self._counted in (None, counted)
         if not counted and (ran or not known):
             size = self._io.read(None if delay is None else delay.listed)

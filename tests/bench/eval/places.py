@@ -27,16 +27,17 @@ class Place:
 
     name: str
     cgroup: str
-    cpu: int
+    cpu: int | None
     hierarchies: Hierarchies
     procs: tuple[str, ...]
 
     def run(
         self, words: Sequence[str], environment: Mapping[str, str] | None = None, output: Path | None = None
     ) -> subprocess.Popen[bytes]:
-        """A command in this pod, on its CPU; `output` takes what it says, else nobody hears it."""
+        """A command in this pod, on its CPU if it has one; `output` takes what it says."""
         enter = "".join(f"echo $$ > {shlex.quote(path)}; " for path in self.procs)
-        script = f"{enter}exec taskset -c {self.cpu} {shlex.join(words)}"
+        pinned = "" if self.cpu is None else f"taskset -c {self.cpu} "
+        script = f"{enter}exec {pinned}{shlex.join(words)}"
         with open(output or os.devnull, "ab") as said:
             return subprocess.Popen(
                 ["sh", "-ec", script],
@@ -49,11 +50,7 @@ class Place:
 
     def used_s(self) -> float:
         """CPU seconds used so far by all that ran here."""
-        roots = self.hierarchies.roots
-        if "cpuacct" in roots:
-            return int(Path(roots["cpuacct"].root, self.cgroup, "cpuacct.usage").read_text()) / 1e9
-        stat = Path(roots["cpu"].root, self.cgroup, "cpu.stat").read_text()
-        return int(stat.split()[1]) / 1e6  # usage_usec comes first
+        return used_s(self.hierarchies, self.cgroup)
 
     def stall_us(self) -> int:
         """PSI CPU some of the pod in us, 0 where this kernel has none of it."""
@@ -73,24 +70,38 @@ class Place:
 
 
 @contextlib.contextmanager
-def place(name: str, cpu: int, request_cores: float) -> Iterator[Place]:
-    """A pod ROOT/NAME that may use one CPU."""
+def place(
+    name: str, cpu: int | None = None, request_cores: float | None = None, root: str = ROOT
+) -> Iterator[Place]:
+    """A pod ROOT/NAME that may use one CPU, None: all; without a request its weight is the default."""
     hierarchies = find_hierarchies()
-    cgroup = f"{ROOT}/{name}"
+    cgroup = f"{root}/{name}"
     made = make_pod_cgroup(hierarchies, cgroup)
     try:
-        Path(hierarchies.roots["cpuset"].root, cgroup, "cpuset.cpus").write_text(str(cpu))
-        _weigh(hierarchies, cgroup, max(2, int(request_cores * SHARES_PER_CORE)))
+        if cpu is not None:
+            Path(hierarchies.roots["cpuset"].root, cgroup, "cpuset.cpus").write_text(str(cpu))
+        if request_cores is not None:
+            weigh(hierarchies, cgroup, max(2, int(request_cores * SHARES_PER_CORE)))
         yield Place(name, cgroup, cpu, hierarchies, made.procs)
     finally:
         remove_pod_cgroup(hierarchies, cgroup, grace_s=0.5)
 
 
-def _weigh(hierarchies: Hierarchies, cgroup: str, shares: int) -> None:
+def weigh(hierarchies: Hierarchies, cgroup: str, shares: int) -> None:
+    """Give a cgroup a weight, in the terms of cpu.shares."""
     root = hierarchies.roots["cpu"]
     weight = 1 + (shares - 2) * 9999 // 262142  # runc: libcontainer/cgroups/utils.go
     file, value = ("cpu.shares", shares) if root.version == 1 else ("cpu.weight", weight)
     Path(root.root, cgroup, file).write_text(str(value))
+
+
+def used_s(hierarchies: Hierarchies, cgroup: str) -> float:
+    """CPU seconds used so far by all that ran in a cgroup."""
+    roots = hierarchies.roots
+    if "cpuacct" in roots:
+        return int(Path(roots["cpuacct"].root, cgroup, "cpuacct.usage").read_text()) / 1e9
+    stat = Path(roots["cpu"].root, cgroup, "cpu.stat").read_text()
+    return int(stat.split()[1]) / 1e6  # usage_usec comes first
 
 
 @contextlib.contextmanager

@@ -25,8 +25,10 @@ PACKAGES = {
     "redis-server": "redis-server",
     "nginx": "nginx",
     "iperf3": "iperf3",
+    "ffmpeg": "ffmpeg",
 }
-_LIMIT_S = 300.0
+EVAL = ("stress-ng", "redis-server", "nginx", "iperf3")
+_LIMIT_S = 600.0
 _UNPACKED = ("usr/bin", "usr/sbin", "bin", "sbin")
 
 
@@ -49,22 +51,30 @@ class Tools(NamedTuple):
 
 
 @cache
-def tools(cache_dir: Path | None = None) -> Tools:
-    """All programs of PACKAGES, as far as they can be had; asked once by a process."""
-    installed = {name: path for name in PACKAGES if (path := _installed(name))}
-    wanted = [name for name in PACKAGES if name not in installed]
+def tools(cache_dir: Path | None = None, names: tuple[str, ...] = EVAL, place: str = "eval-tools") -> Tools:
+    """The programs of PACKAGES that are named, as far as they can be had; asked once by a process.
+
+    What is not installed is unpacked into the directory `place` of the cache.
+    """
+    installed = {name: path for name in names if (path := _installed(name))}
+    wanted = [name for name in names if name not in installed]
     if not wanted:
         return Tools(installed, (), {})
-    home = cache_dir or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "nodeagent-tests")
-    place = home / "eval-tools"
+    home = cache_dir or cache_home()
     try:
-        _fill(home, place, wanted)
+        _fill(home, home / place, wanted)
     except (OSError, subprocess.SubprocessError) as error:
         return Tools(installed, (), {name: f"apt-get install {PACKAGES[name]} ({error})" for name in wanted})
-    found = {name: path for name in wanted if (path := _unpacked(place, name))}
+    found = {name: path for name in wanted if (path := _unpacked(home / place, name))}
     missing = {name: f"apt-get install {PACKAGES[name]}" for name in wanted if name not in found}
-    libraries = tuple(sorted({path.parent for path in place.glob("usr/lib/**/*.so.*")}))
+    shared = (path for top in ("lib", "usr/lib") for path in (home / place).glob(f"{top}/**/*.so*"))
+    libraries = tuple(sorted({path.parent for path in shared}))
     return Tools({**installed, **found}, libraries, missing)
+
+
+def cache_home() -> Path:
+    """Where what is fetched for tests and benches is kept."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "nodeagent-tests")
 
 
 def _installed(name: str) -> Path | None:
@@ -83,6 +93,7 @@ def _fill(home: Path, place: Path, wanted: Sequence[str]) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if all(_unpacked(place, name) for name in wanted):
             return
+        print(f"fetching {', '.join(wanted)} into {place} ...", file=sys.stderr)
         packages = needed_packages(_said("apt-get", "-s", "-o", "Debug::NoLocking=1",
                                          "--no-install-recommends", "install",
                                          *(PACKAGES[name] for name in wanted)))  # fmt: skip
@@ -115,7 +126,7 @@ def _said(*words: str, cwd: str | None = None) -> str:
 def main() -> int:
     """Print what is here; 1 when something is missing."""
     had = tools()
-    for name in PACKAGES:
+    for name in EVAL:
         print(f"{name:<14} {had.programs.get(name) or 'MISSING: ' + had.missing[name]}")
     return 1 if had.missing else 0
 

@@ -43,7 +43,7 @@ class Watch:
 
     def _look(self) -> tuple[float, float, float, float, float]:
         """(now, busy s, own s, stall s, own pods' stall s)."""
-        own_s = sum(place.used_s() for place in self._places) + sum(map(_process_s, self._pids))
+        own_s = sum(place.used_s() for place in self._places) + sum(map(process_s, self._pids))
         own_stall_s = sum(place.stall_us() for place in self._places) / 1e6
         return time.monotonic(), busy_s(), own_s, stall_s(), own_stall_s
 
@@ -77,14 +77,19 @@ def rejected(labels: Labels) -> tuple[str, ...]:
     stall = statistics.median(h.foreign_stall_ratio for h in calm)
     if stall > STALL_RATIO:
         why.append(f"PSI CPU of the node without our pods', off windows {stall:.3f} > {STALL_RATIO}")
-    foreign = sorted(h.foreign_cores for h in labels.health)
+    return (*why, *others_cpu([h.foreign_cores for h in labels.health], labels.cpus))
+
+
+def others_cpu(cores: Sequence[float], cpus: int) -> tuple[str, ...]:
+    """Why what others used in each second, in cores, makes a run on so many CPUs worthless."""
+    ordered, why = sorted(cores), []
     for name, ratio, most in (("median", 0.5, FOREIGN_RATIO), ("p90", 0.9, FOREIGN_MOST_RATIO)):
-        if (cores := quantile(foreign, ratio)) > most * labels.cpus:
-            why.append(f"others' CPU, {name} {cores:.2f} cores > {most:.0%} of {labels.cpus}")
+        if (used := quantile(ordered, ratio)) > most * cpus:
+            why.append(f"others' CPU, {name} {used:.2f} cores > {most:.0%} of {cpus}")
     return tuple(why)
 
 
-def _process_s(pid: int) -> float:
+def process_s(pid: int) -> float:
     """CPU seconds of a process, 0 when it is gone."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

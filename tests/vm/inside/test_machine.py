@@ -111,7 +111,7 @@ def test_pressure_of_a_latency_sensitive_pod_starts_a_tick_long_before_it_is_due
     if find_hierarchies().roots["cpu"].version != 2:
         pytest.skip("pods have no pressure of their own on cgroup v1")
     hogs = " & ".join([f"sh -c '{SPIN}'"] * 2 * CPUS) + " & wait"
-    with running(tmp_path, http__address="127.0.0.1:0", agent__tick_s=60) as agent:
+    with running(tmp_path, http__address="127.0.0.1:0", agent__tick_s=60, agent__fast_lane_s=0) as agent:
         with executed(agent.runtime, "ls", unique("pressed"), hogs):
             until(lambda: 'ticks_total{woken_by="psi"} 0' not in agent.get("/metrics"), "PSI wakes it", 2.5)
         assert agent.stop() == 0
