@@ -10,7 +10,7 @@ STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run install uninstall test vm vm-test e2e-kubelet bench bench-nic bench-collect bench-soak bench-tide eval colocate lint lock manifest proto proto-image clean
+.PHONY: help run install uninstall test vm vm-test e2e-kubelet bench bench-nic bench-collect bench-soak bench-long bench-tide eval colocate lint lock manifest proto proto-image clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' Makefile
@@ -48,6 +48,9 @@ bench-collect: $(STAMP) ## those of the reference controller with 2,000 agents (
 
 bench-soak: $(STAMP) ## a day of broken links, new certificates and clients, in 10 min: what is left of it (ARGS=--quick)
 	@exec $(BIN)/python -m tests.bench.soak $(ARGS)
+
+bench-long: $(STAMP) ## 30 min of pods, reloads, watchers and full CPUs: is anything lost? (root; ARGS='--quick --json')
+	@exec $(BIN)/python -m tests.bench.endurance $(ARGS)
 
 bench-tide: $(STAMP) ## two SYNTHETIC days lent by nodeagent and by its peers' formulas, 90 s (ARGS='--trace FILE')
 	@exec $(BIN)/python -m tests.bench tide $(ARGS)

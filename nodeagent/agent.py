@@ -25,6 +25,7 @@ from nodeagent.hands import Acting, Directed, Hands, Idle
 from nodeagent.host import Host
 from nodeagent.keep import Keeper
 from nodeagent.kernel.node_lock import NodeLock
+from nodeagent.kernel.own_sched import FirstInLine
 from nodeagent.kernel.peer import cgroup_of
 from nodeagent.leaving import give_back_values, leave_nics, tell_of_nics
 from nodeagent.lock import Lock
@@ -34,12 +35,12 @@ from nodeagent.model.errors import AgentError
 from nodeagent.model.interference_memory import InterferenceMemory
 from nodeagent.model.settings import Actuator, Mode, OnExit, actuator_of
 from nodeagent.originals import Originals
+from nodeagent.pace import Pace
 from nodeagent.report.sd_notify import Supervisor
 from nodeagent.restore import old_nics
 from nodeagent.signals import Signals
 from nodeagent.telling import Show, Telling
 
-LATEST_S = 60.0  # after a suspended machine wakes, ticks that were missed are not counted one by one
 log = structlog.get_logger()
 
 
@@ -54,6 +55,7 @@ class Agent:
         self._acting = agent.enforce if agent.mode is Mode.ENFORCE else ()
         self._writes = bool(self._acting)
         self._supervisor = Supervisor(os.environ)
+        self._first = FirstInLine()
 
     def run(self) -> None:
         """Run until SIGTERM or SIGINT. AgentError when it cannot start; a bug crashes it."""
@@ -72,8 +74,10 @@ class Agent:
             self._assemble(stack, host, originals)
             self._started(host)
             try:
+                self._in_line()
                 self._turn(signals)
             finally:
+                self._first.end()
                 self._stop(host, originals)
 
     def _hear(self, stack: ExitStack, host: Host) -> None:
@@ -149,33 +153,36 @@ class Agent:
             tell_of_nics(*old_nics(host.hierarchies.walk_root, locked=self._writes))
 
     def _turn(self, signals: Signals) -> None:
-        due = saved_at = time.monotonic()
-        garbage = Garbage(due)
+        saved_at = time.monotonic()
+        pace, garbage = Pace(saved_at), Garbage(saved_at)
         reason = "timer"
         while not signals.stop:
             if signals.take_hangup():
                 self._take_new_config()
+            late_s = pace.begun(time.monotonic())
             self._loop.tick(reason)
             now = time.monotonic()
-            due = max(due, now - LATEST_S)
-            while due <= now:
-                due += self._config.settings.agent.tick_s
+            missed = pace.ended(now, self._config.settings.agent.tick_s)
+            self._telling.metrics.paced(late_s, missed, first=self._first.on)
             if now - saved_at >= self._config.settings.agent.checkpoint_s:
                 saved_at = now
                 self._save()
             garbage.after_tick(now)
-            reason = self._wait(due, signals)
-            if reason == "signal":
-                signals.drain()
+            reason = self._wait(pace.due, signals)
 
     def _wait(self, due: float, signals: Signals) -> str:
         """Until the next tick, with looks at LS pods and NICs in between, and words to the watchdog."""
         now = time.monotonic()
         look_at, beat_at = now + self._loop.look_s, now + self._loop.beat_s
         while True:
+            self._first.renew()
             feed_at = time.monotonic() + self._supervisor.alive()
             reason = self._loop.wait(min(due, look_at, beat_at, feed_at), signals.fileno())
             now = time.monotonic()
+            if reason == "signal":
+                signals.drain()
+                if not signals.came:  # SIGXCPU, which calls for nothing
+                    continue
             if reason != "timer" or now >= due:
                 return reason
             if now >= look_at:
@@ -185,6 +192,16 @@ class Agent:
             if now >= beat_at:
                 self._loop.beat()
                 beat_at = now + self._loop.beat_s
+
+    def _in_line(self) -> None:
+        """Before all other threads or not, as the configuration has it; where that is refused, it goes on."""
+        if not self._config.settings.agent.realtime:
+            self._first.end()
+        elif not self._first.on:
+            try:
+                self._first.begin()
+            except AgentError as error:
+                log.info("realtime.refused", why=str(error), hint=error.hint)
 
     def _stop(self, host: Host, originals: Originals) -> None:
         keep = self._config.settings.agent.on_exit is OnExit.KEEP
@@ -229,6 +246,7 @@ class Agent:
         self._config = config
         self._applications.rules = config.apps
         self._loop.take(config.policy, config.rules, config.settings.agent.fast_lane_s)
+        self._in_line()
         self._supervisor.reloaded()
         log.info("config.reloaded", path=config.path or "", restart_needed_for_the_rest=restart)
 

@@ -44,6 +44,11 @@ class Signals:
         ends = {signal.SIGTERM, signal.SIGINT, *([signal.SIGHUP] if self._hangup_stops else [])}
         return not ends.isdisjoint(self._came)
 
+    @property
+    def came(self) -> bool:
+        """True while one of those that are taken waits to be looked at; others, too, wake a poll."""
+        return bool(self._came)
+
     def take_hangup(self) -> bool:
         """True when SIGHUP came since the last call."""
         came = False

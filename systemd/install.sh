@@ -57,7 +57,7 @@ service() {
     for unit in nodeagent.service nodeagent-restore.service nodeagent.slice; do
         install_text "systemd/$unit" "$units/$unit"
     done
-    for drop_in in nodeagent-nic.conf nodeagent-observe.conf nodeagent-pmu.conf; do
+    for drop_in in nodeagent-nic.conf nodeagent-observe.conf nodeagent-pmu.conf nodeagent-realtime.conf; do
         install_text "systemd/$drop_in" "$share/$drop_in"
     done
     for kind in sysusers tmpfiles; do

@@ -68,10 +68,10 @@ def parse_override(text: str) -> tuple[str, str]:
 
 
 def fixed(config: Config) -> tuple[object, ...]:
-    """What only a restart changes: all but the policy, the rules and the pace of ticks and checkpoints."""
+    """What only a restart changes: all but the policy, the rules, and the pace of ticks and checkpoints."""
     agent, default = config.settings.agent, AgentSettings()
-    pace = {name: getattr(default, name) for name in ("tick_s", "fast_lane_s", "checkpoint_s", "on_exit")}
-    paced = replace(agent, **pace)
+    pace = ("tick_s", "fast_lane_s", "checkpoint_s", "realtime", "on_exit")
+    paced = replace(agent, **{name: getattr(default, name) for name in pace})
     return (replace(config.settings, agent=paced), config.policy.pressure.ls_cpu_stall_ratio)
 
 

@@ -9,14 +9,14 @@ import time
 from collections.abc import Iterator
 
 from nodeagent.doctor.finding import Check, Finding, Host, Status, judged
-from nodeagent.kernel import probe
+from nodeagent.kernel import own_sched, probe
 from nodeagent.model.errors import AgentError
 from nodeagent.model.units import format_bytes
 
 USES = {
     "DAC_OVERRIDE": "cgroup files of other users",
     "SYS_RESOURCE": "PSI windows below 2 s",
-    "SYS_NICE": "CPU affinity and page migration of pods",
+    "SYS_NICE": "page migration of pods, ticks on time on a full node",
     "SYS_PTRACE": "page migration of other users' processes",
     "NET_ADMIN": "queueing on network interfaces",
     "PERFMON": "performance counters",
@@ -71,6 +71,16 @@ def directories(host: Host) -> Iterator[Finding]:
             yield judged(f"{name} directory", free is not None and free >= least, found, fix)
 
 
+def realtime(host: Host) -> Iterator[Finding]:
+    """May the loop run when it is due? Of this process: it is not bound by what a unit bans."""
+    if not host.config.settings.agent.realtime:
+        yield Finding("realtime", Status.INFO, "not asked for: agent.realtime is false")
+        return
+    refused = own_sched.refusal()
+    found = f"SCHED_FIFO: {refused or 'allowed to this process'}"
+    yield judged("realtime", not refused, found, own_sched.HINT, Status.INFO)
+
+
 def packages(host: Host) -> Iterator[Finding]:
     """The Python and the packages that the agent itself needs."""
     yield Finding("python", Status.OK, f"{platform.python_implementation()} {platform.python_version()}")
@@ -118,4 +128,4 @@ def certificate(host: Host) -> Iterator[Finding]:
     yield judged("certificate", left > 0.2 * life, found, fix, Status.WARN if left > 0 else Status.FAIL)
 
 
-PROCESS: tuple[Check, ...] = (capabilities, limits, directories, packages, certificate)
+PROCESS: tuple[Check, ...] = (capabilities, limits, realtime, directories, packages, certificate)

@@ -94,6 +94,13 @@ class AgentSettings(Struct, frozen=True, forbid_unknown_fields=True):
     checkpoint_s: Annotated[
         float, Meta(ge=1.0, le=3600.0, description="time between two saves of the usage history")
     ] = 60.0
+    realtime: Annotated[
+        bool,
+        Meta(
+            description="where it is allowed, the loop's thread runs when it is due, before all others "
+            "(SCHED_FIFO 1), for a few ms at most; else it waits for its turn"
+        ),
+    ] = True
     host_root: Annotated[
         str,
         Meta(min_length=1, max_length=4096, description="where the host's / is seen (/host in a container)"),

@@ -33,6 +33,7 @@ from nodeagent.report.text import Label, family
 
 OWN_SERIES = 150  # what the registry below and the link come to, at most
 TICK_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+LATENESS_BUCKETS_S = (0.001, 0.005, 0.01, 0.05, 0.25)
 
 
 class OwnCost(Struct, frozen=True, gc=False):
@@ -72,6 +73,13 @@ class Metrics:
         for kind, count in tick.snapshot.misses.items():
             self._misses.labels(kind).inc(count)
         self._count_drifts(tick)
+
+    def paced(self, late_s: float | None, missed: int, *, first: bool) -> None:
+        """How late a tick began (None: early), due times since without one, and if it is first in line."""
+        if late_s is not None:
+            self._lateness.observe(late_s)
+        self._missed.inc(missed)
+        self._realtime.set(first)
 
     def skip_tick(self) -> None:
         """Count a tick that changed nothing because the pods could not be listed."""
@@ -136,9 +144,7 @@ class Metrics:
             "nodeagent_build_info", "What is running; always 1", ["version", "revision"], registry=own
         )
         build.labels(version, revision).set(1)
-        self._duration = Histogram(
-            "nodeagent_tick_duration_seconds", "Duration of a tick", buckets=TICK_BUCKETS_S, registry=own
-        )
+        self._make_paced(own)
         self._ticks = Counter("nodeagent_ticks", "Ticks by what started them", ["woken_by"], registry=own)
         self._skipped = Counter("nodeagent_ticks_skipped", "Ticks that could not list the pods", registry=own)
         self._changes = Counter(
@@ -170,6 +176,23 @@ class Metrics:
         )
         self._reload_ok.set(1)
         self._begin_at_zero()
+
+    def _make_paced(self, own: CollectorRegistry) -> None:
+        self._duration = Histogram(
+            "nodeagent_tick_duration_seconds", "Duration of a tick", buckets=TICK_BUCKETS_S, registry=own
+        )
+        self._lateness = Histogram(
+            "nodeagent_tick_lateness_seconds",
+            "From when a tick was due until it began",
+            buckets=LATENESS_BUCKETS_S,
+            registry=own,
+        )
+        self._missed = Counter(
+            "nodeagent_ticks_missed", "Due times that passed while a tick was at work", registry=own
+        )
+        self._realtime = Gauge(
+            "nodeagent_realtime", "1 while the loop runs before all other threads", registry=own
+        )
 
     def _begin_at_zero(self) -> None:
         """Make the series that are sure to come, so that their first increase counts."""

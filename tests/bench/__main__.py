@@ -1,6 +1,6 @@
 """`python -m tests.bench [NAME ...]`: every bench_*.py here, or those named; 1 if a target was missed.
 
-`nic`, `collect`, `soak` and `tide` take long, and have words of their own:
+`nic`, `collect`, `endurance`, `soak` and `tide` take long, and have words of their own:
 `python -m tests.bench soak --minutes 10`. Of the others `cost` and `profile` have some: `cost --quick`.
 """
 
@@ -10,7 +10,7 @@ import importlib
 import sys
 from pathlib import Path
 
-APART = ("collect", "nic", "soak", "tide")
+APART = ("collect", "endurance", "nic", "soak", "tide")
 WORDED = ("cost", "profile")  # of those bench_*.py that take words too
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -20,11 +19,11 @@ from pathlib import Path
 
 import grpc
 
-from nodeagent.journal.read import read_segments
 from nodeagent.rpc.caller import Access
 from nodeagent.rpc.entrance import Terms
 from nodeagent.rpc.server import RpcServer
 from nodeagent.rpc.tls import Identity, TlsFiles
+from tests.bench.lateness import lateness_s
 from tests.bench.table import Figure, show
 from tests.live.running import RunningAgent, running, until
 from tests.unit import samples
@@ -83,7 +82,7 @@ def flood(home: Path) -> bool:
                 began, before = time.monotonic(), costs(agent)
                 time.sleep(TICKS_S)
                 used, ended = [b - a for a, b in zip(before, costs(agent), strict=True)], time.monotonic()
-        late = lateness_s(home / name / "state" / "journal", began, ended)
+        late = lateness_s(home / name / "state" / "journal", TICK_S, began, ended)
         p99[name] = quantile_ms(late, 0.99)
         refused, cpu_s, ticks_s, ticks = used
         figures += [
@@ -173,15 +172,6 @@ def told(agent: RunningAgent, name: str) -> float:
         line for line in agent.get("/metrics").splitlines() if line.startswith((f"{name}{{", f"{name} "))
     )
     return sum(float(line.split()[-1]) for line in lines)
-
-
-def lateness_s(journal: Path, began: float, ended: float) -> list[float]:
-    """How late each tick of the timer began, by the journal: their times on the grid, above the earliest."""
-    ticks = [tick.snapshot for segment in read_segments(journal, print) for tick in segment.ticks()]
-    times = [seen.at for seen in ticks if seen.woken_by == "timer" and began <= seen.at <= ended]
-    phase = statistics.median((at - times[0]) % TICK_S for at in times)
-    off = [(at - times[0] - phase + TICK_S / 2) % TICK_S - TICK_S / 2 for at in times]
-    return [each - min(off) for each in off]
 
 
 def quantile_ms(values: list[float], ratio: float) -> float:

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import statistics
 import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Protocol
 
 import grpc
 
-from nodeagent.journal.read import read_segments
 from nodeagent.v1 import collector_pb2, directive_pb2
 from nodeagent.v1 import nodeagent_pb2 as pb
 from nodeagent.v1.collector_pb2_grpc import ClusterStub
 from nodeagent.v1.nodeagent_pb2_grpc import NodeAgentStub
 from tests.bench.bench_rpc import TICK_S, quantile_ms
+from tests.bench.lateness import lateness_s
 from tests.bench.soak_clients import NODE, Clients
 from tests.bench.soak_seen import Sample, slope
 from tests.bench.table import Figure
@@ -81,29 +79,16 @@ class Seen(Protocol):
 def figures(seen: Seen, hour_s: float, *, right: bool, page: str) -> list[Figure]:
     """All rows; `page` is the last /metrics."""
     began, ended = seen.samples[0].at, seen.samples[-1].at
-    late = lateness_s(seen.agent.state / "journal", began, ended)
+    late = lateness_s(seen.agent.state / "journal", TICK_S, began, ended)
     return [
         *(Figure(name, number, "times") for name, number in sorted(seen.done.items())),
         *_agent(page, seen.agent),
         *_memory(seen.samples, hour_s),
-        *_descriptors(seen),
+        *held(seen.samples, seen.quiet),
         Figure("tick lateness p50", quantile_ms(late, 0.5), "ms"),
         Figure("tick lateness p99", quantile_ms(late, 0.99), "ms"),
         Figure("the controller knows the node as it is", float(right), "", least=1.0),
     ]
-
-
-def lateness_s(journal: Path, began: float, ended: float) -> list[float]:
-    """How late each tick of the timer began, by the journal: on its grid, which all but a few are close to.
-
-    On a machine that is this busy some are late by more than half of the time between two.
-    """
-    ticks = [tick.snapshot for segment in read_segments(journal, print) for tick in segment.ticks()]
-    times = [seen.at for seen in ticks if seen.woken_by == "timer" and began <= seen.at <= ended]
-    usual = statistics.median((at - times[0]) % TICK_S for at in times)
-    off = [(at - times[0] - usual + TICK_S / 10) % TICK_S for at in times]
-    earliest = sorted(off)[len(off) // 100]
-    return [max(0.0, each - earliest) for each in off]
 
 
 def _agent(page: str, agent: RunningAgent) -> list[Figure]:
@@ -120,7 +105,7 @@ def _agent(page: str, agent: RunningAgent) -> list[Figure]:
         "configurations taken": "config.reloaded",
         "configurations refused": "config.refused",
     }
-    rows = [Figure(f"agent: {what}", _sum(page, name), "") for what, name in names.items()]
+    rows = [Figure(f"agent: {what}", total(page, name), "") for what, name in names.items()]
     return rows + [Figure(f"agent: {what}", len(agent.named(name)), "") for what, name in events.items()]
 
 
@@ -138,9 +123,10 @@ def _memory(samples: Sequence[Sample], hour_s: float) -> list[Figure]:
     ]
 
 
-def _descriptors(seen: Seen) -> list[Figure]:
-    busy = seen.samples[len(seen.samples) // 10 :]
-    (before, kinds_before), (after, kinds_after) = seen.quiet
+def held(samples: Sequence[Sample], quiet: Sequence[tuple[Sample, Counter[str]]]) -> list[Figure]:
+    """With clients and pods, and in quiet, before and after it all."""
+    busy = samples[len(samples) // 10 :]
+    (before, kinds_before), (after, kinds_after) = quiet
     own_before, own_after = own(kinds_before), own(kinds_after)
     if own_after.total() > own_before.total() + SPARE:
         print(f"descriptors that were not there: {dict(own_after - own_before)}", file=sys.stderr)
@@ -148,9 +134,9 @@ def _descriptors(seen: Seen) -> list[Figure]:
     return [
         Figure("descriptors with clients and pods, least", min(each.descriptors for each in busy), "fds"),
         Figure("descriptors with clients and pods, most", max(each.descriptors for each in busy), "fds"),
-        Figure("descriptors in quiet, at 10 %", own_before.total(), "fds"),
+        Figure("descriptors in quiet, early", own_before.total(), "fds"),
         Figure("descriptors in quiet, more at the end", more, "fds", most=SPARE),
-        Figure("threads in quiet, at 10 %", before.threads, "threads"),
+        Figure("threads in quiet, early", before.threads, "threads"),
         Figure("threads in quiet, more at the end", after.threads - before.threads, "threads", most=SPARE),
     ]
 
@@ -161,7 +147,7 @@ def own(kinds: Counter[str]) -> Counter[str]:
     return Counter({kind: number for kind, number in kinds.items() if kind not in there})
 
 
-def _sum(page: str, name: str) -> float:
+def total(page: str, name: str) -> float:
     """Of a family's series."""
     lines = (line for line in page.splitlines() if line.startswith((f"{name}{{", f"{name} ")))
     return sum(float(line.split()[-1]) for line in lines)

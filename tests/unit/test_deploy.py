@@ -18,6 +18,7 @@ UNIT = ROOT / "systemd" / "nodeagent.service"
 RESTORE = UNIT.with_name("nodeagent-restore.service")
 DROP_IN = UNIT.with_name("nodeagent-nic.conf")
 OBSERVE = UNIT.with_name("nodeagent-observe.conf")
+REALTIME = UNIT.with_name("nodeagent-realtime.conf")
 
 
 def directives(file: Path = UNIT) -> dict[str, str]:
@@ -53,7 +54,9 @@ def test_systemd_takes_the_units_without_a_word(tmp_path: Path, unit: Path) -> N
     analyzed(tmp_path, "verify", "--man=no", unit=unit)
 
 
-@pytest.mark.parametrize("text", [DROP_IN.read_text(), with_ebpf(DROP_IN.read_text()), OBSERVE.read_text()])
+@pytest.mark.parametrize(
+    "text", [*map(Path.read_text, (DROP_IN, OBSERVE, REALTIME)), with_ebpf(DROP_IN.read_text())]
+)
 def test_systemd_takes_the_drop_ins_without_a_word(tmp_path: Path, text: str) -> None:
     analyzed(tmp_path, "verify", "--man=no", drop_in=text)
 
@@ -99,6 +102,15 @@ def test_the_drop_in_adds_to_what_the_unit_has_and_takes_nothing_away() -> None:
         assert value
         assert not value.startswith("~")
         assert not set(value.split()) & set(directives()[key].split())
+
+
+def test_real_time_is_banned_but_for_the_drop_in_which_lifts_that_alone() -> None:
+    assert directives()["RestrictRealtime"] == "yes"
+    assert "CAP_SYS_NICE" in directives()["CapabilityBoundingSet"].split()
+    assert directives(REALTIME) == {
+        "RestrictRealtime": "no",
+        "SystemCallFilter": "sched_setscheduler setrlimit prlimit64",
+    }
 
 
 def test_the_units_directories_are_the_programs_defaults() -> None:

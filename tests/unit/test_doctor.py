@@ -227,3 +227,13 @@ def test_text_and_json_tell_the_same(tmp_path: Path) -> None:
     assert all(finding.found in text and finding.fix in text for finding in findings)
     assert [entry["name"] for entry in json.loads(as_json(findings))] == [f.name for f in findings]
     assert text.splitlines()[-1].endswith(f"{sum(f.status is Status.FAIL for f in findings)} fail")
+
+
+def test_whether_ticks_may_be_on_time_on_a_full_node_is_told(tmp_path: Path) -> None:
+    before = os.sched_getscheduler(0)
+    found = by_name(examine(configured(tmp_path)))["realtime"]
+    assert os.sched_getscheduler(0) == before
+    assert found.status in (Status.OK, Status.INFO)
+    assert (found.status is Status.OK) == found.found.endswith("allowed to this process")
+    off = by_name(examine(configured(tmp_path, agent__realtime="false")))["realtime"]
+    assert "agent.realtime is false" in off.found

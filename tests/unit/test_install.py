@@ -66,7 +66,7 @@ def test_files_are_where_systemd_looks_and_name_the_program_where_it_is(tmp_path
         "opt/agent/lib/tmpfiles.d/nodeagent.conf",
         *(
             f"opt/agent/share/nodeagent/nodeagent{end}"
-            for end in ("-nic.conf", "-observe.conf", "-pmu.conf", ".toml")
+            for end in ("-nic.conf", "-observe.conf", "-pmu.conf", "-realtime.conf", ".toml")
         ),
     ]
     texts = [(tmp_path / name).read_text() for name in files(tmp_path)]

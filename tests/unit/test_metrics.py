@@ -196,6 +196,19 @@ def test_journal_reload_and_skipped_ticks_are_counted() -> None:
     assert values(text, "nodeagent_ticks_skipped_total") == {"": 1}
 
 
+def test_how_late_ticks_are_is_told_of_those_that_were_due() -> None:
+    metrics = Metrics("0.1")
+    metrics.paced(0.0004, 0, first=True)
+    metrics.paced(None, 2, first=True)
+    metrics.paced(0.3, 1, first=False)
+    text = metrics.render().decode()
+    late = values(text, "nodeagent_tick_lateness_seconds_bucket")
+    assert (late["le=0.001"], late["le=0.25"], late["le=+Inf"]) == (1, 1, 2)
+    assert values(text, "nodeagent_tick_lateness_seconds_count") == {"": 2}
+    assert values(text, "nodeagent_ticks_missed_total") == {"": 3}
+    assert values(text, "nodeagent_realtime") == {"": 0}
+
+
 def test_beyond_the_cap_batch_pods_are_left_out_first_and_counted() -> None:
     pods = samples.mixed_pods(40, 1000.0)
     tick = with_pods(*pods)

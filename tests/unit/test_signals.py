@@ -41,3 +41,21 @@ def test_the_handlers_from_before_are_put_back() -> None:
     with Signals():
         assert signal.getsignal(signal.SIGTERM) is not before
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_signal_that_is_nobodys_business_wakes_and_is_not_taken() -> None:
+    taken: list[int] = []
+    before = signal.signal(signal.SIGXCPU, lambda number, _frame: taken.append(number))
+    try:
+        with Signals() as signals:
+            _send(signal.SIGXCPU)
+            poll = select.poll()
+            poll.register(signals.fileno(), select.POLLIN)
+            assert poll.poll(5000)
+            came = signals.came
+            _send(signal.SIGHUP)
+            assert (came, signals.came) == (False, True)
+            assert [signals.take_hangup(), signals.came] == [True, False]
+    finally:
+        signal.signal(signal.SIGXCPU, before)
+    assert taken == [signal.SIGXCPU]

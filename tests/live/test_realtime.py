@@ -1,0 +1,149 @@
+"""The loop is first in line when it is due, for moments, where it may; else it goes on without."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from nodeagent.kernel.mounts import find_hierarchies
+from nodeagent.kernel.own_sched import BUDGET_US, refusal
+from tests.live.running import RunningAgent, running, until
+
+pytestmark = pytest.mark.live
+RESET_ON_FORK = 0x40000000
+FIFO = os.SCHED_FIFO | RESET_ON_FORK
+# Prints policies: before; when woken and after a busy moment; of a thread and a child; at the end.
+ALONE = """
+import os, resource, signal, subprocess, sys, threading, time
+from nodeagent.kernel.own_sched import FirstInLine
+
+def told(): print(os.sched_getscheduler(0), flush=True)
+def busy(seconds):
+    end = time.thread_time() + seconds
+    while time.thread_time() < end: pass
+
+limit = resource.getrlimit(resource.RLIMIT_RTTIME)
+first = FirstInLine()
+told()
+first.begin()
+for _ in range(3):
+    first.renew()
+    time.sleep(0.01); told()
+    busy(0.1); told()
+first.renew()
+other = []
+thread = threading.Thread(target=lambda: other.append(os.sched_getscheduler(0)))
+thread.start(); thread.join()
+print(other[0], flush=True)
+subprocess.run([sys.executable, "-c", "import os; print(os.sched_getscheduler(0))"])
+first.end(); told()
+print(resource.getrlimit(resource.RLIMIT_RTTIME) == limit, signal.getsignal(signal.SIGXCPU) == signal.SIG_DFL)
+"""
+
+
+@pytest.fixture(autouse=True)
+def _allowed() -> None:
+    if why := refusal():
+        pytest.skip(f"SCHED_FIFO is refused here: {why} (CAP_SYS_NICE; v1: cpu.rt_runtime_us of the cgroup)")
+
+
+def ran(program: str) -> list[str]:
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    return done.stdout.split()
+
+
+def test_it_is_first_for_a_moment_then_as_everybody_and_nothing_that_it_starts_is() -> None:
+    before, *turns, thread, child, end, limit, handler = ran(ALONE)
+    assert before == str(os.SCHED_OTHER)
+    assert turns == [str(FIFO), str(os.SCHED_OTHER | RESET_ON_FORK)] * 3
+    assert (thread, child) == (str(os.SCHED_OTHER), str(os.SCHED_OTHER))
+    assert end == str(os.SCHED_OTHER | RESET_ON_FORK)
+    assert (limit, handler) == ("True", "True")
+
+
+def test_where_the_kernel_would_end_the_process_for_it_it_is_not_asked() -> None:
+    program = f"""
+import resource
+from nodeagent.kernel.own_sched import FirstInLine
+from nodeagent.model.errors import Refused
+resource.setrlimit(resource.RLIMIT_RTTIME, ({BUDGET_US}, {BUDGET_US}))
+try:
+    FirstInLine().begin()
+except Refused as refused:
+    print(refused.hint)
+"""
+    assert ran(program)[0] == "LimitRTTIME=infinity"
+
+
+def policies(agent: RunningAgent) -> dict[int, int]:
+    """Of each thread."""
+    threads = map(int, os.listdir(f"/proc/{agent.process.pid}/task"))
+    return {thread: os.sched_getscheduler(thread) for thread in threads}
+
+
+def test_of_an_agent_the_loop_alone_is_first_in_line_and_a_reload_ends_it(tmp_path: Path) -> None:
+    config = tmp_path / "agent.toml"
+    config.write_text("")
+    with running(tmp_path, config, (), agent__mode="observe", http__address="127.0.0.1:0") as agent:
+        pid = agent.process.pid
+        until(lambda: policies(agent)[pid] == FIFO, "the loop's thread is first in line")
+        until(lambda: "nodeagent_realtime 1.0" in agent.get("/metrics"), "and says so")
+        others = {policy & ~RESET_ON_FORK for thread, policy in policies(agent).items() if thread != pid}
+        assert others == {os.SCHED_OTHER}
+        config.write_text("[agent]\nrealtime = false\n")
+        agent.process.send_signal(signal.SIGHUP)
+        until(lambda: "nodeagent_realtime 0.0" in agent.get("/metrics"), "it is as everybody")
+        assert policies(agent)[pid] & ~RESET_ON_FORK == os.SCHED_OTHER
+        assert agent.named("config.reloaded")[-1]["restart_needed_for_the_rest"] is False
+        config.write_text("")
+        agent.process.send_signal(signal.SIGHUP)
+        until(lambda: policies(agent)[pid] == FIFO, "it is first in line again")
+
+
+def test_moments_that_are_over_are_not_taken_for_a_call(tmp_path: Path) -> None:
+    """With ticks that take longer than a moment there are no more of them than are due."""
+    with running(tmp_path, None, (), agent__mode="observe", http__address="127.0.0.1:0") as agent:
+        pid = agent.process.pid
+        until(lambda: policies(agent)[pid] == FIFO, "the loop's thread is first in line")
+        before = woken(agent, "signal")
+        for _ in range(3):
+            until(lambda: policies(agent)[pid] == FIFO, "it is first in line again")
+            os.kill(pid, signal.SIGXCPU)
+            time.sleep(0.1)
+        until(lambda: policies(agent)[pid] == FIFO, "it is first in line again")
+        assert woken(agent, "signal") == before
+        assert agent.process.poll() is None
+
+
+def woken(agent: RunningAgent, what: str) -> float:
+    line = next(
+        line
+        for line in agent.get("/metrics").splitlines()
+        if line.startswith(f'nodeagent_ticks_total{{woken_by="{what}"}}')
+    )
+    return float(line.split()[-1])
+
+
+def test_in_a_cgroup_without_real_time_it_goes_on_and_says_why(tmp_path: Path) -> None:
+    """v1 with RT_GROUP_SCHED: a new cgroup has none."""
+    place = find_hierarchies().roots.get("cpu")
+    if place is None or not Path(place.root, "cpu.rt_runtime_us").exists():
+        pytest.skip("real-time threads are not grouped here (RT_GROUP_SCHED, cgroup v1)")
+    group = Path(place.root, f"na-test-{os.getpid()}-realtime")
+    group.mkdir()
+    try:
+        through = ("sh", "-c", f'echo $$ > {group}/cgroup.procs && exec "$@"', "sh")
+        with running(tmp_path, None, through, agent__mode="observe", http__address="127.0.0.1:0") as agent:
+            until(lambda: bool(agent.named("realtime.refused")), "it is said")
+            (said,) = agent.named("realtime.refused")
+            assert "SCHED_FIFO" in said["why"]
+            assert "cpu.rt_runtime_us" in said["hint"]
+            until(lambda: "nodeagent_realtime 0.0" in agent.get("/metrics"), "ticks go on")
+    finally:
+        group.rmdir()
