@@ -70,12 +70,12 @@ def stage(past: Path, tmp_path: Path) -> Iterator[Stage]:
         }
 
 
-def attacked(stage: Stage, agent: RunningAgent, timeout_s: float = 60.0) -> None:
+def attacked(stage: Stage, agent: RunningAgent) -> None:
     """Calm for some time, then the burner; until the agent tries whether it is the one."""
     learned(agent)
     time.sleep(20.0)  # to compare with
     stage.go.touch()
-    wait(agent, lambda: seen(agent, "interference.trial_began", suspect=HOG), "a trial", timeout_s)
+    wait(agent, lambda: seen(agent, "interference.trial_began", suspect=HOG), "a trial", 60)
 
 
 def capped(stage: Stage) -> bool:
@@ -307,21 +307,23 @@ def short_of_memory(tmp_path: Path) -> Iterator[Stage]:
         assert {path: text for path, text in pods.texts().items() if path in first} == first
 
 
-def test_who_takes_memory_is_tried_and_on_cgroup_v2_shrunk(short_of_memory: Stage) -> None:
-    """The trial slows it down; what is then done is memory.high, where there is one."""
+def test_harm_by_lack_of_memory_is_told_as_such_and_is_over_when_there_is_enough_again(
+    short_of_memory: Stage,
+) -> None:
     stage = short_of_memory
-    high = find_hierarchies("/").roots["memory"].version == 2
-    values = {"agent__slow_tick_s": 1.0, "interference__trial_s": 20, "interference__relax_after_s": 10}
-    with stage.agent(**values) as agent:
-        attacked(stage, agent, 120)
-        wait(agent, lambda: seen(agent, "interference.trial_ended", result="kept"), "a trial that is kept")
-        (opened, *_) = agent.named("interference.opened")
-        assert opened["resource"] == "memory", opened
-        if high:
-            wait(agent, lambda: seen(agent, "interference.step", step="shrink"), "a bound of its memory", 60)
-            bound = stage.pods.file(stage.hog, "memory.high")
-            wait(agent, lambda: bound.read_text().strip() != "max", "memory.high")
-        wait(agent, lambda: seen(agent, "interference.closed", victim=WEB), "the victim is well", 180)
-        assert stage.go.exists()
+    with stage.agent(agent__slow_tick_s=1.0) as agent:
+        learned(agent)
+        time.sleep(20.0)
+        stage.go.touch()
+        wait(agent, lambda: seen(agent, "interference.opened", victim=WEB), "an episode")
+        time.sleep(10.0)
+        assert seen(agent, "interference.opened", victim=WEB, resource="memory"), story(agent)
+        assert not seen(agent, "interference.resource", victim=WEB), (
+            "that pages are read is not the disk's fault"
+        )
+        (episode, *_) = (each for each in told(agent).episodes if each.victim_name == WEB)
+        assert Sign.REFAULTS in {alarm.sign for alarm in episode.evidence}
+        assert {each.name for each in episode.suspects if each.named} <= {HOG}, "nobody else, if anybody"
         stage.go.unlink()
-        wait(agent, lambda: not told(agent).restraints, "all given back", 300)
+        wait(agent, lambda: seen(agent, "interference.closed", victim=WEB), "its end", 60)
+        wait(agent, lambda: not told(agent).restraints, "nobody is held", 300)

@@ -21,16 +21,19 @@ FULL = ("tests/live", INSIDE)
 CORE = (
     *(
         f"tests/live/test_{part}.py"
-        for part in ("agent", "cpusets_agent", "host", "knobs", "pages", "place", "reading")
+        for part in ("agent", "cpusets_agent", "host", "knobs", "pages", "place", "reading", "restrained")
     ),
-    *(f"{INSIDE}/test_{part}.py" for part in ("machine", "nics", "placed", "service", "systemd", "unit")),
+    *(
+        f"{INSIDE}/test_{part}.py"
+        for part in ("machine", "nics", "placed", "pmu", "service", "systemd", "unit")
+    ),
 )
 PLACING = (
     "tests/live/test_cpusets_agent.py",
     *(f"{INSIDE}/test_{n}.py" for n in ("hotplug", "machine", "pages", "placed")),
 )
 # Repetition: what it adds does not depend on the machine. In short, of units, service and NICs some tests.
-ONCE = "not kills"
+ONCE = "not kills and not mid_trial"
 SHORT = (
     f"{ONCE} and (not test_systemd or reloads_undo or without_the_socket)"
     " and (not test_nics or two_nics or takes_it_over or without_the_drop)"
