@@ -210,9 +210,11 @@ def test_what_is_kept_and_what_is_opened_each_time_read_the_same(pods: Pods, rea
     pods.run(f"{pods.top}/pod", "import time; time.sleep(30)")
     members = (pods.member(f"{pods.top}/pod"),)
     opened = NodeReader(max_kept_fds=0)
+    minutes = itertools.count(1)
 
     def same() -> bool:
-        return opened.read(members, 1.0).pods == reader.read(members, 1.0).pods
+        at = 120.0 * next(minutes)  # late enough for slow values to be read again
+        return opened.read(members, at).pods == reader.read(members, at).pods
 
     until(same)  # as soon as the process has come to rest
     assert opened.kept == 0
