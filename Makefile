@@ -10,7 +10,7 @@ STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run install uninstall test vm vm-test e2e-kubelet bench bench-nic bench-collect bench-soak bench-long bench-tide eval colocate lint lock manifest proto proto-image clean
+.PHONY: help run install uninstall test test-episodes vm vm-test e2e-kubelet bench bench-nic bench-collect bench-soak bench-long bench-tide eval colocate lint lock manifest proto proto-image clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' Makefile
@@ -26,6 +26,9 @@ uninstall: ## give all back and remove what `make install` has put there; settin
 
 test: $(STAMP) ## all tests; those that need root or cgroups say why they are skipped
 	@exec $(BIN)/python -m pytest $(ARGS)
+
+test-episodes: $(STAMP) ## whole episodes of interference with a real agent (root, 10 min of a quiet machine)
+	@NODEAGENT_TEST_EPISODES=1 exec $(BIN)/python -m pytest tests/live/test_interference_agent.py $(ARGS)
 
 vm-test: $(STAMP) ## the live tests in emulated machines of all kinds (ARGS=--short: v2, the core)
 	@exec $(BIN)/python -m tests.vm test $(ARGS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -45,6 +46,10 @@ pytestmark = [
     pytest.mark.skipif("cpu" not in find_hierarchies("/").roots, reason="no cpu controller"),
     pytest.mark.timeout(420 * SLOWNESS),
 ]
+episode = pytest.mark.skipif(
+    "NODEAGENT_TEST_EPISODES" not in os.environ,
+    reason="whole episodes take ten minutes of a quiet machine: make test-episodes",
+)
 FREE_CORES = 0.5  # the fair share of who is not held is more
 
 
@@ -106,6 +111,7 @@ def names(events: list[dict[str, object]]) -> list[str]:
     return [str(each["event"]) for each in events if str(each["event"]).startswith("interference.")]
 
 
+@episode
 def test_an_episode_from_the_first_harm_to_the_last_value_given_back(stage: Stage) -> None:
     relax_s = 15.0 * min(SLOWNESS, 4.0)  # so that commands can be asked meanwhile
     with stage.agent(interference__relax_after_s=relax_s, http__address="127.0.0.1:0") as agent:
@@ -197,6 +203,7 @@ def has_shrunk(tick: Tick) -> bool:
     return any(term.name == SHRINK for term in tick.decision.capacity.cpu.terms)
 
 
+@episode
 def test_after_a_kill_in_mid_trial_the_next_start_lets_the_tried_one_go(stage: Stage) -> None:
     with stage.agent(interference__trial_s=60) as agent:
         attacked(stage, agent)
@@ -209,6 +216,7 @@ def test_after_a_kill_in_mid_trial_the_next_start_lets_the_tried_one_go(stage: S
         assert not told(agent).restraints
 
 
+@episode
 def test_after_a_kill_in_mid_trial_restore_gives_the_first_values_back(stage: Stage) -> None:
     first = {path: text for path, text in stage.pods.texts().items() if stage.hog in path}
     with stage.agent(interference__trial_s=60) as agent:
@@ -222,6 +230,7 @@ def test_after_a_kill_in_mid_trial_restore_gives_the_first_values_back(stage: St
     assert {path: text for path, text in stage.pods.texts().items() if stage.hog in path} == first
 
 
+@episode
 @pytest.mark.parametrize("who", [WEB, HOG])
 def test_when_victim_or_suspect_is_gone_in_mid_trial_it_is_over_and_nobody_is_held(
     stage: Stage, who: str
@@ -261,6 +270,7 @@ class Rival(threading.Thread):
         self.join()
 
 
+@episode
 def test_when_another_writer_undoes_the_cap_the_trial_proves_nothing_and_ends(stage: Stage) -> None:
     with stage.agent(interference__trial_s=30) as agent:
         attacked(stage, agent)
@@ -307,6 +317,7 @@ def short_of_memory(tmp_path: Path) -> Iterator[Stage]:
         assert {path: text for path, text in pods.texts().items() if path in first} == first
 
 
+@episode
 def test_harm_by_lack_of_memory_is_told_as_such_and_is_over_when_there_is_enough_again(
     short_of_memory: Stage,
 ) -> None:
