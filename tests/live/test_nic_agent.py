@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,6 +27,19 @@ CLASSES = {"ls": LS, "mid": MID, "batch": BATCH}
 HOST = "host process"
 QOS = (Qos.LS, Qos.MID, Qos.BATCH)
 PODS = int(os.environ.get("NODEAGENT_TEST_PODS", "100"))
+
+
+def _settled_fds(agent: RunningAgent) -> int:
+    """Files of pods at rest are opened only when their turn comes: as many as stay so for some ticks."""
+    seen = [_fds(agent)]
+
+    def stay() -> bool:
+        time.sleep(1.0)
+        seen.append(_fds(agent))
+        return len(set(seen[-4:])) == 1 and len(seen) >= 4
+
+    until(stay, "the descriptors stay as many")
+    return seen[-1]
 
 
 @contextlib.contextmanager
@@ -143,7 +157,7 @@ def test_pods_arrive_and_leave_and_no_packet_of_ls_is_lost(tmp_path: Path) -> No
             there.arrive(qos)
         _come_and_go(there, 10)
         until(lambda: len(_present(agent)) == 4, "all have left but three and the one that sends")
-        names, descriptors = sorted(classes(made)), _fds(agent)
+        names, descriptors = sorted(classes(made)), _settled_fds(agent)
         _come_and_go(there, PODS)
         until(lambda: len(_present(agent)) == 4, "all of many have left, too")
         assert numbers.tell()["received"] > 1000
