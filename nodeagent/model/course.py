@@ -55,7 +55,7 @@ class Probe(Struct, frozen=True, gc=False, kw_only=True):
 
     `withheld_cores` is what the cap takes away: nobody else gets it meanwhile, or it would prove nothing.
     `used` are the suspect's cores. A tick counts only where Batch as a whole might use at least `limit_cores`
-    (None: in any case). Without `cap_cores` the suspect is made idle.
+    (None: in any case). The suspect is held by one of the two bounds; without either it is made idle.
     """
 
     trial: Trial
@@ -68,6 +68,14 @@ class Probe(Struct, frozen=True, gc=False, kw_only=True):
     limit_cores: float | None = None
     excess: tuple[tuple[float, float], ...] = ()  # (at, value)
     used: tuple[tuple[float, float], ...] = ()
+    memory_high_bytes: int | None = None
+
+    @property
+    def rung(self) -> Rung:
+        """What the suspect is held by."""
+        if self.memory_high_bytes is not None:
+            return Rung.SHRINK
+        return Rung.IDLE if self.cap_cores is None else Rung.QUOTA
 
 
 class FullStall(Struct, frozen=True, array_like=True, gc=False):

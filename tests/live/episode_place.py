@@ -5,6 +5,7 @@ whoever uses it up stops the others, which no weight prevents. How fast the mach
 
     TOP  0.7 cores   web (LS) 0.3                     hog (Batch) 2 processes while there is `go`   lamb 0.05
     TOP  160 MiB     web reads 64 MiB over and over   hog takes 100 MiB time and again              lamb 0.05
+                                                      or reads 256 MiB while there is `go`
 """
 
 from __future__ import annotations
@@ -55,22 +56,35 @@ while True:
     if time.monotonic() < end: time.sleep(0.05)
 """
 # Pages of a file that is mapped, here and there.
-READER = """
+MAPPED = """
 import mmap, os, random, sys, time
-name, size = sys.argv[1] + "/data", 64 << 20
-with open(name, "wb") as file:
-    for _ in range(size >> 20): file.write(bytes(1 << 20))
-    os.fsync(file.fileno())
-pages = mmap.mmap(os.open(name, os.O_RDONLY), size, prot=mmap.PROT_READ)
-pages.madvise(mmap.MADV_RANDOM)
+def mapped(name, size):
+    with open(name, "wb") as file:
+        for _ in range(size >> 20): file.write(bytes(1 << 20))
+        os.fsync(file.fileno())
+    pages = mmap.mmap(os.open(name, os.O_RDONLY), size, prot=mmap.PROT_READ)
+    pages.madvise(mmap.MADV_RANDOM)
+    return pages
+"""
+READER = f"""{MAPPED}
+size = 64 << 20
+pages = mapped(sys.argv[1] + "/data", size)
 at = [random.randrange(size) for _ in range(1 << 16)]
 out = open(sys.argv[1] + "/done", "a", buffering=1)
 while True:
     for first in range(0, len(at), 128):
         began = time.monotonic()
         for n in at[first:first + 128]: pages[n]
-        out.write(f"{time.monotonic()} {time.monotonic() - began}\\n")
+        out.write(f"{{time.monotonic()}} {{time.monotonic() - began}}\\n")
         time.sleep(0.02)
+"""
+GREEDY = f"""{MAPPED}
+size = 256 << 20
+pages = mapped(sys.argv[1] + "/more", size)
+while True:
+    while not os.path.exists(sys.argv[1] + "/go"): time.sleep(0.05)
+    for _ in range(256): pages[random.randrange(size)]
+    time.sleep(0.01)
 """
 # Takes 100 MiB for 1 s again and again; most of its CPU time is in between, and so less makes that rarer.
 EATER = """
@@ -150,11 +164,11 @@ class Stage:
         return statistics.mean(found[-max(1, len(found) // 10) :])
 
 
-def memory_stage(pods: Pods, home: Path) -> Stage:
+def memory_stage(pods: Pods, home: Path, burner: str = EATER) -> Stage:
     """The same where it is memory."""
     file = pods.file(pods.top, "memory.max", "memory.limit_in_bytes")
     file.write_text(str(TOP_BYTES))
-    return Stage(pods, home, READER, EATER)
+    return Stage(pods, home, READER, burner)
 
 
 def learned(agent: RunningAgent) -> None:

@@ -19,12 +19,14 @@ from nodeagent.core.formula import SHRINK
 from nodeagent.kernel.mounts import find_hierarchies
 from nodeagent.kernel.place import remove_pod_cgroup
 from nodeagent.model.decision import Tick
-from nodeagent.model.interference import State, TrialResult
+from nodeagent.model.interference import Rung, State, TrialResult
 from nodeagent.model.policy import CapacityPolicy
 from nodeagent.model.symptom import Sign
 from nodeagent.rpc.happened import watched
 from tests.live.episode_place import (
     ANSWER_S,
+    EATER,
+    GREEDY,
     HOG,
     WEB,
     Stage,
@@ -306,12 +308,12 @@ def test_the_doctor_promises_the_signs_that_the_agent_then_has(stage: Stage) -> 
     assert {s for s in CERTAIN if values[s] != "not supported"} == {s for s in CERTAIN if s.value in promised}
 
 
-@pytest.fixture
-def short_of_memory(tmp_path: Path) -> Iterator[Stage]:
+@pytest.fixture(params=[EATER])
+def short_of_memory(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stage]:
     with held_pods() as pods:
         if "memory" not in pods.hierarchies.roots:
             pytest.skip("no memory controller")
-        made = memory_stage(pods, tmp_path)
+        made = memory_stage(pods, tmp_path, request.param)
         first = pods.texts()
         yield made
         assert {path: text for path, text in pods.texts().items() if path in first} == first
@@ -338,3 +340,28 @@ def test_harm_by_lack_of_memory_is_told_as_such_and_is_over_when_there_is_enough
         stage.go.unlink()
         wait(agent, lambda: seen(agent, "interference.closed", victim=WEB), "its end", 60)
         wait(agent, lambda: not told(agent).restraints, "nobody is held", 300)
+
+
+@episode
+@pytest.mark.parametrize("short_of_memory", [GREEDY], indirect=True)
+def test_who_takes_the_page_cache_is_tried_and_held_by_its_memory_until_the_victim_has_its_own_again(
+    short_of_memory: Stage,
+) -> None:
+    stage = short_of_memory
+    bound = stage.pods.file(stage.hog, "memory.high", "memory.soft_limit_in_bytes")
+    if bound.name != "memory.high":
+        pytest.skip("cgroup v1 has no memory.high")
+    with stage.agent(agent__slow_tick_s=1.0, interference__relax_after_s=15.0) as agent:
+        learned(agent)
+        time.sleep(20.0)
+        stage.go.touch()
+        wait(agent, lambda: seen(agent, "interference.trial_began", suspect=HOG), "a trial", 60)
+        wait(agent, lambda: bound.read_text() != "max\n", "memory.high of ours")
+        wait(agent, lambda: seen(agent, "interference.trial_ended", result="kept"), "its end", 60)
+        held = [each for each in told(agent).restraints if each.cgroup == stage.hog]
+        assert [(each.rung, each.quota_cores) for each in held] == [(Rung.SHRINK, None)], story(agent)
+        wait(agent, lambda: seen(agent, "interference.closed", victim=WEB), "the victim is well", 60)
+        assert stage.go.exists(), "it is well because the other is held, which goes on"
+        stage.go.unlink()
+        wait(agent, lambda: not told(agent).restraints, "nobody is held", 300)
+        wait(agent, lambda: bound.read_text() == "max\n", "all given back")

@@ -193,6 +193,9 @@ class TroubledNode:
             found = self.restraint(each.uid)
             idle = found is not None and found.idle and self.obeys
             yield samples.weight_knob(each.cgroup, 0.0 if idle else 1.0)
+            if found is not None and found.memory_high_bytes is not None and self.obeys:
+                size = float(found.memory_high_bytes)
+                yield KnobReading(Knob(Kind.MEMORY_HIGH, each.cgroup), size, original=math.inf, written=size)
             if each.uid in self.cpus:
                 cpus = self.cpus[each.uid]
                 yield KnobReading(Knob(Kind.CPUS, each.cgroup), cpus, effective=cpus)

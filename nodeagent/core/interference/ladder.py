@@ -42,13 +42,14 @@ def kept(probe: Probe, case: Case, facts: Facts, why: str, *, proven: bool) -> H
     if case.episode is None:
         return None
     channel = case.episode.channel
-    idle = (Rung.IDLE,) if Rung.IDLE in rungs.LADDERS[channel] or probe.cap_cores is None else ()
+    rung = probe.rung
+    idle = (Rung.IDLE,) if rung is not Rung.IDLE and Rung.IDLE in rungs.LADDERS[channel] else ()
     return Held(
         uid=probe.suspect.uid,
         name=probe.suspect.name,
         cgroup=probe.suspect.cgroup,
         inode=probe.inode,
-        rungs=idle if probe.cap_cores is None else (*idle, Rung.QUOTA),
+        rungs=(*idle, rung),
         episode=case.episode.id,
         channel=channel,
         until=facts.at + facts.rules.lease_s,
@@ -56,6 +57,7 @@ def kept(probe: Probe, case: Case, facts: Facts, why: str, *, proven: bool) -> H
         why=why,
         proven=proven,
         quota_cores=probe.cap_cores,
+        memory_high_bytes=probe.memory_high_bytes,
     )
 
 

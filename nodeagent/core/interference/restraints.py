@@ -67,12 +67,13 @@ def _on_trial(probe: Probe, episode: str, channel: Channel, facts: Facts) -> Res
     return Restraint(
         uid=probe.suspect.uid,
         cgroup=probe.suspect.cgroup,
-        rung=Rung.IDLE if probe.cap_cores is None else Rung.QUOTA,
+        rung=probe.rung,
         episode=episode,
         until=facts.at + facts.rules.lease_s,
         why=f"on trial for {facts.rules.trial_s:g} s ({channel.value})",
-        idle=probe.cap_cores is None,
+        idle=probe.rung is Rung.IDLE,
         quota_cores=probe.cap_cores,
+        memory_high_bytes=probe.memory_high_bytes,
         withheld_cores=probe.withheld_cores,
     )
 

@@ -32,6 +32,8 @@ FLOOR_BYTES = 64 << 20  # of memory.high
 _ACTUATORS = {Rung.SHRINK: Actuator.MEMORY, Rung.FREEZE: Actuator.FREEZE}
 _KINDS = {Rung.SHRINK: Kind.MEMORY_HIGH, Rung.FREEZE: Kind.FREEZE, Rung.CPUSET: Kind.CPUS}
 SHRINK_RATIO = 0.9  # memory.high steps (Senpai: small ones, so that reclaim keeps up)
+TRIED_RATIO = 0.75  # of its memory that a suspect keeps on trial
+SHOWN_RATIO = 0.9  # of its memory: a bound above this would show nothing
 
 
 def quota_floor(facts: Facts, spec: PodSpec) -> float:
@@ -53,6 +55,12 @@ def is_idle(facts: Facts, cgroup: str) -> bool:
             return True
         cgroup = cgroup.rpartition("/")[0]
     return False
+
+
+def is_shrunk(facts: Facts, cgroup: str) -> bool:
+    """True when the pod's memory.high is one of ours, be it still on its way down."""
+    reading = facts.knobs.get(Knob(Kind.MEMORY_HIGH, cgroup))
+    return reading is not None and reading.written is not None and reading.actual == reading.written
 
 
 def quota_now(facts: Facts, cgroup: str) -> float:
@@ -97,6 +105,18 @@ def memory_step(facts: Facts, uid: str, last: int | None) -> int | None:
         return None
     lower = int(SHRINK_RATIO * (found if last is None else min(last, found)))
     return lower if lower >= FLOOR_BYTES else None
+
+
+def memory_on_trial(facts: Facts, uid: str) -> int | None:
+    """memory.high of the suspect on trial, in bytes; None without one (cgroup v1), or where little of its
+    memory could be taken back: what is anonymous is touched less only if the suspect runs less.
+    """
+    reading = facts.pods[uid].pod.reading
+    used, anon, counts = reading.memory_bytes, reading.anon_bytes, reading.memory_events
+    if used is None or anon is None or counts is None or counts.high is None:
+        return None
+    bound = max(FLOOR_BYTES, anon, int(TRIED_RATIO * used))
+    return bound if bound <= SHOWN_RATIO * used else None
 
 
 def _domain(cpus: Iterable[Cpu], own: frozenset[int]) -> frozenset[int]:

@@ -86,9 +86,8 @@ def _begun(course: Course, choices: dict[str, Choice], facts: Facts) -> Course:
         if probe is None:
             continue
         case = replace(case, probe=probe, episode=episodes.tried(case.episode, probe.trial))  # noqa: PLW2901
-        rung = Rung.IDLE if probe.cap_cores is None else Rung.QUOTA
         course = patience.stepped(course, suspect.uid)
-        return _with(course, _acted(case, facts, suspect.uid, rung, trial.said(probe, facts)))
+        return _with(course, _acted(case, facts, suspect.uid, probe.rung, trial.said(probe, facts)))
     return course
 
 

@@ -1,5 +1,7 @@
 """The trial: the top suspect alone is capped for a while, and the cap stays only if the victim gets better.
 
+What is capped is its CPU time, or its memory where memory is what the victim lacks (`rungs.memory_on_trial`).
+
 Compared are medians of what the victim's main sign is above its baseline, before and during the cap. A tick
 counts only where Batch as a whole may use as much as when it was bad: else it would prove nothing against
 this one suspect. Invariant: what ends without a proof leaves no restraint, unless the victim cannot be seen.
@@ -16,7 +18,7 @@ from nodeagent.core.interference import rungs
 from nodeagent.core.interference.episodes import SAMPLE_S
 from nodeagent.core.interference.facts import Facts, main_alarm
 from nodeagent.model.course import Case, Course, Doubt, Probe, Sample
-from nodeagent.model.interference import Suspect, Trial, TrialResult
+from nodeagent.model.interference import Rung, Suspect, Trial, TrialResult
 from nodeagent.model.interference_policy import InterferencePolicy
 from nodeagent.model.symptom import Channel, Sign
 
@@ -60,7 +62,8 @@ def begun(case: Case, suspect: Suspect, facts: Facts) -> Probe | None:
     limits = [limit for x, limit in before if x >= worse and limit is not None]
     trial = Trial(suspect.uid, facts.at, facts.at + facts.rules.trial_s, worse, sign=alarm.sign)
     limit = median(limits) if limits else None
-    cap = _cap(suspect, facts, verdict.channel)
+    high = _high(suspect, facts, verdict.channel)
+    cap = None if high is not None else _cap(suspect, facts, verdict.channel)
     return Probe(
         trial=trial,
         suspect=suspect,
@@ -70,6 +73,7 @@ def begun(case: Case, suspect: Suspect, facts: Facts) -> Probe | None:
         sign=alarm.sign,
         baseline=baseline,
         limit_cores=limit,
+        memory_high_bytes=high,
     )
 
 
@@ -115,6 +119,8 @@ def ended(probe: Probe, case: Case, facts: Facts) -> Ended | None:
 def said(probe: Probe, facts: Facts) -> str:
     """What is tried, for people."""
     cap = "idle" if probe.cap_cores is None else f"{probe.cap_cores:.2f} cores"
+    if probe.memory_high_bytes is not None:
+        cap = f"{probe.memory_high_bytes >> 20} MiB"
     return f"trial: {cap} for {facts.rules.trial_s:g} s"
 
 
@@ -145,6 +151,13 @@ def _cap(suspect: Suspect, facts: Facts, channel: Channel | None) -> float | Non
     return cap if cap <= SEEN_RATIO * used else max(facts.policy.cpu.pod_floor_cores, share)
 
 
+def _high(suspect: Suspect, facts: Facts, channel: Channel | None) -> int | None:
+    """What it may keep of its memory; None where that is not what is tried."""
+    if channel is not Channel.MEMORY or not rungs.may(facts, Rung.SHRINK, channel):
+        return None
+    return rungs.memory_on_trial(facts, suspect.uid)
+
+
 def _counts(probe: Probe, facts: Facts) -> bool:
     limit, least = facts.limit_cores, probe.limit_cores
     loose = limit is None or least is None or limit + probe.withheld_cores >= AS_LOOSE_RATIO * least
@@ -155,6 +168,8 @@ def _counts(probe: Probe, facts: Facts) -> bool:
 
 def _in_force(probe: Probe, facts: Facts) -> bool:
     """True when the suspect is held as was decided: the last tick's writes were taken."""
+    if probe.memory_high_bytes is not None:
+        return rungs.is_shrunk(facts, probe.suspect.cgroup)
     if probe.cap_cores is None:
         return rungs.is_idle(facts, probe.suspect.cgroup)
     return rungs.quota_now(facts, probe.suspect.cgroup) <= TAKEN_RATIO * probe.cap_cores
