@@ -163,7 +163,8 @@ def test_pods_arrive_and_leave_and_no_packet_of_ls_is_lost(tmp_path: Path) -> No
         assert numbers.tell()["received"] > 1000
         assert lost(numbers) == 0
         assert sorted(classes(made)) == names
-        until(lambda: _fds(agent) <= descriptors, f"at most {descriptors} descriptors")
+        # files of those who stay may yet be opened: one for each who left would be more
+        until(lambda: _fds(agent) < descriptors + PODS // 2, f"hardly more than {descriptors} descriptors")
 
 
 def test_the_address_of_a_batch_pod_that_has_left_is_free_for_others(tmp_path: Path) -> None:

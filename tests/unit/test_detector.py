@@ -290,6 +290,16 @@ def test_quota_is_asked_before_steal_and_both_before_its_own_load() -> None:
     assert gates(watched.ticks(20)[WEB]) == {Gate.OWN_LOAD}
 
 
+def test_the_cpu_time_that_fetching_pages_takes_is_not_load_of_its_own() -> None:
+    watched, web = warmed()
+    web.memory_stall, web.cores = 0.3, 0.7
+    verdict = watched.ticks(20)[WEB]
+    assert (verdict.state, verdict.channel) == (State.CONFIRMED, Channel.MEMORY)
+    watched, web = warmed()
+    web.memory_stall, web.cores = 0.3, 0.95
+    assert gates(watched.ticks(20)[WEB]) == {Gate.OWN_LOAD}
+
+
 def test_more_load_of_its_own_is_not_a_neighbours_fault_and_becomes_usual() -> None:
     watched, web = warmed(Life("other", Qos.BATCH, cores=0.4))
     web.stall, web.cores = 0.15, 0.95

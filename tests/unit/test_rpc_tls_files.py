@@ -108,7 +108,7 @@ def test_a_bundle_of_cas_may_have_comments_in_any_language(node: TlsFiles, tmp_p
 
 def test_a_certificate_that_is_over_takes_no_valid_one_s_place(authority: Authority, tmp_path: Path) -> None:
     files = TlsFiles(*(str(tmp_path / name) for name in ("tls.crt", "tls.key", "ca.crt")))
-    clock = [time.time()]
+    clock = [time.time() + 60.0]  # later than what is issued now
 
     def put(found: TlsFiles) -> TlsFiles:
         for path, source in zip(files, found, strict=True):

@@ -19,6 +19,7 @@ from nodeagent.model.interference import Interference
 from nodeagent.model.interference_memory import InterferenceMemory
 from nodeagent.model.plan import Knob, KnobReading
 from nodeagent.model.policy import Policy
+from nodeagent.model.senses import Senses
 
 
 def watch(
@@ -40,5 +41,13 @@ def watch(
     if not course.cases and not any(v.alarms for v in verdicts):
         return Interference(worth_telling(verdicts)), InterferenceMemory(senses, history, course)
     now = facts(view, knobs, scope, policy, verdicts, measures, cpus_of)
-    told, course = advance(now, lambda v: rank(history, v, view, cpus_of, policy), course)
+    told, course = advance(
+        now, lambda v: rank(history, v, view, cpus_of, policy, _began(senses, v.uid)), course
+    )
     return told, InterferenceMemory(senses, history, course)
+
+
+def _began(senses: Senses, uid: str) -> float | None:
+    """When the alarm that is open was raised."""
+    sense = senses.pods.get(uid)
+    return None if sense is None or sense.onset is None else sense.onset.at

@@ -122,6 +122,11 @@ def framed(samples: Samples, baseline: float | None, spread: float, channel: Cha
     return Frame(felt, usual, bad_from, worst, most_lag=late, since=since)
 
 
+def first_sample(history: History, samples: Samples, at: float) -> int:
+    """The first sample that ends at this monotonic time or later; as many as there are if none does."""
+    return bisect_left(samples.spans, at, key=lambda span: history.moments[span[1] - 1].at)
+
+
 def _since(felt: Sequence[float], bad_from: float, calm: int) -> int:
     """The first bad sample of the last trouble: before it were `calm` samples that were not bad.
 

@@ -27,6 +27,7 @@ LASTING = 0.88  # of a limit: the mean of three samples at the limit is above it
 STEAL_RATIO = 0.05
 OTHERS_PART = 0.5  # of the own rise: from here on the others' rise counts as well
 LEAST_RISE_CORES = 0.1
+FETCHING_RATIO = 0.5  # of the use before, that fetching pages may add to it
 IDLE_RATIO = 0.05  # of the request
 IDLE_CORES = 0.02
 COUNTED_CORES = 0.25  # below it cycles and CPU time per unit of work are those of cold caches
@@ -98,10 +99,16 @@ def _lasts(mean: float, now: float | None, least: float) -> bool:
 
 
 def _own_load(_alarm: Alarm, sign: Sign, case: Case) -> str:
-    """Its own use is in a higher bin than before the trouble, and what is beside it did not rise with it."""
+    """Its own use is in a higher bin than before the trouble, and what is beside it did not rise with it.
+
+    Who lacks memory or waits for a device uses CPU time to fetch what it lacks: there it takes a larger rise.
+    """
     request, onset, now = case.p.pod.spec.cpu_request_cores, case.onset, case.own.now
     rise = now - onset.own_cores
-    if rise <= 0.0 or load_bin(now, request) <= load_bin(onset.own_cores, request):
+    fetches = RULES[sign].channel in (Channel.MEMORY, Channel.IO)
+    if rise <= (FETCHING_RATIO * onset.own_cores if fetches else 0.0):
+        return ""
+    if load_bin(now, request) <= load_bin(onset.own_cores, request):
         return ""
     near = RULES[sign].channel is Channel.CPU
     before, after = (onset.others_cores, case.near.now) if near else (onset.all_cores, case.everywhere.now)

@@ -16,7 +16,16 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from nodeagent.core.interference.algebra import covariance
-from nodeagent.core.interference.frame import LEAST_BAD, Frame, Samples, beside, framed, sampled, used
+from nodeagent.core.interference.frame import (
+    LEAST_BAD,
+    Frame,
+    Samples,
+    beside,
+    first_sample,
+    framed,
+    sampled,
+    used,
+)
 from nodeagent.core.interference.neighbours import Neighbour, least, neighbours, quantities
 from nodeagent.core.interference.scorers import SCORERS
 from nodeagent.core.interference.scorers.joint import LEAST_PART
@@ -28,8 +37,9 @@ from nodeagent.model.interference_policy import InterferencePolicy
 from nodeagent.model.policy import Policy
 
 LEAST_SAMPLES = 20  # p cannot be below 1/samples
-LEAST_GOOD_RATIO = 0.3
+LEAST_GOOD_RATIO = 0.2
 LEAST_RHO, LEAST_LIFT = 0.35, 0.1
+BEFORE_S = 5.0  # that trouble begins before its alarm is raised
 LEAST_OF_MOST = 0.4  # a further name takes as much of the first one's part
 ENOUGH = 0.8  # of what the victim feels: then nobody else is named
 MOST_NAMED, MOST_RANKED = 5, 8
@@ -49,12 +59,18 @@ class _Scored(Struct, frozen=True, gc=False):
 
 
 def rank(
-    history: History, verdict: Verdict, view: View, cpus_of: Mapping[str, frozenset[int]], policy: Policy
+    history: History,
+    verdict: Verdict,
+    view: View,
+    cpus_of: Mapping[str, frozenset[int]],
+    policy: Policy,
+    began: float | None = None,
 ) -> tuple[Suspect, ...]:
     """Suspects for what `verdict` says, the likeliest first; at most MOST_RANKED, and all who are named.
 
     Empty when there is no alarm, no history of it, or nobody who shares the resource. `cpus_of` are the CPUs
     of cgroups; who is not in it may use all. `p_value` holds for all neighbours together: see `shifts`.
+    `began` is when the alarm was raised: what was bad long before is another trouble.
     """
     alarm = _main(verdict)
     victim = next((p.pod for p in view.pods if p.pod.spec.uid == verdict.uid), None)
@@ -65,6 +81,8 @@ def rank(
     frame = framed(samples, alarm.baseline, _spread(alarm), alarm.channel)
     if frame is None:
         return ()
+    if began is not None:
+        frame = replace(frame, since=max(frame.since, first_sample(history, samples, began - BEFORE_S)))
     busy = _busy(history, samples, frame, view)
     who = neighbours(alarm.channel, victim, view, cpus_of, busy)
     who, frame = _with_uses(history, samples, frame, who, quantities(alarm.channel, victim, view))
