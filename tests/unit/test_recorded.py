@@ -1,4 +1,4 @@
-"""The labelled sets of the repository, decided anew: what the detector and its rivals make of the real kernel.
+"""The labelled sets of the repository, decided anew: what the detector and its rivals make of a real kernel.
 
 The figures are of one machine and exact: who changes what is decided sees here what it is worth. The second
 set has another seed: other lengths, orders and instants.
