@@ -163,7 +163,7 @@ class Agent:
             self._loop.tick(reason)
             now = time.monotonic()
             missed = pace.ended(now, self._config.settings.agent.tick_s)
-            self._telling.metrics.paced(late_s, missed, first=self._first.on)
+            self._telling.metrics.paced(late_s, missed, first=self._first.needed(now))
             if now - saved_at >= self._config.settings.agent.checkpoint_s:
                 saved_at = now
                 self._save()
@@ -175,10 +175,13 @@ class Agent:
         now = time.monotonic()
         look_at, beat_at = now + self._loop.look_s, now + self._loop.beat_s
         while True:
-            self._first.renew()
-            feed_at = time.monotonic() + self._supervisor.alive()
-            reason = self._loop.wait(min(due, look_at, beat_at, feed_at), signals.fileno())
+            began = time.monotonic()
+            self._first.renew(began)
+            until = min(due, look_at, beat_at, began + self._supervisor.alive())
+            reason = self._loop.wait(until, signals.fileno())
             now = time.monotonic()
+            if reason == "timer":
+                self._first.woke(now - max(until, began), now)
             if reason == "signal":
                 signals.drain()
                 if not signals.came:  # SIGXCPU, which calls for nothing

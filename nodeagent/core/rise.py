@@ -2,31 +2,31 @@
 
 Where Batch runs idle (SCHED_IDLE) online work takes the CPUs from it at once and waits for nothing, so no
 pressure tells; Batch's quota has to follow all the same. What the node spends outside Batch is looked at with
-the pressure. Only a rise by RISE_RATIO of the node above the most of `cpu.window_s` counts: a moment varies
-more than a second.
+the pressure, over MOMENT_S: a longer time would tell of the begin of a surge as of a small one. Only a rise by
+RISE_RATIO of the node above the most of `cpu.window_s` counts: a moment varies more than a second.
 
 Invariant: it only ever adds to what online work uses.
 """
 
 from __future__ import annotations
 
-from nodeagent.core.surge import Trail, began
+from nodeagent.core.surge import Trail
 from nodeagent.core.usage import NODE
-from nodeagent.core.waits import SPAN_S
 from nodeagent.model.decision import Memory
 
 RISE_RATIO = 0.25
+MOMENT_S = 0.1
 
 Window = tuple[tuple[float, float], ...]  # (monotonic seconds, cores)
 
 
 def outside_cores(trail: Trail) -> float | None:
-    """Cores used outside Batch in the last moment, over SPAN_S at least; None before the second look."""
-    start = began(trail)
-    if start is None:
+    """Cores used outside Batch in the last moment, over MOMENT_S at least; None before the second look."""
+    if len(trail) < 2:
         return None
-    now = trail[-1]
-    return max(0, now.waited_us - start.waited_us) / 1e6 / max(now.at - start.at, SPAN_S)
+    *before, now = trail
+    start = next((look for look in reversed(before) if now.at - look.at >= MOMENT_S), trail[0])
+    return max(0, now.waited_us - start.waited_us) / 1e6 / max(now.at - start.at, MOMENT_S)
 
 
 def most_cores(window: Window, outside: float | None, system: float | None, total: int) -> float | None:

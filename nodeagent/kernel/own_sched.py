@@ -1,6 +1,8 @@
-"""How the loop's own thread is scheduled: before all others (SCHED_FIFO, sched(7)) for moments, where it may.
+"""How the loop's own thread is scheduled: before all others (SCHED_FIFO, sched(7)) for moments, where it must.
 
-A thread that is woken so runs at once, however many wait for a CPU: a tick begins on time on a full node.
+A thread that is woken so runs at once, however many wait for a CPU: a tick begins on time on a full node. But it
+takes the CPU that it was on before, whoever runs there, where everybody's thread would find one that is idle or
+runs SCHED_IDLE work. So it is first in line only while it has to be: after waits that ended late, for a while.
 What takes longer than a moment goes on as everybody's thread does.
 Invariant: the thread is before all others until the kernel has counted BUDGET_US without a wait, at most
 (RLIMIT_RTTIME, in clock ticks: at 250 Hz 4 to 8 ms); nothing that it starts ever is (SCHED_RESET_ON_FORK).
@@ -9,6 +11,7 @@ Invariant: the thread is before all others until the kernel has counted BUDGET_U
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import resource
 import signal
@@ -19,6 +22,9 @@ from typing import NamedTuple
 from nodeagent.model.errors import Refused
 
 BUDGET_US = 4_000
+LATE_S = 0.005  # a wait that ends so late, twice within AGAIN_S
+AGAIN_S = 10.0
+AHEAD_S = 60.0  # makes the thread first in line for so long
 LEAST_HARD_US = 1_000_000  # at the hard limit the kernel ends the process: it must be far off
 _FIFO = os.SCHED_FIFO | os.SCHED_RESET_ON_FORK
 _OTHER = os.SCHED_OTHER | os.SCHED_RESET_ON_FORK
@@ -34,11 +40,15 @@ class _Before(NamedTuple):
 
 
 class FirstInLine:
-    """Of the main thread, which makes all calls; `on` tells whether it is first in line whenever it wakes."""
+    """Of the main thread, which makes all calls.
+
+    `on` tells whether it may be first in line, `needed` whether it is whenever it wakes. Times are monotonic s.
+    """
 
     def __init__(self) -> None:
         self.on = False
         self._ahead = False
+        self._late_at = self._until = -math.inf
         self._before: _Before | None = None
 
     def begin(self) -> None:
@@ -58,20 +68,34 @@ class FirstInLine:
             raise Refused(f"not before other threads (SCHED_FIFO): {_said(error)}", HINT) from error
         self.on = True
 
-    def renew(self) -> None:
-        """About to wait: first in line when woken. Where that is refused by now, `on` turns False."""
-        if not self.on or self._ahead:
+    def woke(self, late_s: float, now: float) -> None:
+        """A wait has ended so many seconds late."""
+        if late_s < LATE_S:
+            return
+        if now - self._late_at < AGAIN_S:
+            self._until = now + AHEAD_S
+        self._late_at = now
+
+    def needed(self, now: float) -> bool:
+        """It is first in line when woken."""
+        return self.on and now < self._until
+
+    def renew(self, now: float) -> None:
+        """About to wait: first in line when woken, or not. Where that is refused by now, `on` turns False."""
+        needed = self.needed(now)
+        if needed == self._ahead:
             return
         try:
-            _schedule(_FIFO, 1)
+            _schedule(*((_FIFO, 1) if needed else (_OTHER, 0)))
         except OSError:  # moved to another cgroup, or with fewer rights than at the start
             self.end()
             return
-        self._ahead = True
+        self._ahead = needed
 
     def end(self) -> None:
         """As everybody from now on; limit and handler as they were."""
         self.on = self._ahead = False
+        self._late_at = self._until = -math.inf
         if self._before is None:
             return
         limit, handler = self._before

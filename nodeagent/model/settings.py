@@ -98,7 +98,7 @@ class AgentSettings(Struct, frozen=True, forbid_unknown_fields=True):
         bool,
         Meta(
             description="where it is allowed, the loop's thread runs when it is due, before all others "
-            "(SCHED_FIFO 1), for a few ms at most; else it waits for its turn"
+            "(SCHED_FIFO 1), for a few ms at most, while it would be late else; false: it waits for its turn"
         ),
     ] = True
     host_root: Annotated[

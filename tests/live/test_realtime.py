@@ -1,12 +1,14 @@
-"""The loop is first in line when it is due, for moments, where it may; else it goes on without."""
+"""A loop that was late is first in line when it is due, for moments, where it may; else it goes on without."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -32,11 +34,15 @@ limit = resource.getrlimit(resource.RLIMIT_RTTIME)
 first = FirstInLine()
 told()
 first.begin()
+first.renew(time.monotonic())
+told()
+for late_s in (0.006, 0.006):
+    first.woke(late_s, time.monotonic())
 for _ in range(3):
-    first.renew()
+    first.renew(time.monotonic())
     time.sleep(0.01); told()
     busy(0.1); told()
-first.renew()
+first.renew(time.monotonic())
 other = []
 thread = threading.Thread(target=lambda: other.append(os.sched_getscheduler(0)))
 thread.start(); thread.join()
@@ -59,12 +65,39 @@ def ran(program: str) -> list[str]:
 
 
 def test_it_is_first_for_a_moment_then_as_everybody_and_nothing_that_it_starts_is() -> None:
-    before, *turns, thread, child, end, limit, handler = ran(ALONE)
-    assert before == str(os.SCHED_OTHER)
+    before, in_time, *turns, thread, child, end, limit, handler = ran(ALONE)
+    assert (before, in_time) == (str(os.SCHED_OTHER), str(os.SCHED_OTHER | RESET_ON_FORK))
     assert turns == [str(FIFO), str(os.SCHED_OTHER | RESET_ON_FORK)] * 3
     assert (thread, child) == (str(os.SCHED_OTHER), str(os.SCHED_OTHER))
     assert end == str(os.SCHED_OTHER | RESET_ON_FORK)
     assert (limit, handler) == ("True", "True")
+
+
+# The policy after waits that ended late by so much (s), after so long (s).
+WAITS = """
+import os
+from nodeagent.kernel.own_sched import FirstInLine
+
+first = FirstInLine()
+first.begin()
+now = 1000.0
+for late_s, after_s in {waits}:
+    now += after_s
+    first.woke(late_s, now)
+    first.renew(now)
+    print(os.sched_getscheduler(0) & 3, flush=True)
+first.end()
+"""
+
+
+def after(*waits: tuple[float, float]) -> list[int]:
+    return [int(policy) for policy in ran(WAITS.format(waits=waits))]
+
+
+def test_it_is_first_in_line_only_after_two_waits_that_ended_late_and_for_a_minute() -> None:
+    assert after((0.1, 0.0), (0.1, 11.0), (0.0, 1.0)) == [0, 0, 0]  # each late one has been forgotten
+    assert after((0.004, 0.0), (0.004, 0.1), (0.004, 0.1)) == [0, 0, 0]  # not late enough
+    assert after((0.006, 0.0), (0.0, 5.0), (0.006, 4.0), (0.0, 59.0), (0.0, 2.0)) == [0, 0, 1, 1, 0]
 
 
 def test_where_the_kernel_would_end_the_process_for_it_it_is_not_asked() -> None:
@@ -87,10 +120,26 @@ def policies(agent: RunningAgent) -> dict[int, int]:
     return {thread: os.sched_getscheduler(thread) for thread in threads}
 
 
+@contextlib.contextmanager
+def crowded() -> Iterator[None]:
+    """Many more threads than CPUs, for a minute at most: who does not come first has to wait."""
+    program = "import time\nend = time.monotonic() + 60\nwhile time.monotonic() < end: pass"
+    busy = [subprocess.Popen([sys.executable, "-c", program]) for _ in range(8 * (os.cpu_count() or 1))]
+    try:
+        yield
+    finally:
+        for each in busy:
+            each.kill()
+            each.wait()
+
+
 def test_of_an_agent_the_loop_alone_is_first_in_line_and_a_reload_ends_it(tmp_path: Path) -> None:
     config = tmp_path / "agent.toml"
     config.write_text("")
-    with running(tmp_path, config, (), agent__mode="observe", http__address="127.0.0.1:0") as agent:
+    with (
+        running(tmp_path, config, (), agent__mode="observe", http__address="127.0.0.1:0") as agent,
+        crowded(),
+    ):
         pid = agent.process.pid
         until(lambda: policies(agent)[pid] == FIFO, "the loop's thread is first in line")
         until(lambda: "nodeagent_realtime 1.0" in agent.get("/metrics"), "and says so")
@@ -108,7 +157,10 @@ def test_of_an_agent_the_loop_alone_is_first_in_line_and_a_reload_ends_it(tmp_pa
 
 def test_moments_that_are_over_are_not_taken_for_a_call(tmp_path: Path) -> None:
     """With ticks that take longer than a moment there are no more of them than are due."""
-    with running(tmp_path, None, (), agent__mode="observe", http__address="127.0.0.1:0") as agent:
+    with (
+        running(tmp_path, None, (), agent__mode="observe", http__address="127.0.0.1:0") as agent,
+        crowded(),
+    ):
         pid = agent.process.pid
         until(lambda: policies(agent)[pid] == FIFO, "the loop's thread is first in line")
         before = woken(agent, "signal")

@@ -218,7 +218,9 @@ def _spent(*looks: tuple[float, int]) -> float | None:
 
 
 def test_what_is_used_outside_batch_is_told_of_the_last_moment() -> None:
-    assert _spent((1.0, 0), (1.9, 90_000), (2.0, 290_000), (2.1, 490_000)) == pytest.approx(0.4 / 0.25)
+    assert _spent((1.0, 0), (1.9, 90_000), (2.0, 290_000), (2.11, 510_000)) == pytest.approx(2.0)
+    assert _spent((1.0, 0), (1.9, 90_000), (2.0, 290_000), (2.05, 390_000)) == pytest.approx(2.0)
+    assert _spent((2.0, 0), (2.05, 50_000)) == pytest.approx(0.5), "over a moment at least"
     assert _spent((1.0, 0)) is None
 
 
