@@ -51,6 +51,11 @@ class Cgroup(Controller):
         self.inode = os.fstat(self._dir).st_ino
 
     @property
+    def keeps(self) -> bool:
+        """True while files are open: the next reading fails if the cgroup is gone."""
+        return bool(self._kept)
+
+    @property
     def alive(self) -> bool:
         """True when the path still leads to this directory."""
         return inode_of(self.path) == self.inode

@@ -154,9 +154,12 @@ class Knobs:
         self._cgroups.clear()
 
     def _refresh(self, places: set[Place]) -> None:
-        """Forget cgroups that nobody asks for, that are gone, or that were made anew; open the new ones."""
+        """Forget cgroups that nobody asks for, that are gone, or that were made anew; open the new ones.
+
+        Those with open files need no look: their reading tells.
+        """
         for place, cgroup in [*self._cgroups.items()]:
-            if place not in places or not self._still(cgroup):
+            if place not in places or not (cgroup.keeps or self._still(cgroup)):
                 self._cgroups.pop(place).close()
         for place in places - self._cgroups.keys():
             self._cgroup(place)
@@ -203,7 +206,8 @@ class Knobs:
             root.close()
 
     def _read(self, knob: Knob, memory: Held | None, allowed: str, last: _Told | None) -> _Told | None:
-        cgroup = self._cgroups.get(_place(knob))
+        place = _place(knob)
+        cgroup = self._cgroups.get(place)
         if cgroup is None:
             return None
         try:
@@ -211,6 +215,13 @@ class Knobs:
         except Unsupported:
             self._absent.add(knob)
             return None
+        except Gone as error:
+            if self._still(cgroup) or any(_place(told) == place for told in self._told):
+                self._missed(error)
+                return None
+            self._cgroups.pop(place).close()  # nothing was read of it: what is there now may be read
+            self._cgroup(place)
+            return self._read(knob, memory, allowed, None)
         except AgentError as error:
             self._missed(error)
             return None

@@ -191,7 +191,9 @@ class Metrics:
             "nodeagent_ticks_missed", "Due times that passed while a tick was at work", registry=own
         )
         self._realtime = Gauge(
-            "nodeagent_realtime", "1 while the loop, which was late, runs before all other threads", registry=own
+            "nodeagent_realtime",
+            "1 while the loop, which was late, runs before all other threads",
+            registry=own,
         )
 
     def _begin_at_zero(self) -> None:

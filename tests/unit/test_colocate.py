@@ -18,6 +18,7 @@ from tests.bench.colocate.runs import (
     ALONE,
     BATCH_ALONE,
     EQUAL,
+    IDLE,
     KOORDLET,
     NODEAGENT,
     STATIC,
@@ -248,7 +249,7 @@ def test_the_count_of_a_job_is_the_last_that_it_told(tmp_path: Path) -> None:
 
 def test_weights_are_equal_by_pod_or_those_of_kubernetes() -> None:
     assert weights(EQUAL, 2, 3) == (2048, 3072)
-    assert weights(STATIC, 2, 3) == weights(KOORDLET, 2, 3) == (2048, 2)
+    assert weights(STATIC, 2, 3) == weights(IDLE, 2, 3) == weights(KOORDLET, 2, 3) == (2048, 2)
     assert weights(NODEAGENT, 2, 3) is None
 
 

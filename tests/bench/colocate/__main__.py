@@ -1,10 +1,10 @@
 """`python -m tests.bench.colocate`: what online services feel of Batch, and how much Batch gets done.
 
 redis and nginx under open-loop load with a tide and surges, beside jobs that would take every CPU (ffmpeg,
-liblzma, stress-ng): online alone, without control, with static weights, under koordlet's published rule,
-under nodeagent (by default, and lending all), and Batch alone. Every variant once a round, in random order.
-Needs root, cgroups, and for what is not installed Debian's package lists and a network. A full run takes 20
-minutes, --quick three.
+liblzma, stress-ng): online alone, without control, with static weights, with these and Batch in SCHED_IDLE,
+under koordlet's published rule, under nodeagent (by default, and lending all), and Batch alone. Every variant
+once a round, in random order. Needs root, cgroups, and for what is not installed Debian's package lists and a
+network. A full run takes 20 minutes, --quick three.
 
 examples:
   make colocate                                             table, build/colocate.png, build/colocate.json
@@ -48,7 +48,7 @@ CREST_PER_S = {"redis": 1200.0, "nginx": 900.0}
 ROUNDS, FULL = 4, Shape(warm_s=6.0, window_s=28.0)
 QUICK = Shape(warm_s=4.0, window_s=14.0)
 BATCH_ALONE_S = 12.0
-BUDGET_S, QUICK_BUDGET_S, SET_UP_S = 19.0 * 60.0, 170.0, 6.0
+BUDGET_S, QUICK_BUDGET_S, SET_UP_S = 22.0 * 60.0, 190.0, 6.0
 FAILED = (AgentError, AssertionError, OSError, subprocess.SubprocessError)
 
 
@@ -153,7 +153,7 @@ def _one(variant: str, number: int, setting: Setting, runs: list[Run]) -> bool:
 
 def _show(experiment: Experiment, asked: argparse.Namespace) -> int:
     told = report.evaluate(experiment, rejected_too=asked.rejected_too)
-    print(msgspec.json.encode(told).decode() if asked.json else report.as_text(told))
+    print(_printed(told, asked))
     if asked.plot is not None:
         try:
             draw(told, asked.plot)
@@ -162,6 +162,12 @@ def _show(experiment: Experiment, asked: argparse.Namespace) -> int:
             return 2
         print(f"plotted: {asked.plot}", file=sys.stderr)
     return 1 if any(target.held is False for target in told.targets) else 0
+
+
+def _printed(told: report.Evaluated, asked: argparse.Namespace) -> str:
+    if asked.json:
+        return msgspec.json.encode(told).decode()
+    return report.as_markdown(told) if asked.markdown else report.as_text(told)
 
 
 def machine() -> Machine:
@@ -196,6 +202,7 @@ def _asked(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--from", type=Path, action="append", metavar="FILE", dest="read", help=text)
     parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw the figures")
     parser.add_argument("--json", action="store_true", help="figures as JSON instead of the table")
+    parser.add_argument("--markdown", action="store_true", help="the medians in short, for a document")
     parser.add_argument("--rejected-too", action="store_true", help="count runs that are not valid, too")
     return parser.parse_args(words)
 

@@ -15,12 +15,13 @@ import matplotlib.pyplot as plt
 
 ALONE, TOGETHER = (
     "online alone",
-    ("no control", "static weights", "koordlet", "nodeagent", "nodeagent, all lent"),
+    ("no control", "static weights", "SCHED_IDLE", "koordlet", "nodeagent", "nodeagent, all lent"),
 )
 COLOURS = {
     "online alone": "#7f7f7f",
     "no control": "#c44e52",
     "static weights": "#dd8452",
+    "SCHED_IDLE": "#d9b36c",
     "koordlet": "#8172b3",
     "nodeagent": "#6bb37a",
     "nodeagent, all lent": "#1d6b33",

@@ -14,6 +14,7 @@ from tests.bench.colocate.runs import (
     ALONE,
     BATCH_ALONE,
     EQUAL,
+    IDLE,
     KOORDLET,
     NODEAGENT,
     STATIC,
@@ -26,8 +27,19 @@ from tests.bench.colocate.runs import (
 from tests.bench.colocate.tide import SURGE_S
 
 P99_MOST, WORK_LEAST, UTILISATION_LEAST, OVER_KOORDLET_LEAST = 1.10, 0.90, 0.95, 1.2
-TOGETHER = (EQUAL, STATIC, KOORDLET, NODEAGENT, ALL_LENT)
+TOGETHER = (EQUAL, STATIC, IDLE, KOORDLET, NODEAGENT, ALL_LENT)
 OURS = (NODEAGENT, ALL_LENT)
+IN_SHORT = (
+    " p50,",
+    " p99,",
+    " p99.9,",
+    "idle CPU",
+    "lent",
+    "utilisation",
+    "EMU",
+    "use falling",
+    "controller",
+)
 
 
 class Target(Struct, frozen=True):
@@ -156,7 +168,9 @@ def _rows(
         "cores of online pods", lambda r: sum(o.cpu_s for o in r.online.values()) / r.seconds, BATCH_ALONE
     )
     yield row("cores of their clients", lambda r: r.client_s / r.seconds, BATCH_ALONE)
-    yield row("cores of the controller", lambda r: r.control_s / r.seconds, ALONE, EQUAL, STATIC, BATCH_ALONE)
+    yield row(
+        "cores of the controller", lambda r: r.control_s / r.seconds, ALONE, EQUAL, STATIC, IDLE, BATCH_ALONE
+    )
     yield row("cores of others", lambda r: statistics.median(r.foreign) if r.foreign else None)
 
 
@@ -203,6 +217,18 @@ def as_text(told: Evaluated) -> str:
     lines += [f"  {t.name:<{width}}  {_cell(t.value):>23}   {_verdict(t)}".rstrip() for t in told.targets]
     lines += [f"not valid, left out: {why}" for why in told.rejected]
     lines += [f"not here: {what}" for what in told.absent]
+    return "\n".join(lines)
+
+
+def as_markdown(told: Evaluated) -> str:
+    """The medians of those that are together, beside online alone; one row a figure."""
+    shown = (ALONE, *TOGETHER)
+    rows = [name for name in told.rows if any(part in name for part in IN_SHORT)]
+    lines = ["| " + " | ".join(("", *shown)) + " |", "|---" * (len(shown) + 1) + "|"]
+    for name in rows:
+        cells = (told.rows[name].get(variant) for variant in shown)
+        medians = ("-" if c is None or c.repeats == 0 else _number(c.value) for c in cells)
+        lines.append("| " + " | ".join((name, *medians)) + " |")
     return "\n".join(lines)
 
 

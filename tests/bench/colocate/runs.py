@@ -6,10 +6,11 @@ from msgspec import Struct
 
 from tests.bench.colocate.tide import Shape
 
-ALONE, EQUAL, STATIC, KOORDLET, NODEAGENT, ALL_LENT, BATCH_ALONE = VARIANTS = (
+ALONE, EQUAL, STATIC, IDLE, KOORDLET, NODEAGENT, ALL_LENT, BATCH_ALONE = VARIANTS = (
     "online alone",
     "no control",
     "static weights",
+    "SCHED_IDLE",
     "koordlet",
     "nodeagent",
     "nodeagent, all lent",

@@ -5,6 +5,7 @@
 These are the cgroups that `nodeagent exec` makes, the same ones in all variants. Without control the pods are
 equal: each has the weight that a cgroup has by default, as if all were siblings. Static weights are those of
 Kubernetes, 1024 for an online pod and 2 for all BestEffort ones. koordlet's driver adds a quota to them.
+SCHED_IDLE is the best that the kernel does without anybody: static weights, and Batch's tier gives way.
 nodeagent starts on cgroups as they are made, without any configuration, and sets all by itself; "all lent" is
 with cpu.yielding_ceiling_ratio = 1: its Batch tier is SCHED_IDLE, so nothing is kept free for online pods.
 """
@@ -19,7 +20,7 @@ from pathlib import Path
 
 from nodeagent.kernel.mounts import Hierarchies
 from nodeagent.model.pod import OWN_LS, OWN_ROOT, OWN_TIER
-from tests.bench.colocate.runs import ALL_LENT, BATCH_ALONE, EQUAL, KOORDLET, NODEAGENT, STATIC
+from tests.bench.colocate.runs import ALL_LENT, BATCH_ALONE, EQUAL, IDLE, KOORDLET, NODEAGENT, STATIC
 from tests.bench.eval.places import SHARES_PER_CORE, Place, ended, weigh
 from tests.live.running import running
 
@@ -30,7 +31,7 @@ def weights(variant: str, online: int, batch: int) -> tuple[int, int] | None:
     """cpu.shares of the directories of so many online and Batch pods; None: left as they were made."""
     if variant in (EQUAL, BATCH_ALONE):
         return SHARES_PER_CORE * online or SHARES_PER_CORE, SHARES_PER_CORE * batch
-    if variant in (STATIC, KOORDLET):
+    if variant in (STATIC, IDLE, KOORDLET):
         return SHARES_PER_CORE * online, BEST_EFFORT_SHARES
     return None
 
@@ -48,7 +49,14 @@ def controlled(
     if online and batch and (shares := weights(variant, len(online), len(batch))) is not None:
         for cgroup, value in zip((OWN_LS, OWN_TIER), shares, strict=True):
             weigh(hierarchies, cgroup, value)
-    if variant == KOORDLET:
+    if variant == IDLE:
+        idle = Path(hierarchies.roots["cpu"].root, OWN_TIER, "cpu.idle")
+        idle.write_text("1")
+        try:
+            yield None
+        finally:
+            idle.write_text("0")
+    elif variant == KOORDLET:
         words = [sys.executable, "-m", "tests.bench.colocate.koordlet", OWN_TIER, *(p.cgroup for p in online)]
         with ended(subprocess.Popen(words, start_new_session=True)) as driver:
             yield driver.pid
