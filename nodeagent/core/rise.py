@@ -2,8 +2,8 @@
 
 Where Batch runs idle (SCHED_IDLE) online work takes the CPUs from it at once and waits for nothing, so no
 pressure tells; Batch's quota has to follow all the same. What the node spends outside Batch is looked at with
-the pressure, over MOMENT_S: a longer time would tell of the begin of a surge as of a small one. Only a rise by
-RISE_RATIO of the node above the most of `cpu.window_s` counts: a moment varies more than a second.
+the pressure, over MOMENT_S: a longer time would tell of the begin of a surge as of a small one. Only a rise
+by RISE_RATIO of the node above the most of `cpu.window_s` counts: a moment varies more than a second.
 
 Invariant: it only ever adds to what online work uses.
 """

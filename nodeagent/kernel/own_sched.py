@@ -1,9 +1,9 @@
-"""How the loop's own thread is scheduled: before all others (SCHED_FIFO, sched(7)) for moments, where it must.
+"""How the loop's own thread is scheduled: before all others (SCHED_FIFO, sched(7)) for moments, if it must.
 
-A thread that is woken so runs at once, however many wait for a CPU: a tick begins on time on a full node. But it
-takes the CPU that it was on before, whoever runs there, where everybody's thread would find one that is idle or
-runs SCHED_IDLE work. So it is first in line only while it has to be: after waits that ended late, for a while.
-What takes longer than a moment goes on as everybody's thread does.
+A thread that is woken so runs at once, however many wait for a CPU: a tick begins on time on a full node.
+But it takes the CPU that it was on before, whoever runs there, where everybody's thread would find one that
+is idle or runs SCHED_IDLE work. So it is first in line only while it has to be: after waits that ended late,
+for a while. What takes longer than a moment goes on as everybody's thread does.
 Invariant: the thread is before all others until the kernel has counted BUDGET_US without a wait, at most
 (RLIMIT_RTTIME, in clock ticks: at 250 Hz 4 to 8 ms); nothing that it starts ever is (SCHED_RESET_ON_FORK).
 """
@@ -42,7 +42,7 @@ class _Before(NamedTuple):
 class FirstInLine:
     """Of the main thread, which makes all calls.
 
-    `on` tells whether it may be first in line, `needed` whether it is whenever it wakes. Times are monotonic s.
+    `on` tells whether it may be first in line, `needed` whether it is when it wakes. Times are monotonic s.
     """
 
     def __init__(self) -> None:

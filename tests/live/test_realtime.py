@@ -1,4 +1,4 @@
-"""A loop that was late is first in line when it is due, for moments, where it may; else it goes on without."""
+"""A loop that was late is first in line when it is due, for moments, where it may; else it goes on."""
 
 from __future__ import annotations
 
