@@ -24,7 +24,7 @@ from nodeagent.model.errors import Refused
 BUDGET_US = 4_000
 LATE_S = 0.005  # a wait that ends so late, twice within AGAIN_S
 AGAIN_S = 10.0
-AHEAD_S = 60.0  # makes the thread first in line for so long
+AHEAD_S = 600.0  # makes the thread first in line for so long
 LEAST_HARD_US = 1_000_000  # at the hard limit the kernel ends the process: it must be far off
 _FIFO = os.SCHED_FIFO | os.SCHED_RESET_ON_FORK
 _OTHER = os.SCHED_OTHER | os.SCHED_RESET_ON_FORK

@@ -168,7 +168,7 @@ class Endurance:
             await self._be_realtime(variant.realtime)
             try:
                 variant.begin(pid, self.group, loops)
-                variant.check(pid)
+                await variant.check(pid)
                 await turn.pass_by(self._look_up)
                 self.lasted.turns.append(turn)
             except OSError as error:
