@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -33,6 +34,7 @@ from tests.bench.colocate.sample import Sample, line, reaction
 from tests.bench.colocate.tide import SURGE_FACTOR, TROUGH_RATIO, Shape, level, rates
 from tests.bench.colocate.variants import weights
 
+ROOT = Path(__file__).parents[2]
 CORES = 2
 
 
@@ -197,6 +199,14 @@ def test_the_table_names_every_variant_figure_target_and_rejected_run() -> None:
     assert all(name in text for name in (*VARIANTS, "redis p99, ms", "EMU", "MISSED", "ok", "ffmpeg"))
     assert "static weights, round 1: others' CPU" in text
     assert {t.name: t.held for t in told.targets}["redis p99: nodeagent / alone"] is True
+
+
+def test_the_readme_shows_what_was_recorded() -> None:
+    recorded = ROOT / "tests/recorded/colocate/hybrid.json"
+    experiment = msgspec.json.decode(recorded.read_bytes(), type=Experiment)
+    told = report.evaluate(experiment)
+    assert (told.rounds, told.rejected) == (5, ())
+    assert report.as_markdown(told) in (ROOT / "README.md").read_text()
 
 
 def test_the_tide_goes_from_trough_to_crest_and_back_and_surges_come_on_top() -> None:

@@ -71,7 +71,7 @@ def _tails(axes: Any, told: dict[str, Any]) -> None:
     axes.set_ylabel("latency from when it was due, ms")
     axes.set_title("What online users feel")
     axes.legend(fontsize=8, ncols=3, loc="upper left")
-    axes.set_ylim(top=axes.get_ylim()[1] * 4.0)
+    axes.set_ylim(top=axes.get_ylim()[1] * 30.0)
     axes.grid(axis="y", alpha=0.3)
 
 
@@ -132,7 +132,7 @@ def _reactions(axes: Any, told: dict[str, Any]) -> None:
             )
         axes.bar([0], [0], color="#555555", alpha=shade, label=label)
     axes.set_yscale("log")
-    axes.set_ylim(10, never * 2.0)
+    axes.set_ylim(10, never * 8.0)
     axes.set_xticks(range(len(TOGETHER)), _broken(TOGETHER))
     axes.set_ylabel("ms after an online surge")
     axes.legend(fontsize=8, loc="upper right")
@@ -177,7 +177,7 @@ def _line(axes: Any, told: dict[str, Any], variant: str) -> None:
 
 def _broken(names: tuple[str, ...]) -> list[str]:
     """Names in two lines."""
-    return [name.replace(" ", "\n", 1) for name in names]
+    return [name.replace(" ", "\n", 1).replace("_", "_\n", 1) for name in names]
 
 
 def _surges(told: dict[str, Any]) -> list[tuple[float, float]]:

@@ -209,9 +209,10 @@ def as_text(told: Evaluated) -> str:
     lines = [f"Co-location on {what}", f"{how}; medians [95 % bootstrap interval]"]
     lines += [f"nodeagent with {key} = {value}" for key, value in told.agent.items()]
     names = max(len(name) for name in told.rows)
-    lines += ["", f"{'':<{names}}" + "".join(f"{variant:>23}" for variant in VARIANTS)]
-    for name, row in told.rows.items():
-        lines.append(f"{name:<{names}}" + "".join(f"{_cell(row.get(variant)):>23}" for variant in VARIANTS))
+    cells = {name: [_cell(row.get(variant)) for variant in VARIANTS] for name, row in told.rows.items()}
+    wide = 2 + max(len(cell) for row in (VARIANTS, *cells.values()) for cell in row)
+    lines += ["", f"{'':<{names}}" + "".join(f"{variant:>{wide}}" for variant in VARIANTS)]
+    lines += [f"{name:<{names}}" + "".join(f"{cell:>{wide}}" for cell in row) for name, row in cells.items()]
     width = max(len(target.name) for target in told.targets)
     lines += ["", "As ratios, and what is to be reached"]
     lines += [f"  {t.name:<{width}}  {_cell(t.value):>23}   {_verdict(t)}".rstrip() for t in told.targets]
