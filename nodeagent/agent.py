@@ -180,7 +180,7 @@ class Agent:
             until = min(due, look_at, beat_at, began + self._supervisor.alive())
             reason = self._loop.wait(until, signals.fileno())
             now = time.monotonic()
-            if reason == "timer":
+            if reason == "timer" and not self._loop.at_work:
                 self._first.woke(now - max(until, began), now)
             if reason == "signal":
                 signals.drain()

@@ -99,6 +99,7 @@ class Loop:
         self._directed: tuple[str, ...] = ()
         self._soon = False  # the last look, on time, has seen something begin
         self._quiet_until = 0.0  # an early tick could do nothing: no look before this time
+        self.at_work = False  # the last wait was for something else as well, which took its time
 
     def tick(self, woken_by: str) -> Tick | None:
         """One turn. None when the node could not be read: then nothing was decided, and only thawed."""
@@ -186,7 +187,7 @@ class Loop:
         When the descriptor `signals` is readable it returns "signal" at once.
         """
         earliest = min(until, time.monotonic() + EARLY_GAP_S)
-        reason = ""
+        reason, self.at_work = "", False
         while (left_s := (earliest if reason else until) - time.monotonic()) > 0:
             poll = select.poll()
             poll.register(signals, select.POLLIN)
@@ -197,6 +198,7 @@ class Loop:
             for fd, events in poll.poll(left_s * 1000):
                 if fd == signals:
                     return "signal"
+                self.at_work = True
                 reason = self._woken(fd, events) or reason
             if reason == TRIGGER and self._host.fast_lane_s:
                 return reason

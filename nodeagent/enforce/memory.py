@@ -3,8 +3,8 @@
 Linux Documentation/admin-guide/cgroup-v2.rst, "memory.high": it is slowed down and its memory reclaimed, and
 never is it killed for that. On cgroup v1 see kernel.memory.
 
-Invariant: never below what could only go to swap, nor more than STEP_BYTES below what it uses now: before
-Linux 6.16 the writer itself reclaims the difference, and it must not be held up.
+Invariant: never below what is anonymous, which could only go to swap, nor more than STEP_BYTES below what it
+uses now: before Linux 6.16 the writer itself reclaims the difference, and it must not be held up.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from nodeagent.core.interference.rungs import STEP_BYTES
 from nodeagent.core.restrained import in_force
 from nodeagent.core.scene import Scene
 from nodeagent.model.plan import Kind, Knob, KnobReading, Setting, numeric
@@ -19,7 +20,6 @@ from nodeagent.model.policy import Policy
 from nodeagent.model.snapshot import Reading
 
 NAME = "memory"
-STEP_BYTES = 64 << 20
 GRID_BYTES = 1 << 20  # whole pages of any size that there is
 
 

@@ -85,12 +85,11 @@ class FirstInLine:
         needed = self.needed(now)
         if needed == self._ahead:
             return
+        self._ahead = needed  # first: a moment that is spent in between says otherwise
         try:
             _schedule(*((_FIFO, 1) if needed else (_OTHER, 0)))
         except OSError:  # moved to another cgroup, or with fewer rights than at the start
             self.end()
-            return
-        self._ahead = needed
 
     def end(self) -> None:
         """As everybody from now on; limit and handler as they were."""

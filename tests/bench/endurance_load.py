@@ -55,7 +55,7 @@ class Variant:
         until = time.monotonic() + LATE_SOON_S
         while self.realtime and os.sched_getscheduler(pid) & ~_RESET_ON_FORK != os.SCHED_FIFO:
             if time.monotonic() > until:
-                raise OSError(0, "the agent may not be real-time here; its log says why (realtime.refused)")
+                raise OSError(0, "was not late, or may not be real-time here (realtime.refused)")
             await asyncio.sleep(0.01)
 
 

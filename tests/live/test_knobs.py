@@ -131,6 +131,25 @@ def test_a_cgroup_that_is_removed_and_made_again_is_neither_read_nor_written_as_
     assert place.texts() == before
 
 
+def test_a_cgroup_made_again_is_read_at_once_and_not_held(place: Place, knobs: Knobs, tmp_path: Path) -> None:
+    """Its files are open: nothing but their reading tells that it is another one."""
+    quota = Knob(Kind.CPU_QUOTA, place.make("pod"))
+    originals = Originals(str(tmp_path), "boot")
+    (reading,) = knobs.read([quota], {})
+    originals.confirm(knobs.apply(originals.intend([Change(quota, reading.actual, 0.5, "")], knobs.inode)))
+    (held,) = knobs.read([quota], originals.held)
+    old = knobs.inode(quota)
+    (place.path / "pod").rmdir()
+    place.make("pod")
+    (again,) = knobs.read([quota], originals.held)
+    assert held.held and not again.held
+    assert (held.actual, again.actual) == (0.5, math.inf)
+    assert knobs.inode(quota) == (place.path / "pod").stat().st_ino != old
+    (place.path / "pod").rmdir()
+    assert knobs.read([quota], originals.held) == ()
+    assert knobs.misses == {"gone": 1}
+
+
 def test_the_root_cgroup_has_no_knob(place: Place, knobs: Knobs) -> None:
     assert knobs.read([Knob(kind, "") for kind in Kind if not kind.of_nic], {}) == ()
 

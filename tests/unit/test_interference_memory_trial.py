@@ -90,3 +90,58 @@ def test_what_lacks_cpu_time_is_not_helped_by_memory() -> None:
 def test_what_is_anonymous_is_not_taken() -> None:
     held = on_trial(replace(CACHED, anon_bytes=850 * MIB)).restraint(HOG)
     assert held is not None and held.memory_high_bytes == 850 * MIB
+
+
+def test_what_a_trial_cannot_take_back_in_half_its_time_is_not_asked() -> None:
+    held = on_trial(replace(CACHED, memory_bytes=2000 * MIB)).restraint(HOG)
+    assert held is not None and held.memory_high_bytes == 1680 * MIB  # 64 MiB a tick, 5 s
+    held = on_trial(replace(CACHED, memory_bytes=16_000 * MIB)).restraint(HOG)
+    assert held is not None and (held.memory_high_bytes, held.quota_cores) == (None, 0.25)
+
+
+def test_nothing_counts_before_the_bound_is_there() -> None:
+    it = on_trial(replace(CACHED, memory_bytes=1200 * MIB), shrinks_by=64.0 * MIB)
+    it.ticks(3, "bad", 0.6, channel=Channel.MEMORY)  # on its way to 900 MiB, of which a tenth more is near
+    it.ticks(4, "odd", 0.1, channel=Channel.MEMORY)
+    it.ticks(3, "odd", 0.2, channel=Channel.MEMORY)
+    assert it.results == ["kept"]
+    assert it.episode.trials[0].during == 0.1
+
+
+def test_where_the_suspect_gave_its_memory_back_by_itself_nothing_is_proven() -> None:
+    it = on_trial()
+    it.readings[HOG] = replace(CACHED, memory_bytes=200 * MIB)
+    it.ticks(10, "odd", 0.1, channel=Channel.MEMORY)
+    assert it.results == ["cut-short"]
+    assert it.told.restraints == ()
+
+
+def test_with_slow_ticks_a_bound_has_its_time_to_be_seen() -> None:
+    it = node(HOG, LAMB)
+    it.readings = {HOG: CACHED}
+    it.suspects = {VICTIM: (suspect(HOG),)}
+    it.policy = InterferencePolicy(trial_s=60.0)
+    while it.restraint(HOG) is None:
+        it.tick("bad", 0.6, channel=Channel.MEMORY, dt_s=6.0)
+    it.obeys = False
+    it.tick("bad", 0.6, channel=Channel.MEMORY, dt_s=6.0)  # it is being written
+    it.obeys = True
+    it.tick("bad", 0.6, channel=Channel.MEMORY, dt_s=6.0)
+    assert it.results == ["running"]
+
+
+def test_who_is_held_by_its_memory_gets_no_quota_because_the_victim_is_not_seen() -> None:
+    it = on_trial()
+    it.ticks(10, "odd", 0.1, channel=Channel.MEMORY)
+    assert it.results == ["kept"]
+    it.ticks(60, "blind", None, channel=Channel.MEMORY)
+    held = it.restraint(HOG)
+    assert held is not None
+    assert (held.rung, held.memory_high_bytes, held.quota_cores) == (Rung.SHRINK, 750 * MIB, None)
+
+
+def test_a_victim_that_is_out_of_sight_in_the_trial_leaves_the_bound_alone() -> None:
+    it = on_trial()
+    it.ticks(40, "blind", None, channel=Channel.MEMORY)
+    held = it.restraint(HOG)
+    assert held is not None and (held.memory_high_bytes, held.quota_cores) == (750 * MIB, None)

@@ -34,14 +34,16 @@ def disturbed(*episodes: Episode) -> Interference:
 
 
 def hurt(seen: Snapshot, policy: Policy, before: Memory) -> tuple[Thought, Thought]:
-    """The tick as it is, and as it is while HURT is open."""
-    calm = think(seen, policy, before)
-    found = disturbed(HURT)
-    bounds = capacity.Bounds(
-        calm.batch, calm.within, calm.orders, capacity.shrink(found, policy.interference)
-    )
-    offered = capacity.assess(calm.sight.view, calm.use, calm.formula, before, bounds)
-    return calm, replace(calm, offered=offered, interference=found)
+    """The tick as it is while nobody is disturbed, and while HURT is open."""
+    thought = think(seen, policy, before)
+
+    def while_open(found: Interference) -> Thought:
+        shrink = capacity.shrink(found, policy.interference)
+        bounds = capacity.Bounds(thought.batch, thought.within, thought.orders, shrink)
+        offered = capacity.assess(thought.sight.view, thought.use, thought.formula, before, bounds)
+        return replace(thought, offered=offered, interference=found)
+
+    return while_open(disturbed()), while_open(disturbed(HURT))
 
 
 def offers(found: Capacity) -> list[float]:

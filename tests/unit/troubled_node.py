@@ -93,6 +93,8 @@ class TroubledNode:
     at: float = 1000.0
     absent: tuple[Knob, ...] = ()
     obeys: bool = True  # what was decided in a tick is found in the next
+    shrinks_by: float = math.inf  # bytes by which a memory.high goes down in a tick, from what the pod uses
+    highs: dict[str, float] = field(default_factory=dict)
     boot_id: str = samples.BOOT_ID
     course: Course = field(default_factory=Course)
     told: Interference = field(default_factory=Interference)
@@ -194,7 +196,9 @@ class TroubledNode:
             idle = found is not None and found.idle and self.obeys
             yield samples.weight_knob(each.cgroup, 0.0 if idle else 1.0)
             if found is not None and found.memory_high_bytes is not None and self.obeys:
-                size = float(found.memory_high_bytes)
+                used = float(self.readings[each.uid].memory_bytes or 0)
+                size = max(found.memory_high_bytes, self.highs.get(each.uid, used) - self.shrinks_by)
+                self.highs[each.uid] = size
                 yield KnobReading(Knob(Kind.MEMORY_HIGH, each.cgroup), size, original=math.inf, written=size)
             if each.uid in self.cpus:
                 cpus = self.cpus[each.uid]

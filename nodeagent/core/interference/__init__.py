@@ -48,6 +48,6 @@ def watch(
 
 
 def _began(senses: Senses, uid: str) -> float | None:
-    """When the alarm that is open was raised."""
+    """Before the alarm that is open: when the signs of the pod last left rest."""
     sense = senses.pods.get(uid)
     return None if sense is None or sense.onset is None else sense.onset.at

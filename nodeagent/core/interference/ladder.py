@@ -231,7 +231,7 @@ def _without_last(held: Held, facts: Facts) -> Held:
 def _blind(held: Held, case: Case, facts: Facts, course: Course) -> Turn:
     """Held as it is; what was given back is taken again after a while: no sight is no proof of health."""
     since = case.blind_since
-    capped = Rung.QUOTA in held.rungs and not held.relaxing
+    capped = not held.relaxing and any(rung in held.rungs for rung in _FURTHER)
     if since is None or facts.at - since < BLIND_S or capped:
         return Turn(held, course)
     if not patience.may_step(course, held.uid, facts.rules):

@@ -29,6 +29,7 @@ LADDERS = {
 LOWEST_WEIGHT = 0.01  # cpu.weight 1 of 100, cpu.shares 2 of 1024
 FLOOR_CORES = 0.1  # of a quota; work of low priority goes down to cpu.pod_floor_cores
 FLOOR_BYTES = 64 << 20  # of memory.high
+STEP_BYTES = 64 << 20  # by which memory.high is at most below what is used, and so goes down in a tick
 _ACTUATORS = {Rung.SHRINK: Actuator.MEMORY, Rung.FREEZE: Actuator.FREEZE}
 _KINDS = {Rung.SHRINK: Kind.MEMORY_HIGH, Rung.FREEZE: Kind.FREEZE, Rung.CPUSET: Kind.CPUS}
 SHRINK_RATIO = 0.9  # memory.high steps (Senpai: small ones, so that reclaim keeps up)
@@ -57,10 +58,12 @@ def is_idle(facts: Facts, cgroup: str) -> bool:
     return False
 
 
-def is_shrunk(facts: Facts, cgroup: str) -> bool:
-    """True when the pod's memory.high is one of ours, be it still on its way down."""
+def memory_high_now(facts: Facts, cgroup: str) -> float:
+    """The pod's memory.high as found in this tick, in bytes, where it is one of ours; else inf."""
     reading = facts.knobs.get(Knob(Kind.MEMORY_HIGH, cgroup))
-    return reading is not None and reading.written is not None and reading.actual == reading.written
+    if reading is None or reading.written is None or reading.actual != reading.written:
+        return math.inf
+    return numeric(reading.actual)
 
 
 def quota_now(facts: Facts, cgroup: str) -> float:
@@ -109,13 +112,16 @@ def memory_step(facts: Facts, uid: str, last: int | None) -> int | None:
 
 def memory_on_trial(facts: Facts, uid: str) -> int | None:
     """memory.high of the suspect on trial, in bytes; None without one (cgroup v1), or where little of its
-    memory could be taken back: what is anonymous is touched less only if the suspect runs less.
+    memory could be taken back within half a trial: STEP_BYTES a tick, and nothing that is anonymous, which is
+    touched less only if the suspect runs less. (tmpfs counts as file: a suspect that has much of it in there,
+    on a node without swap, is slowed at a bound that it cannot keep.)
     """
     reading = facts.pods[uid].pod.reading
     used, anon, counts = reading.memory_bytes, reading.anon_bytes, reading.memory_events
     if used is None or anon is None or counts is None or counts.high is None:
         return None
-    bound = max(FLOOR_BYTES, anon, int(TRIED_RATIO * used))
+    reach = int(STEP_BYTES * facts.rules.trial_s / 2 / max(1.0, facts.view.dt_s or 0.0))
+    bound = max(FLOOR_BYTES, anon, int(TRIED_RATIO * used), used - reach)
     return bound if bound <= SHOWN_RATIO * used else None
 
 

@@ -39,7 +39,7 @@ from nodeagent.model.policy import Policy
 LEAST_SAMPLES = 20  # p cannot be below 1/samples
 LEAST_GOOD_RATIO = 0.2
 LEAST_RHO, LEAST_LIFT = 0.35, 0.1
-BEFORE_S = 5.0  # that trouble begins before its alarm is raised
+BEFORE_S = 5.0  # that trouble begins before it shows
 LEAST_OF_MOST = 0.4  # a further name takes as much of the first one's part
 ENOUGH = 0.8  # of what the victim feels: then nobody else is named
 MOST_NAMED, MOST_RANKED = 5, 8
@@ -70,7 +70,7 @@ def rank(
 
     Empty when there is no alarm, no history of it, or nobody who shares the resource. `cpus_of` are the CPUs
     of cgroups; who is not in it may use all. `p_value` holds for all neighbours together: see `shifts`.
-    `began` is when the alarm was raised: what was bad long before is another trouble.
+    `began` is when the signs of it left rest: what was bad long before is another trouble.
     """
     alarm = _main(verdict)
     victim = next((p.pod for p in view.pods if p.pod.spec.uid == verdict.uid), None)

@@ -9,6 +9,7 @@ this one suspect. Invariant: what ends without a proof leaves no restraint, unle
 
 from __future__ import annotations
 
+import math
 from statistics import median
 
 from msgspec import Struct
@@ -17,6 +18,7 @@ from msgspec.structs import replace
 from nodeagent.core.interference import rungs
 from nodeagent.core.interference.episodes import SAMPLE_S
 from nodeagent.core.interference.facts import Facts, main_alarm
+from nodeagent.core.rates import PodRates
 from nodeagent.model.course import Case, Course, Doubt, Probe, Sample
 from nodeagent.model.interference import Rung, Suspect, Trial, TrialResult
 from nodeagent.model.interference_policy import InterferencePolicy
@@ -29,11 +31,13 @@ CPU_SHARE, OTHER_SHARE = (
 SEEN_RATIO = 0.75  # of its use: a cap above this would show nothing
 SETTLE_S = 2.0  # at most, until the cap has its effect
 TAKEN_S = 3.0  # beyond that, until a cap must hold
+TAKEN_TICKS = 2.5  # at least: decided in one, written in the next, seen in the third
 TAKEN_RATIO = 1.1  # of the cap: the kernel's and the enforcer's roundings
 LEAST = 3  # samples on either side
 LONGEST = 3.0  # times trial_s, while Batch as a whole recovers
 AS_LOOSE_RATIO = 0.9  # of Batch's limit before
 USED_RATIO = 0.25  # of its cap, on average, that a suspect uses if the cap is what holds it
+FULL_RATIO = 0.75  # the same of its memory
 HARD_S = 3.0  # far too much wait for so long, although the suspect is capped: it is not the one
 BLIND_S = 30.0  # until what is not seen is cut short
 
@@ -81,8 +85,9 @@ def watched(probe: Probe, case: Case, facts: Facts) -> Probe:
     """With what this tick tells; while there is too little of it, the trial goes on for longer."""
     rates, value = facts.pods.get(probe.suspect.uid), facts.values(case.uid).get(Sign(probe.sign))
     trial, now = probe.trial, facts.at
-    if rates is not None and rates.cores is not None:
-        probe = replace(probe, used=(*probe.used, (now, rates.cores)))
+    used = None if rates is None else _use(probe, rates, facts)
+    if used is not None:
+        probe = replace(probe, used=(*probe.used, (now, used)))
     if value is not None and _counts(probe, facts):
         probe = replace(probe, excess=(*probe.excess, (now, max(0.0, value - probe.baseline))))
     if now >= trial.until and not _enough(probe, facts.rules) and now < _latest(probe, facts):
@@ -98,7 +103,8 @@ def ended(probe: Probe, case: Case, facts: Facts) -> Ended | None:
     if case.blind_since is not None:  # what is not seen is neither judged nor given back
         long = facts.at - case.blind_since >= BLIND_S
         return Ended(TrialResult.CUT_SHORT, None, "the victim is not seen", stays=True) if long else None
-    if not _in_force(probe, facts) and facts.at - probe.trial.began > _settle(facts) + TAKEN_S:
+    taken_s = max(_settle(facts) + TAKEN_S, TAKEN_TICKS * (facts.view.dt_s or 0.0))
+    if not _taken(probe, facts) and facts.at - probe.trial.began > taken_s:
         return Ended(TrialResult.CUT_SHORT, None, "the cap does not hold: it is not ours to write")
     during = median(x for _, x in probe.excess) if probe.excess else None
     hard_since = case.hard_since
@@ -112,7 +118,7 @@ def ended(probe: Probe, case: Case, facts: Facts) -> Ended | None:
     if during > facts.rules.better_ratio * probe.trial.before:
         return Ended(TrialResult.UNDONE, during, told)
     if not _used(probe):
-        return Ended(TrialResult.CUT_SHORT, during, "the suspect hardly ran: its cap proves nothing")
+        return Ended(TrialResult.CUT_SHORT, during, "it was below its bound anyway: that proves nothing")
     return Ended(TrialResult.KEPT, during, told, stays=True)
 
 
@@ -166,10 +172,17 @@ def _counts(probe: Probe, facts: Facts) -> bool:
     return loose and settled and facts.at - last >= SAMPLE_S and _in_force(probe, facts)
 
 
-def _in_force(probe: Probe, facts: Facts) -> bool:
-    """True when the suspect is held as was decided: the last tick's writes were taken."""
+def _taken(probe: Probe, facts: Facts) -> bool:
+    """True when the last tick's writes were taken, though memory may still be on its way down."""
     if probe.memory_high_bytes is not None:
-        return rungs.is_shrunk(facts, probe.suspect.cgroup)
+        return math.isfinite(rungs.memory_high_now(facts, probe.suspect.cgroup))
+    return _in_force(probe, facts)
+
+
+def _in_force(probe: Probe, facts: Facts) -> bool:
+    """True when the suspect is held as was decided."""
+    if probe.memory_high_bytes is not None:
+        return rungs.memory_high_now(facts, probe.suspect.cgroup) <= TAKEN_RATIO * probe.memory_high_bytes
     if probe.cap_cores is None:
         return rungs.is_idle(facts, probe.suspect.cgroup)
     return rungs.quota_now(facts, probe.suspect.cgroup) <= TAKEN_RATIO * probe.cap_cores
@@ -195,7 +208,18 @@ def _stopped(probe: Probe, facts: Facts) -> str:
     return facts.idle_because or facts.why_not(spec)
 
 
+def _use(probe: Probe, rates: PodRates, facts: Facts) -> float | None:
+    """What the suspect uses of what is bounded; of memory only once the bound is there."""
+    if probe.memory_high_bytes is None:
+        return rates.cores
+    return rates.pod.reading.memory_bytes if _in_force(probe, facts) else None
+
+
 def _used(probe: Probe) -> bool:
-    if probe.cap_cores is None or not probe.used:
+    """True where the bound, not the suspect itself, may be why it used no more."""
+    least = None if probe.cap_cores is None else USED_RATIO * probe.cap_cores
+    if probe.memory_high_bytes is not None:
+        least = FULL_RATIO * probe.memory_high_bytes
+    if least is None or not probe.used:
         return True
-    return sum(x for _, x in probe.used) / len(probe.used) >= USED_RATIO * probe.cap_cores
+    return sum(x for _, x in probe.used) / len(probe.used) >= least
