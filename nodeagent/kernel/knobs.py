@@ -215,14 +215,11 @@ class Knobs:
         except Unsupported:
             self._absent.add(knob)
             return None
-        except Gone as error:
-            if self._still(cgroup) or any(_place(told) == place for told in self._told):
-                self._missed(error)
-                return None
-            self._cgroups.pop(place).close()  # nothing was read of it: what is there now may be read
-            self._cgroup(place)
-            return self._read(knob, memory, allowed, None)
         except AgentError as error:
+            if type(error) is Gone and not self._still(cgroup) and place not in map(_place, self._told):
+                self._cgroups.pop(place).close()  # nothing was read of it: what is there now may be read
+                self._cgroup(place)
+                return self._read(knob, memory, allowed, None)
             self._missed(error)
             return None
         if len(self._cgroups) > self._max_kept:

@@ -54,8 +54,9 @@ class Probe(Struct, frozen=True, gc=False, kw_only=True):
     """The trial that runs. `excess` is what the victim's `sign` is above its `baseline`.
 
     `withheld_cores` is what the cap takes away: nobody else gets it meanwhile, or it would prove nothing.
-    `used` are the suspect's cores, or its bytes where memory is bounded. A tick counts only where Batch as a whole might use at least `limit_cores`
-    (None: in any case). The suspect is held by one of the two bounds; without either it is made idle.
+    `used` are the suspect's cores, or its bytes where memory is bounded. A tick counts only where Batch as a
+    whole might use at least `limit_cores` (None: in any case). The suspect is held by one of the two bounds;
+    without either it is made idle.
     """
 
     trial: Trial
