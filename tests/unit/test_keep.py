@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from nodeagent import keep
+from nodeagent.kernel.cgroup import KnobCgroup
 from nodeagent.model.errors import Garbled
 from nodeagent.model.plan import Kept, Kind, Knob
 from nodeagent.restore import give_back
@@ -32,7 +33,8 @@ def systemd(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Systemd]
 
 
 @pytest.fixture
-def agent(tmp_path: Path, systemd: Systemd) -> Iterator[Agent]:
+def agent(tmp_path: Path, systemd: Systemd, monkeypatch: pytest.MonkeyPatch) -> Iterator[Agent]:
+    monkeypatch.setattr(KnobCgroup, "keeps", False)  # open files of this tree outlive their directory
     agent = Agent(tmp_path, [*QUOTAS, *WEIGHTS, BURST])
     yield agent
     agent.close()
