@@ -61,7 +61,7 @@ bench-tide: $(STAMP) ## two SYNTHETIC days lent by nodeagent and by its peers' f
 eval: $(STAMP) ## how well interference is found and ended, replayed (ARGS=--quick: live; --record DIR: all anew)
 	@exec $(BIN)/python -m tests.bench.eval $(ARGS)
 
-colocate: $(STAMP) ## latency and utilisation: online beside Batch, 6 variants (20 min; ARGS=--quick: 3; build/colocate.png)
+colocate: $(STAMP) ## latency and utilisation: online beside Batch, 8 variants (20 min; ARGS=--quick: 3; build/colocate.png)
 	@exec $(BIN)/python -m tests.bench.colocate --keep build/colocate.json --plot build/colocate.png $(ARGS)
 
 lint: $(STAMP) ## ruff, mypy, import contracts, protocol (also part of make test)
