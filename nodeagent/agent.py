@@ -20,7 +20,7 @@ from nodeagent.config import Config, fixed
 from nodeagent.core.histogram import CPU, MEMORY
 from nodeagent.core.interference import learn
 from nodeagent.directives import Directives
-from nodeagent.garbage import Garbage, few_arenas
+from nodeagent.garbage import Garbage
 from nodeagent.hands import Acting, Directed, Hands, Idle
 from nodeagent.host import Host
 from nodeagent.keep import Keeper
@@ -60,7 +60,6 @@ class Agent:
     def run(self) -> None:
         """Run until SIGTERM or SIGINT. AgentError when it cannot start; a bug crashes it."""
         settings = self._config.settings
-        few_arenas()
         with ExitStack() as stack:
             stack.callback(self._supervisor.close)
             stack.enter_context(Lock(settings.agent.state_dir))

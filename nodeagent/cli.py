@@ -59,8 +59,9 @@ def run(path: str | None, overrides: Sequence[str], output: str) -> None:
     On a terminal it shows one refreshed screen; otherwise, or with -o json, it logs structured events, one
     per change. SIGHUP reads the configuration again; a bad file is refused and the old policy stays.
     """
-    from nodeagent.garbage import left_out
+    from nodeagent.garbage import lean_allocator, left_out
 
+    lean_allocator()
     with left_out("rich"):  # structlog would draw tracebacks with it, at 4 MiB
         from nodeagent.agent import Agent
         from nodeagent.report.logs import set_up

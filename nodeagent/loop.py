@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import select
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 from msgspec.structs import replace
@@ -21,12 +21,12 @@ from nodeagent.core.decide import decide
 from nodeagent.core.diff import diff, left_alone
 from nodeagent.hands import Hands
 from nodeagent.host import Host
-from nodeagent.model.decision import Memory, Tick
+from nodeagent.model.decision import Decision, Memory, Tick
 from nodeagent.model.directive import DirectiveStatus, Refusal
 from nodeagent.model.errors import AgentError, Failed
 from nodeagent.model.nic import KnownNic, Shaping
 from nodeagent.model.placement import Tidied
-from nodeagent.model.plan import Knob, KnobReading, Plan
+from nodeagent.model.plan import Change, Knob, KnobReading, Plan, Setting
 from nodeagent.model.pod import PodRule
 from nodeagent.model.policy import Policy
 from nodeagent.model.settings import Mode
@@ -94,6 +94,9 @@ class Loop:
         self._asked = asked
         self._configured = Mode.ENFORCE if hands.writes else Mode.OBSERVE
         self._seq = 0
+        self._compared: tuple[object, ...] = ()  # what `_differences` are of
+        self._differences: tuple[Change, ...] = ()
+        self._polled: tuple[dict[int, int], select.poll] = {}, select.poll()  # the last that was waited on
         self._shaping: Shaping | None = None  # as of the last tick or beat
         self._nics: dict[str, KnownNic] = {}
         self._directed: tuple[str, ...] = ()
@@ -125,7 +128,7 @@ class Loop:
         decision, self.memory = decide(snapshot, self.policy, before)
         self._host.attend(attended(decision.interference, snapshot.pods))
         plan = {s.knob: s for s in decision.plan}
-        changes = diff(plan, snapshot.knobs, decision.yielded)
+        changes = self._changes(decision, plan, snapshot.knobs)
         tick = Tick(snapshot, decision, changes, self._hands.write(changes, decision))
         self._shaping, self._nics = decision.shaping, self.memory.nics
         self._directed = decision.interference.directed
@@ -189,13 +192,12 @@ class Loop:
         earliest = min(until, time.monotonic() + EARLY_GAP_S)
         reason, self.at_work = "", False
         while (left_s := (earliest if reason else until) - time.monotonic()) > 0:
-            poll = select.poll()
-            poll.register(signals, select.POLLIN)
-            if self._asked is not None and not reason:
-                poll.register(self._asked.fileno(), select.POLLIN)
-            for fd, events in ({} if reason else self._host.wake_fds()).items():
-                poll.register(fd, events)
-            for fd, events in poll.poll(left_s * 1000):
+            fds = {signals: select.POLLIN}
+            if not reason:
+                fds |= self._host.wake_fds()
+                if self._asked is not None:
+                    fds[self._asked.fileno()] = select.POLLIN
+            for fd, events in self._poll(fds).poll(left_s * 1000):
                 if fd == signals:
                     return "signal"
                 self.at_work = True
@@ -210,12 +212,28 @@ class Loop:
         self._host.rules, self._host.policy, self._host.fast_lane_s = rules, policy, fast_lane_s
         self._host.forget_scan()
 
+    def _changes(
+        self, decision: Decision, plan: Mapping[Knob, Setting], knobs: tuple[KnobReading, ...]
+    ) -> tuple[Change, ...]:
+        """What is to be written; where all is as in the last tick, that is as well."""
+        given = (decision.plan, knobs, decision.yielded)
+        if given != self._compared:
+            self._compared, self._differences = given, diff(plan, knobs, decision.yielded)
+        return self._differences
+
     def _told(self, snapshot: Snapshot, defragment: bool) -> Snapshot:
         """With what people and controllers ask for."""
         statuses, refused = ((), ()) if self._asked is None else self._asked.news()
         return replace(
             snapshot, defragment=defragment, directives=statuses, refused=refused, mode=self._configured
         )
+
+    def _poll(self, fds: dict[int, int]) -> select.poll:
+        if fds != self._polled[0]:
+            self._polled = fds, select.poll()
+            for fd, events in fds.items():
+                self._polled[1].register(fd, events)
+        return self._polled[1]
 
     def _woken(self, fd: int, events: int) -> str:
         if self._asked is None or fd != self._asked.fileno():

@@ -94,7 +94,8 @@ class Telling:
             publish(tick, policy, memory_before, happened)
         if self._show is not None:
             self._show(tick, duration_s)
-        self._supervisor.ready(status_line(tick, self._acting))
+        if self._supervisor.listens:
+            self._supervisor.ready(status_line(tick, self._acting))
 
     def skipped(self, error: AgentError) -> None:
         """The node could not be read."""

@@ -9,7 +9,7 @@ from collections.abc import Collection
 
 from nodeagent.kernel.knobs import Knobs
 from nodeagent.kernel.targets import limited
-from nodeagent.model.glob import glob_regex
+from nodeagent.model.glob import any_glob_regex
 from nodeagent.model.interference import Restraint
 from nodeagent.model.plan import Kind, Knob, KnobReading
 from nodeagent.model.pod import Member, Qos
@@ -76,10 +76,8 @@ class WantedKnobs:
         self, members: tuple[Member, ...], homes: tuple[str, ...], policy: Policy
     ) -> tuple[Knob, ...]:
         """Weights of online pods that may be written; notes which of them may burst."""
-        scope = [glob_regex(glob) for glob in policy.scope]
-        online = [
-            m for m in members if m.spec.online and any(glob.fullmatch(m.spec.cgroup) for glob in scope)
-        ]
+        scope = any_glob_regex(policy.scope)
+        online = [m for m in members if m.spec.online and scope.fullmatch(m.spec.cgroup)]
         wanted = policy.burst.kernel_ratio > 0.0 or policy.burst.max_ratio > 1.0
         self._may_burst = {m.spec.cgroup: m for m in online if wanted and m.spec.qos is Qos.LS}
         self._limited, self._burst_targets = {}, ()

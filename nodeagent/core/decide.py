@@ -41,7 +41,7 @@ from nodeagent.model.decision import (
     Signal,
     Spell,
 )
-from nodeagent.model.glob import glob_regex
+from nodeagent.model.glob import any_glob_regex
 from nodeagent.model.interference import Interference
 from nodeagent.model.interference_memory import InterferenceMemory
 from nodeagent.model.plan import Kind, Knob, KnobReading, Setting, numeric, one_owner
@@ -180,11 +180,10 @@ def _last(memory: Memory, snapshot: Snapshot) -> BatchLimit:
 def _ground(view: View, signals: tuple[Signal, ...], policy: Policy) -> Scene:
     """What may be written, before it is known how much Batch may use."""
     knobs = {r.knob: r for r in view.snapshot.knobs}
-    patterns = [glob_regex(g) for g in policy.scope]
     paths = {p.pod.spec.cgroup for p in view.pods} | set(view.snapshot.tiers) | _others(view, knobs)
-    matching = (path for path in paths if any(p.fullmatch(path) for p in patterns))
-    kept_out = foreign.kept_out(view)
-    scope = frozenset(path for path in matching if not foreign.inside(path, kept_out))
+    scope = frozenset(filter(any_glob_regex(policy.scope).fullmatch, paths))
+    if kept_out := foreign.kept_out(view):
+        scope = frozenset(path for path in scope if not foreign.inside(path, kept_out))
     return Scene(view, signals, knobs, scope, None, "")
 
 

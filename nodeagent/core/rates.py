@@ -60,11 +60,15 @@ def view(snapshot: Snapshot, previous: Snapshot | None) -> View:
     dt_s = None if previous is None or snapshot.at <= previous.at else snapshot.at - previous.at
     if previous is None or dt_s is None or previous.boot_id != snapshot.boot_id:
         return View(snapshot, None, tuple(_no_rates(p) for p in snapshot.pods), None, None, {})
-    before = {(p.spec.uid, p.spec.inode): p for p in previous.pods}
+    kept = set(map(id, snapshot.pods)) & set(map(id, previous.pods))
+    before = {(p.spec.uid, p.spec.inode): p for p in previous.pods if id(p) not in kept}
     most = snapshot.topology.cores * dt_s * 1e6
-    pods = tuple(_rates(p, before.get((p.spec.uid, p.spec.inode)), dt_s, most) for p in snapshot.pods)
+    pods = [
+        _unmoved(p) if id(p) in kept else _rates(p, before.get((p.spec.uid, p.spec.inode)), dt_s, most)
+        for p in snapshot.pods
+    ]
     busy, steal, zones = _node_rates(snapshot, previous, dt_s)
-    return View(snapshot, dt_s, pods, busy, steal, zones, previous.node)
+    return View(snapshot, dt_s, tuple(pods), busy, steal, zones, previous.node)
 
 
 def per_second(old: int | None, new: int | None, dt_s: float) -> float | None:
@@ -80,8 +84,6 @@ def _no_rates(pod: Pod) -> PodRates:
 
 def _rates(pod: Pod, old: Pod | None, dt_s: float, most_us: float) -> PodRates:
     now = pod.reading
-    if old is pod:
-        return _unmoved(pod)
     if old is None and (now.cpu_us is None or now.cpu_us > most_us):
         return _no_rates(pod)
     was = NEWBORN if old is None else old.reading
@@ -100,7 +102,9 @@ def _rates(pod: Pod, old: Pod | None, dt_s: float, most_us: float) -> PodRates:
 def _unmoved(pod: Pod) -> PodRates:
     """Of a pod that was carried over as it was: the same as of one with equal readings."""
     now = pod.reading
-    told = now.throttled_us is not None or any(c.reading.throttled_us is not None for c in pod.containers)
+    told = now.throttled_us is not None
+    if not told and pod.containers:
+        told = any(c.reading.throttled_us is not None for c in pod.containers)
     return PodRates(
         pod,
         None if now.cpu_us is None else 0.0,

@@ -120,11 +120,15 @@ def usage(view: View, known: Mapping[str, KnownUse]) -> Usage:
 
 
 def _known_pod(rates: PodRates, last: KnownUse, now: float) -> KnownUse:
-    cpu = (rates.cores, now) if rates.cores is not None else (last.cpu_cores, last.cpu_at)
-    size = rates.pod.reading.working_set_bytes
-    memory = (float(size), now) if size is not None else (last.memory_bytes, last.memory_at)
-    pages = rates.pod.reading.pages_by_node
-    return KnownUse(*cpu, *memory, last.pages if pages is None else pages)
+    reading, cores = rates.pod.reading, rates.cores
+    size, pages = reading.working_set_bytes, reading.pages_by_node
+    return KnownUse(
+        last.cpu_cores if cores is None else cores,
+        last.cpu_at if cores is None else now,
+        last.memory_bytes if size is None else float(size),
+        last.memory_at if size is None else now,
+        last.pages if pages is None else pages,
+    )
 
 
 def _known_system(view: View, pods: Mapping[str, KnownUse], last: KnownUse, part: BusyPart) -> KnownUse:

@@ -42,7 +42,7 @@ def _placed(pods: Iterable[KnownUse]) -> tuple[dict[int, float], list[KnownUse]]
         if pod.pages is None or pod.memory_bytes is None:
             lost.append(pod)
             continue
-        total = sum(size for _, size in pod.pages)
+        total = pod.pages[0][1] if len(pod.pages) == 1 else sum(size for _, size in pod.pages)
         for node, size in pod.pages:
             if size > 0:
                 placed[node] = placed.get(node, 0.0) + pod.memory_bytes * size / total

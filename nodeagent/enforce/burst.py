@@ -21,20 +21,25 @@ from nodeagent.model.policy import BurstPolicy, Policy
 
 def enforce(scene: Scene, policy: Policy) -> Iterator[Setting]:
     """Burst of every limited LS cgroup in scope, and the quota of those that burst now."""
-    if policy.burst.kernel_ratio > 0.0:
-        for p in scene.view.pods:
-            if p.pod.spec.qos is Qos.LS:
-                yield from _kernel_bursts(scene, p, policy.burst)
-    batch = {p.pod.spec.cgroup for p in scene.view.pods if not p.pod.spec.online}
-    for cgroup in batch.union(scene.view.snapshot.tiers) & scene.scope:
-        if (knob := Knob(Kind.CPU_BURST, cgroup)) in scene.knobs:
-            yield Setting(knob, 0.0, BURST, "Batch never bursts")
+    if any(knob.kind is Kind.CPU_BURST for knob in scene.knobs):
+        yield from _bursts(scene, policy.burst)
     for p, reading in limited(scene):
         burst = scene.bursts.get(p.pod.spec.uid)
         if burst is not None and burst.extra_cores > 0.0:
             quota = limit(reading) + burst.extra_cores
             yield Setting(reading.knob, quota, BURST, burst.why)
             yield from _inner_quotas(scene, burst, quota, policy.burst)
+
+
+def _bursts(scene: Scene, policy: BurstPolicy) -> Iterator[Setting]:
+    if policy.kernel_ratio > 0.0:
+        for p in scene.view.pods:
+            if p.pod.spec.qos is Qos.LS:
+                yield from _kernel_bursts(scene, p, policy)
+    batch = {p.pod.spec.cgroup for p in scene.view.pods if not p.pod.spec.online}
+    for cgroup in batch.union(scene.view.snapshot.tiers) & scene.scope:
+        if (knob := Knob(Kind.CPU_BURST, cgroup)) in scene.knobs:
+            yield Setting(knob, 0.0, BURST, "Batch never bursts")
 
 
 def _kernel_bursts(scene: Scene, p: PodRates, policy: BurstPolicy) -> Iterator[Setting]:

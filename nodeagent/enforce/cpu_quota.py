@@ -31,15 +31,19 @@ def enforce(scene: Scene, policy: Policy) -> Iterator[Setting]:
         if knob in scene.knobs:
             yield Setting(knob, min(cores, own_limit(scene.knobs[knob])), NAME, scene.why)
     quotas: dict[str, float] = {}
+    roofs = [(f"{tier}/", cores) for tier, cores in scene.shares.tiers.items()]
+    fair = f"fair share; {scene.why}"
     for cgroup, cores in scene.shares.pods.items():
         reading = scene.knobs.get(Knob(Kind.CPU_QUOTA, cgroup))
         if reading is not None:
             restraint = restrained.get(cgroup)
-            roof = min(_roof(scene, cgroup), _cap(restraint, policy.cpu))
+            above = [roof for tier, roof in roofs if cgroup.startswith(tier)]
+            roof = min((*above, _cap(restraint, policy.cpu)))
             quotas[cgroup] = _quota(reading, cores, roof, policy.cpu)
             bound = restraint is not None and cores >= cap_cores(restraint) - 1e-9
-            why = restraint.why if restraint is not None and bound else f"fair share; {scene.why}"
-            yield Setting(reading.knob, quotas[cgroup], NAME, why)
+            yield Setting(
+                reading.knob, quotas[cgroup], NAME, restraint.why if restraint is not None and bound else fair
+            )
     yield from _lifted(scene, {cgroup: q for cgroup, q in quotas.items() if cgroup not in scene.shares.tiers})
 
 
@@ -82,12 +86,6 @@ def _quota(reading: KnobReading, cores: float, roof: float, policy: CpuPolicy) -
     if held is not None and held <= min(own, roof) and abs(held - quota) <= policy.dead_band_ratio * held:
         return held
     return quota
-
-
-def _roof(scene: Scene, cgroup: str) -> float:
-    """The quota planned for the tier above; inf without one."""
-    tiers = scene.shares.tiers if scene.shares is not None else {}
-    return min((cores for tier, cores in tiers.items() if cgroup.startswith(f"{tier}/")), default=math.inf)
 
 
 def _lifted(scene: Scene, quotas: dict[str, float]) -> Iterator[Setting]:

@@ -178,9 +178,11 @@ def _same_container(new: Container, old: Container) -> bool:
 
 def _news(pod: Pod, old: Pod | None) -> tuple[Reading, ...]:
     """Its readings; none where all of them are those of the tick before."""
+    if pod is old:
+        return ()
     if old is not None and pod.reading is old.reading and len(pod.containers) == len(old.containers):
         inner = zip(pod.containers, old.containers, strict=True)
-        if pod is old or all(new.reading is was.reading for new, was in inner):
+        if all(new.reading is was.reading for new, was in inner):
             return ()
     return (pod.reading, *[inner.reading for inner in pod.containers])
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import errno
 import math
 import os
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 from cgroupspy.controllers import Controller
 from cgroupspy.interfaces import BaseFileInterface
@@ -44,6 +44,7 @@ class Cgroup(Controller):
         self.path = path
         self._kept: dict[bytes, int] = {}
         self.parsed: dict[bytes, tuple[bytes, Any]] = {}  # Any: of each file another
+        self.fresh = True  # read also what is `seldom` read
         try:
             self._dir = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError as error:
@@ -70,10 +71,12 @@ class Cgroup(Controller):
         except OSError as error:
             if error.errno != errno.ENOENT:
                 self.drop_kept()  # ENODEV: the files may come back as others (v2 cgroup.subtree_control)
+                self.parsed.clear()
             raise self._translated(error, filename) from error
 
     def set_property(self, filename: bytes, value: object) -> None:
         """Write str(value) with one write(2); the file must exist."""
+        self.parsed.clear()  # the kernel may change other files with this one
         text = str(value).encode("ascii")
         try:
             # O_TRUNC matters to captured trees only; kernfs ignores it, and runc writes the same way
@@ -162,17 +165,22 @@ def inode_of(path: str) -> int | None:
 
 
 class Interface(BaseFileInterface, Generic[T]):
-    """A typed file of a Cgroup: `parse` and `render` are the dialect; text that does not fit is Garbled."""
+    """A typed file of a Cgroup: `parse` and `render` are the dialect; text that does not fit is Garbled.
 
-    def __init__(self, filename: str) -> None:
+    `seldom`: what was read last is good enough while the cgroup need not be `fresh`.
+    """
+
+    def __init__(self, filename: str, *, seldom: bool = False) -> None:
         super().__init__(filename)  # type: ignore[no-untyped-call]  # cgroupspy's
+        self._seldom = seldom
 
     def __get__(self, instance: Cgroup, owner: type[Cgroup]) -> T:
-        data = instance.get_property(self.filename)
         last = instance.parsed.get(self.filename)
+        if last is not None and self._seldom and not instance.fresh:
+            return cast("T", last[1])
+        data = instance.get_property(self.filename)
         if last is not None and last[0] == data:
-            found: T = last[1]
-            return found
+            return cast("T", last[1])
         try:
             found = self.parse(data)
         except ValueError:

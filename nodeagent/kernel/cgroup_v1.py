@@ -40,10 +40,10 @@ class CpuV1(CpuCgroup):
     nested_quota = True
 
     cfs_quota_us = Quota("cpu.cfs_quota_us")
-    cfs_period_us = Count("cpu.cfs_period_us")
+    cfs_period_us = Count("cpu.cfs_period_us", seldom=True)
     weight = Count("cpu.shares")
     idle = Flag("cpu.idle")
-    burst_us = Count("cpu.cfs_burst_us")
+    burst_us = Count("cpu.cfs_burst_us", seldom=True)
 
     def bandwidth(self) -> tuple[float, int]:
         return self.cfs_quota_us, self.cfs_period_us

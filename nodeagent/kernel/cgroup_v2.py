@@ -47,7 +47,7 @@ class CpuV2(CpuCgroup):
     max = QuotaPair("cpu.max")
     weight = Count("cpu.weight")
     idle = Flag("cpu.idle")
-    burst_us = Count("cpu.max.burst")
+    burst_us = Count("cpu.max.burst", seldom=True)
 
     def bandwidth(self) -> tuple[float, int]:
         return self.max

@@ -7,6 +7,7 @@ written compares equal to what is found.
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 from nodeagent.kernel.cgroup import Count, Flag, Found, KnobCgroup
 from nodeagent.model.errors import Garbled, Unsupported
@@ -34,6 +35,7 @@ class CpuCgroup(KnobCgroup):
     idle: Flag
     burst_us: Count
     _lacks_idle = False  # seen while the weight was there: then it is the kernel that has no cpu.idle
+    _lacks_burst = False  # the same, beside the quota
 
     def bandwidth(self) -> tuple[float, int]:
         """(quota_us or inf, period_us)."""
@@ -43,7 +45,7 @@ class CpuCgroup(KnobCgroup):
         raise NotImplementedError
 
     def drop_kept(self) -> None:
-        self._lacks_idle = False
+        self._lacks_idle = self._lacks_burst = False
         super().drop_kept()
 
     def read(self, kind: Kind) -> Found:
@@ -63,10 +65,7 @@ class CpuCgroup(KnobCgroup):
         return value
 
     def _quota(self) -> Found:
-        quota_us, period_us = self._bandwidth()
-        low, high = MIN_QUOTA_US / period_us, MAX_QUOTA_US / period_us
-        burst = self._burst_us() / period_us
-        return Found(quota_us / period_us, period_us, low, high, nested=self.nested_quota, burst=burst)
+        return _found_quota(*self._bandwidth(), self._burst_us(), self.nested_quota)
 
     def _burst(self) -> Found:
         quota_us, period_us = self._bandwidth()
@@ -81,9 +80,12 @@ class CpuCgroup(KnobCgroup):
     def _burst_us(self) -> int:
         """0 on a kernel without it: Linux commit f4183717b370 ("sched/fair: Introduce the burstable CFS
         controller") (in v5.14). A quota below it is refused: kernel/sched/core.c, tg_set_cfs_bandwidth."""
+        if self._lacks_burst:
+            return 0
         try:
             return self.burst_us
         except Unsupported:
+            self._lacks_burst = True
             return 0
 
     def _set_quota(self, cores: float) -> None:
@@ -122,3 +124,10 @@ class CpuCgroup(KnobCgroup):
             return True, self.idle
         except Unsupported:
             return False, False
+
+
+@lru_cache(maxsize=512)
+def _found_quota(quota_us: float, period_us: int, burst_us: int, nested: bool) -> Found:
+    """Most pods have one of few quotas, and the same one as in the last tick."""
+    low, high = MIN_QUOTA_US / period_us, MAX_QUOTA_US / period_us
+    return Found(quota_us / period_us, period_us, low, high, nested=nested, burst=burst_us / period_us)

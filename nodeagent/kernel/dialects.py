@@ -5,6 +5,7 @@ Invariant: one hierarchy for each kind on this host, so that a knob has one owne
 
 from __future__ import annotations
 
+import resource
 from typing import NamedTuple
 
 from nodeagent.kernel.cgroup import KnobCgroup
@@ -29,7 +30,7 @@ CONTROLLERS = {
     Kind.FREEZE: "freezer",
     Kind.NET_CLASS: "net_cls",
 }
-DESCRIPTORS = 6  # of a cgroup: the directory and five files
+_DESCRIPTORS = 6  # of a cgroup: the directory and five files
 _DIALECTS: dict[tuple[str, int], type[KnobCgroup]] = {
     ("cpu", 1): CpuV1,
     ("cpu", 2): CpuV2,
@@ -62,6 +63,11 @@ def branches(hierarchies: Hierarchies) -> dict[str, Branch]:
         for controller, at in found.items()
         if at is not None and (controller, at.version) in _DIALECTS
     }
+
+
+def affordable() -> int:
+    """How many cgroups may keep their files open: with a quarter of RLIMIT_NOFILE."""
+    return max(0, resource.getrlimit(resource.RLIMIT_NOFILE)[0]) // 4 // _DESCRIPTORS
 
 
 def _home(hierarchies: Hierarchies, controller: str) -> Hierarchy | None:

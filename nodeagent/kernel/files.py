@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import resource
+import sys
 from collections.abc import Callable
 from os import pread
 from typing import Generic, NamedTuple, TypeVar
@@ -78,10 +79,14 @@ class KeptFile(Generic[T]):
     last time, so an unchanged value is the same object; `changes` counts how often it did.
     """
 
-    __slots__ = ("_fd", "_hot", "_last", "_parse", "_raw", "_shelf", "_size", "absent", "changes", "path")
+    __slots__ = (
+        "_directory", "_fd", "_hot", "_last", "_name", "_parse", "_raw", "_shelf", "_size", "absent",
+        "changes",
+    )  # fmt: skip
 
     def __init__(self, path: str, parse: Parse[T], shelf: Shelf, *, hot: bool = False) -> None:
-        self.path = path
+        directory, _, name = path.rpartition("/")
+        self._directory, self._name = sys.intern(directory), sys.intern(name)  # one for all files in it
         self.absent = False  # not there when last opened; `value` does not try again until this is reset
         self.changes = 0
         self._parse = parse
@@ -116,6 +121,10 @@ class KeptFile(Generic[T]):
     @property
     def kept(self) -> bool:
         return self._fd >= 0
+
+    @property
+    def path(self) -> str:
+        return inside(self._directory, self._name) if self._name else ""
 
     def _changed(self, raw: bytes | None) -> T | None:
         if raw is not None and len(raw) >= self._size:

@@ -6,12 +6,12 @@ cgroup that was read, and each write is read back.
 
 from __future__ import annotations
 
-import resource
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
 from typing import NamedTuple
 
 from nodeagent.kernel.cgroup import Found, KnobCgroup, inode_of
-from nodeagent.kernel.dialects import CONTROLLERS, DESCRIPTORS, branches
+from nodeagent.kernel.dialects import CONTROLLERS, affordable, branches
 from nodeagent.kernel.mounts import Hierarchies
 from nodeagent.kernel.net_cls import below
 from nodeagent.kernel.remember import reading, same, whole_percents
@@ -30,6 +30,7 @@ from nodeagent.model.plan import Change, Held, Kind, Knob, KnobReading, Outcome,
 from nodeagent.model.pod import Member
 from nodeagent.model.policy import WeightPolicy
 
+SELDOM = 5  # readings until what nobody changes alone is read again, such as the period of a quota
 Place = tuple[str, str]  # controller and path: a cgroup in the hierarchy of that controller
 
 
@@ -55,9 +56,10 @@ class Knobs:
         self._cgroups: dict[Place, KnobCgroup] = {}
         self._absent: set[Knob] = set()
         self._told: dict[Knob, _Told] = {}  # in the last reading, which the same values give again
-        self._max_kept = _affordable() if max_kept is None else max_kept
+        self._max_kept = affordable() if max_kept is None else max_kept
         self.gives: Callable[[str], bool] = lambda _path: False
         self.misses: dict[str, int] = {}
+        self._turn = 0
 
     def targets_for(
         self,
@@ -115,9 +117,10 @@ class Knobs:
         """`targets` and all `held` knobs as they are now, without those that are not there."""
         knobs = dict.fromkeys(targets) | dict.fromkeys(held)
         self.misses = {}
+        self._turn += 1
         self._absent.clear()
         self._refresh({_place(knob) for knob in knobs})
-        allowed = {kind: self._allowed(kind) for kind in (Kind.CPUS, Kind.MEMS)}
+        allowed = {kind: self._allowed(kind) for kind in {knob.kind for knob in knobs} if kind.is_set}
         before, self._told = self._told, {}
         for knob in knobs:
             told = self._read(knob, held.get(knob), allowed.get(knob.kind, ""), before.get(knob))
@@ -161,6 +164,7 @@ class Knobs:
         for place, cgroup in [*self._cgroups.items()]:
             if place not in places or not (cgroup.keeps or self._still(cgroup)):
                 self._cgroups.pop(place).close()
+            cgroup.fresh = (self._turn + cgroup.inode) % SELDOM == 0
         for place in places - self._cgroups.keys():
             self._cgroup(place)
 
@@ -195,15 +199,10 @@ class Knobs:
         if branch is None or branch.version != 1:
             return ""
         try:
-            root = branch.dialect(branch.root)
+            with closing(branch.dialect(branch.root)) as root:
+                return root.read(kind).effective
         except AgentError:
             return ""
-        try:
-            return root.read(kind).effective
-        except AgentError:
-            return ""
-        finally:
-            root.close()
 
     def _read(self, knob: Knob, memory: Held | None, allowed: str, last: _Told | None) -> _Told | None:
         place = _place(knob)
@@ -212,6 +211,9 @@ class Knobs:
             return None
         try:
             found = self._found(cgroup, knob)
+            if last is not None and found != last.found and not cgroup.fresh:
+                cgroup.fresh = True  # somebody has changed it, and maybe more than this
+                found = self._found(cgroup, knob)
         except Unsupported:
             self._absent.add(knob)
             return None
@@ -243,7 +245,7 @@ class Knobs:
         cgroup = self._cgroup(_place(change.knob))
         if cgroup is None:
             return Outcome(change, None, f"{change.knob}: the cgroup is gone")
-        error, written = "", change.new
+        cgroup.fresh, error, written = True, "", change.new
         try:
             if change.new != change.old and not self._is_unset(cgroup, change):
                 written = cgroup.write(change.knob.kind, change.new)
@@ -289,10 +291,6 @@ _MISSES: dict[type[AgentError], str] = {Garbled: "garbled", Gone: "gone", Refuse
 
 def _place(knob: Knob) -> Place:
     return CONTROLLERS[knob.kind], knob.target
-
-
-def _affordable() -> int:
-    return max(0, resource.getrlimit(resource.RLIMIT_NOFILE)[0]) // 4 // DESCRIPTORS
 
 
 def _inside(target: str) -> bool:

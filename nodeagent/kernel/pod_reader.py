@@ -141,8 +141,8 @@ class PodReader:
 
     def _still(self) -> bool:
         """At rest as in the last tick, all of it, with nobody to ask for more: the pod is what it was."""
-        awake = self._busy or self._gate.moved or self._cgroup.delay is not None or self._attended
-        if awake or self._pod is None or not self._cgroup.still():
+        awake = self._busy or self._gate.moved or self._cgroup.delay is not None or self._pod is None
+        if awake or (self._host.attended and self._attended) or not self._cgroup.still():
             return False
         return not self._containers or all(inner.still() for inner in self._containers.values())
 

@@ -90,8 +90,8 @@ def class_knobs(members: Iterable[Member], tiers: Iterable[str]) -> set[Knob]:
 
 def limited(pod: Pod) -> frozenset[str]:
     """The cgroups of a pod that have run under a quota of their own: only there the kernel counts periods."""
-    own = {pod.spec.cgroup} if pod.reading.periods else set()
-    return frozenset(own.union(c.cgroup for c in pod.containers if c.reading.periods))
+    own = frozenset((pod.spec.cgroup,) if pod.reading.periods else ())
+    return own.union([c.cgroup for c in pod.containers if c.reading.periods]) if pod.containers else own
 
 
 def burst_knobs(member: Member, limited: Collection[str], *, nested: bool) -> set[Knob]:

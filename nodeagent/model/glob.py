@@ -35,6 +35,13 @@ def glob_regex(pattern: str) -> re.Pattern[str]:
     return re.compile(regex, re.DOTALL)
 
 
+@lru_cache(maxsize=8)
+def any_glob_regex(patterns: tuple[str, ...]) -> re.Pattern[str]:
+    """Regex for what one of these globs fits, nothing without any; else as `glob_regex`."""
+    each = (f"(?:{glob_regex(pattern).pattern})" for pattern in patterns)
+    return re.compile("|".join(each) or r"(?!)", re.DOTALL)
+
+
 def _chunk(glob: str, *, ends: bool) -> str:
     """Regex of a part without "**"; `ends`: nothing may follow it."""
     fixed = [re.escape(text).replace(r"\?", "[^/]") for text in glob.split("*")]

@@ -39,6 +39,11 @@ class Supervisor:
         self._refused = ""
         self._line, self._line_at = "", -math.inf
 
+    @property
+    def listens(self) -> bool:
+        """Whether there is anybody to tell."""
+        return self._socket is not None
+
     def alive(self) -> float:
         """The loop has come round: feeds the watchdog. Seconds until it wants to hear that again, or inf."""
         if self.feed_s is None:

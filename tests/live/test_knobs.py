@@ -13,7 +13,7 @@ import pytest
 
 from nodeagent.kernel.cgroup_v1 import CpuV1
 from nodeagent.kernel.cpu import CpuCgroup
-from nodeagent.kernel.knobs import Knobs
+from nodeagent.kernel.knobs import SELDOM, Knobs
 from nodeagent.model.errors import AgentError, Refused
 from nodeagent.model.plan import Change, Kind, Knob
 from nodeagent.originals import Originals
@@ -90,6 +90,32 @@ def test_a_period_that_is_not_the_default_is_kept(place: Place, knobs: Knobs) ->
     assert texts.get("cpu.max", "12000 40000\n") == "12000 40000\n"
     assert texts.get("cpu.cfs_quota_us", "12000\n") == "12000\n"
     assert texts.get("cpu.cfs_period_us", "40000\n") == "40000\n"
+
+
+def period(place: Place, quota_us: int, period_us: int) -> None:
+    if place.version == 1:
+        (place.path / "cpu.cfs_quota_us").write_text(str(quota_us))
+        (place.path / "cpu.cfs_period_us").write_text(str(period_us))
+    else:
+        (place.path / "cpu.max").write_text(f"{quota_us} {period_us}")
+
+
+def test_a_period_that_another_writer_changed_is_seen_soon_and_no_write_goes_by_the_old_one(
+    place: Place, knobs: Knobs
+) -> None:
+    quota = Knob(Kind.CPU_QUOTA, place.target)
+    period(place, 20_000, 100_000)
+    assert [knobs.read((quota,), {})[0].actual for _ in range(SELDOM + 1)] == [0.2] * (SELDOM + 1)
+    period(place, 20_000, 40_000)
+    seen = [knobs.read((quota,), {})[0].actual for _ in range(SELDOM)]
+    assert seen[-1] == 0.5
+    assert set(seen) <= {0.2, 0.5}
+    period(place, 20_000, 80_000)
+    assert knobs.apply([Change(quota, 0.5, 0.75, "")])[0].ok
+    assert place.texts().get("cpu.max", "60000 80000\n") == "60000 80000\n"
+    assert place.texts().get("cpu.cfs_quota_us", "60000\n") == "60000\n"
+    period(place, 10_000, 50_000)  # both: seen at once
+    assert knobs.read((quota,), {})[0].actual == 0.2
 
 
 def test_a_child_quota_above_its_parents_is_refused_on_v1_and_told(place: Place, knobs: Knobs) -> None:

@@ -36,10 +36,10 @@ print("the start is left out" if gc.get_freeze_count() > 0.9 * before else "all 
 
 ARENAS = """
 import ctypes, sys, threading
-from nodeagent.garbage import few_arenas
+from nodeagent.garbage import lean_allocator
 
 if sys.argv[1:]:
-    few_arenas()
+    lean_allocator()
 libc = ctypes.CDLL(None)
 libc.malloc.restype = ctypes.c_void_p
 all_here = threading.Barrier(6)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from nodeagent.kernel.cgroup import KnobCgroup
 from nodeagent.kernel.knobs import Knobs
 from nodeagent.kernel.mounts import Hierarchies, Hierarchy
 from nodeagent.kernel.targets import limited
@@ -48,7 +49,8 @@ class Tree:
 
 
 @pytest.fixture(params=[1, 2], ids=["v1", "v2"])
-def tree(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Tree]:
+def tree(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Tree]:
+    monkeypatch.setattr(KnobCgroup, "keeps", False)  # open files of this tree outlive their directory
     made = Tree(tmp_path, request.param)
     made.make(POD)
     yield made

@@ -95,7 +95,7 @@ def _unsupported(names: tuple[str, ...], silent: bool) -> frozenset[Sign]:
 
 
 def _nothing_new(pod: Pod, before: Pod) -> bool:
-    return (
+    return pod is before or (
         pod.reading == before.reading
         and (pod.symptoms is before.symptoms or pod.symptoms == before.symptoms)
         and (pod.app is before.app or pod.app == before.app)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-from nodeagent.model.glob import glob_regex
+from nodeagent.model.glob import any_glob_regex
 from nodeagent.model.nic import Classifier, Marks, NicsSeen, PodNet
 from nodeagent.model.pod import PodSpec, Qos
 
@@ -26,7 +26,7 @@ class NetClasses(NamedTuple):
         """Why a pod in the host's network has no class; empty when it has."""
         if spec.hands_off:
             return "in the host's network, and to be left alone: hands_off"
-        if not any(glob_regex(glob).fullmatch(spec.cgroup) for glob in self.scope):
+        if not any_glob_regex(self.scope).fullmatch(spec.cgroup):
             return "in the host's network, and not within `scope`"
         if spec.cgroup not in self.there:
             return "in the host's network, and in no cgroup of its own in the net_cls hierarchy"
