@@ -17,16 +17,15 @@ from collections.abc import Iterator
 TIDY_S = 10.0
 THRESHOLDS = (50_000, 50, 100)  # beyond what a tick makes: for a crowd of clients between two looks
 ARENAS = 2
-# mallopt(3): M_ARENA_MAX, M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, M_TOP_PAD
-_LEAN = {-8: ARENAS, -3: 128 << 10, -1: 64 << 10, -2: 0}
+_LEAN = {-8: ARENAS, -3: 128 << 10}  # mallopt(3): M_ARENA_MAX, M_MMAP_THRESHOLD
 
 
 def lean_allocator() -> None:
     """What is free goes back to the kernel. To be called before much is imported and there are threads.
 
-    By itself glibc would raise both thresholds with each large piece that is freed, and give each of gRPC's
-    threads an arena that keeps what it once needed; Python's own lock lets hardly two of them allocate at a
-    time. 1.4 MiB of 65 with 250 pods. Does nothing with another libc.
+    By itself glibc would raise the thresholds above which it does so with each large piece that is freed, and
+    give each of gRPC's threads an arena that keeps what it once needed; Python's own lock lets hardly two of
+    them allocate at a time. 1 MiB of 65 with 250 pods. Does nothing with another libc.
     """
     with contextlib.suppress(AttributeError):
         for parameter, value in _LEAN.items():
