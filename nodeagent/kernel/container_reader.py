@@ -45,9 +45,10 @@ class ContainerReader:
             self._last = Container(self._name, self._directory.path, self._directory.inode, reading)
         return self._last
 
-    def still(self) -> bool:
-        """True when it rests as at the last reading."""
-        return not self._fresh and self._last is not None and self._cgroup.still()
+    @property
+    def known(self) -> bool:
+        """True once all of it was read."""
+        return not self._fresh and self._last is not None
 
     def throttled_us(self) -> int:
         """us that its own quota stopped it until now, between two readings."""

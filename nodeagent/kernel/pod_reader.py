@@ -140,11 +140,15 @@ class PodReader:
         return None if waited_us is None else (waited_us, self._cgroup.throttled_us() + inner)
 
     def _still(self) -> bool:
-        """At rest as in the last tick, all of it, with nobody to ask for more: the pod is what it was."""
-        awake = self._busy or self._gate.moved or self._cgroup.delay is not None or self._pod is None
-        if awake or (self._host.attended and self._attended) or not self._cgroup.still():
+        """At rest as in the last tick, all of it, with nobody to ask for more: the pod is what it was.
+
+        What its containers use and wait for is in its own counters.
+        """
+        gate = self._gate
+        awake = self._busy or gate.moved or self._cgroup.delay is not None or self._pod is None
+        if awake or (self._host.attended and self._attended) or not self._cgroup.still(calm=gate.calm):
             return False
-        return not self._containers or all(inner.still() for inner in self._containers.values())
+        return not self._containers or all(inner.known for inner in self._containers.values())
 
     def close(self) -> None:
         self._cgroup.close()

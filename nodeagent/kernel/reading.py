@@ -7,7 +7,9 @@
 A cgroup at rest (no task of it ran or waited) is not throttled, charges no memory and fails no charge: its
 throttling and memory events stand still, and its memory usage, which others may reclaim, is left to the slow
 tier or to the tick in which the gate moves. Once a slow reading has found it so, and as long as its memory
-usage stays the same, its slow values are what they were, without being read, for REST_S at most.
+usage stays the same, its slow values are what they were, without being read, for REST_S at most. Where all
+pods beside it together hardly waited for CPU, its own pressure is not read while nothing runs in it: what it
+waits is told by the tick in which it runs, or the slow tier.
 Invariant: a cgroup is read only while the one of its name has its inode. A slow value is never shown as newer
 than it is; memory and io pressure are carried over under a newer `slow_at` only while the gate is shut.
 """
@@ -185,14 +187,17 @@ class CgroupReader:
         """us that its own quota stopped it until now; looked at only where it ever did."""
         return (self._last_cpu[3] and self._cpu.throttled_us()) or 0
 
-    def still(self) -> bool:
-        """True when it rests as at the last reading, which `read` would give again; slow values apart."""
+    def still(self, *, calm: bool) -> bool:
+        """True when it rests as at the last reading, which `read` would give again; slow values apart.
+
+        `calm`: that nothing ran in it is enough, as nobody in it can have waited for long.
+        """
         psi, gone_before = self._psi, self._misses.gone
         if (
             psi is None
             or not self._sure
-            or psi.cpu.value() is not self._last.cpu_stall
             or not self._cpu.still()
+            or not (calm or psi.cpu.value() is self._last.cpu_stall)
         ):
             self._sure = self._sure and self._misses.gone == gone_before
             return False

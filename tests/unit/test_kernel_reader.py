@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from nodeagent.kernel.gate import CALM_US
 from nodeagent.kernel.reader import NodeReader, boot_id
 from nodeagent.model.errors import AgentError
 from nodeagent.model.pod import Member, Qos
@@ -229,6 +230,24 @@ def test_a_cgroup_at_rest_is_left_alone_and_seen_when_it_stirs(start: Start, tmp
     (tmp_path / f"{CG}/unified/{trees.POD}/cpu.pressure").write_text(trees.pressure(1001, 10))
     reading = only(reader, members, 105.93).reading  # nothing of it ran, but something waited
     assert (reading.throttled_us, reading.memory_bytes, reading.cpu_us) == (1, 5, 7654)
+
+
+@pytest.mark.parametrize("all_waited_us", [CALM_US, CALM_US + 1])
+def test_pressure_of_a_cgroup_in_which_nothing_runs_is_read_where_somebody_beside_it_may_wait(
+    start: Start, tmp_path: Path, all_waited_us: int
+) -> None:
+    reader, members = start("hybrid")
+    above, own = (
+        tmp_path / f"{CG}/unified/{path}/cpu.pressure" for path in (os.path.dirname(trees.POD), trees.POD)
+    )
+    above.write_text(trees.pressure(5000, 10))
+    rests = [only(reader, members, 100.0 + tick / 10) for tick in range(60)][-1]
+    above.write_text(trees.pressure(5000 + all_waited_us, 10))
+    own.write_text(trees.pressure(1001, 10))
+    seen = only(reader, members, 105.92)
+    assert (seen is rests) is (all_waited_us == CALM_US)
+    (tmp_path / f"{CG}/cpuacct/{trees.POD}/cpuacct.usage").write_text("8000000\n")
+    assert only(reader, members, 105.93).reading.cpu_stall == Stall(1001, 10)
 
 
 def test_slow_values_of_a_cgroup_at_rest_are_what_they_were_until_something_moves(

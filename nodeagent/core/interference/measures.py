@@ -71,7 +71,7 @@ def _measures(
     unsupported = _unsupported(pod.unsupported, pod.app is None)
     if dt_s is None:
         return Measures({}, unsupported)
-    if before is not None and p.cores == 0.0 and _nothing_new(pod, before):
+    if p.cores == 0.0 and (before is pod or (before is not None and _nothing_new(pod, before))):
         return _still(p, unsupported)
     values = host.shares(cpus_of.get(pod.spec.cgroup))
     span_s: dict[Sign, float] = {}
@@ -95,7 +95,7 @@ def _unsupported(names: tuple[str, ...], silent: bool) -> frozenset[Sign]:
 
 
 def _nothing_new(pod: Pod, before: Pod) -> bool:
-    return pod is before or (
+    return (
         pod.reading == before.reading
         and (pod.symptoms is before.symptoms or pod.symptoms == before.symptoms)
         and (pod.app is before.app or pod.app == before.app)
