@@ -100,6 +100,34 @@ def test_it_is_first_in_line_only_after_two_waits_that_ended_late_and_for_ten_mi
     assert after((0.006, 0.0), (0.0, 5.0), (0.006, 4.0), (0.0, 599.0), (0.0, 2.0)) == [0, 0, 1, 1, 0]
 
 
+# The policies after two `renew`, where the moment of the first one is spent before it has returned.
+SPENT_WITHIN = """
+import os, signal
+from nodeagent.kernel import own_sched
+
+schedule, sent = own_sched._schedule, []
+
+def spent(policy, priority):
+    schedule(policy, priority)
+    if priority and not sent:
+        sent.append(os.kill(os.getpid(), signal.SIGXCPU))
+
+first = own_sched.FirstInLine()
+first.begin()
+own_sched._schedule = spent
+for _ in range(2):
+    first.woke(1.0, 1000.0)
+for now in (1001.0, 1002.0):
+    first.renew(now)
+    print(os.sched_getscheduler(0) & 3, flush=True)
+first.end()
+"""
+
+
+def test_a_moment_that_is_spent_while_it_begins_is_not_the_last_one() -> None:
+    assert ran(SPENT_WITHIN) == ["0", "1"]
+
+
 def test_where_the_kernel_would_end_the_process_for_it_it_is_not_asked() -> None:
     program = f"""
 import resource
