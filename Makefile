@@ -55,7 +55,7 @@ bench-soak: $(STAMP) ## a day of broken links, new certificates and clients, in 
 bench-long: $(STAMP) ## 30 min of pods, reloads, watchers and full CPUs: is anything lost? (root; ARGS='--quick --json')
 	@exec $(BIN)/python -m tests.bench.endurance $(ARGS)
 
-bench-tide: $(STAMP) ## two SYNTHETIC days lent by nodeagent and by its peers' formulas, 90 s (ARGS='--trace FILE')
+bench-tide: $(STAMP) ## two SYNTHETIC days lent by nodeagent and by its peers' formulas, 2 min (ARGS='--trace FILE')
 	@exec $(BIN)/python -m tests.bench tide $(ARGS)
 
 eval: $(STAMP) ## how well interference is found and ended, replayed (ARGS=--quick: live; --record DIR: all anew)

@@ -93,7 +93,7 @@ class CpuPolicy(Struct, frozen=True, forbid_unknown_fields=True):
             description="where SCHED_IDLE parts all Batch from all online pods: share of the node's cores "
             "less the system's that Batch may use, whatever online pods use; 0 = no more than elsewhere",
         ),
-    ] = 0.0
+    ] = 1.0
     idle: Annotated[
         bool, Meta(description="run Batch under SCHED_IDLE (cpu.idle=1) where the kernel has it")
     ] = True

@@ -37,7 +37,7 @@ READY_RATIO = 0.2  # of all CPUs: so much at least has a surge to take from Batc
 PATIENCE_S = 4.0
 POLL_S = 0.0005
 # Back soon, so that the next surge finds Batch as large as this one did; what is noticed stays as it is.
-SOON = "[cpu]\nrecover_after_s = 0.2\nrecover_jitter_s = 0.0\nrecover_ratio_per_s = 1.0\nwindow_s = 0.5\n"
+SOON = "recover_after_s = 0.2\nrecover_jitter_s = 0.0\nrecover_ratio_per_s = 1.0\nwindow_s = 0.5\n"
 KINDS = {"twice as many threads as CPUs": 2 * CPUS, "as many threads as CPUs": CPUS}
 STEADY_LOADS = (0.3, 0.6)  # of the CPUs
 STEADY_TURNS, STEADY_S = 2, 20.0
@@ -183,7 +183,7 @@ def switch(agent: RunningAgent, lane: str, more: str = "") -> None:
 
 
 def _toml(lane: str, more: str) -> str:
-    return f"[agent]\nfast_lane_s = {LANES[lane]}\n{more}"
+    return f"[agent]\nfast_lane_s = {LANES[lane]}\n[cpu]\nyielding_ceiling_ratio = 0\n{more}"
 
 
 def _steady(agent: RunningAgent, server: Server, batch: str, load: float) -> bool:

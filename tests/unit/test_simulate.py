@@ -28,7 +28,8 @@ HOUR = 3600.0
 CORES = 8
 EVER = 1e12  # a task that does not end
 WHOLE = Shape(CORES, 1.0, 10.0, task_s=EVER)
-CALM = Policy(cpu=CpuPolicy(dead_band_ratio=0.0, window_s=0.0))
+BY_QUOTA = Policy(cpu=CpuPolicy(yielding_ceiling_ratio=0.0))
+CALM = Policy(cpu=CpuPolicy(dead_band_ratio=0.0, window_s=0.0, yielding_ceiling_ratio=0.0))
 
 
 class Fixed:
@@ -54,7 +55,7 @@ def told(*cores: float, every_s: float = 1.0) -> Trace:
 
 
 def ours(policy: Policy | None = None) -> Ours:
-    return Ours(policy or Policy(), CORES, 32 << 30, ["web"])
+    return Ours(policy or BY_QUOTA, CORES, 32 << 30, ["web"])
 
 
 def played(trace: Trace, policy: Policy | None = None, shape: Shape | None = None) -> list[Moment]:
@@ -159,6 +160,12 @@ def test_nodeagent_takes_back_in_the_tick_after_a_surge_and_gives_slowly() -> No
     assert limits[121] == pytest.approx(1.6)
     regrown = limits.index(max(limits[151:]), 151)
     assert regrown > 155
+
+
+def test_where_batch_gives_way_all_is_lent_but_no_more_is_promised() -> None:
+    found = played(told(*[2.0] * 300), Policy())
+    assert found[-1].share.batch == pytest.approx(6.0)
+    assert found[-1].terms.offered_cores == pytest.approx(5.6)
 
 
 def test_pressure_is_derived_from_the_model_so_that_batch_is_halved() -> None:

@@ -113,8 +113,11 @@ def test_it_is_halved_all_the_same_when_online_work_is_hurt() -> None:
     assert world.quota <= 2.0 + 0.05, "half of what both pods use"
 
 
-def test_by_default_it_follows_online_use() -> None:
+def test_by_default_it_gets_all_and_with_a_ratio_of_0_it_follows_online_use() -> None:
     world = _idle_world(CpuPolicy().yielding_ceiling_ratio)
+    world.run(*[Load(ls_cores=4.0)] * 60)
+    assert world.quota > 7.5
+    world = _idle_world(0.0)
     world.run(*[Load(ls_cores=4.0)] * 60)
     assert world.quota < 8 * 0.95 - 4.0 + 0.01
     assert TIER in world.kernel.knobs

@@ -15,7 +15,7 @@ import matplotlib.pyplot as plt
 
 ALONE, TOGETHER = (
     "online alone",
-    ("no control", "static weights", "SCHED_IDLE", "koordlet", "nodeagent", "nodeagent, all lent"),
+    ("no control", "static weights", "SCHED_IDLE", "koordlet", "nodeagent, by quota", "nodeagent"),
 )
 COLOURS = {
     "online alone": "#7f7f7f",
@@ -23,8 +23,8 @@ COLOURS = {
     "static weights": "#dd8452",
     "SCHED_IDLE": "#d9b36c",
     "koordlet": "#8172b3",
-    "nodeagent": "#6bb37a",
-    "nodeagent, all lent": "#1d6b33",
+    "nodeagent, by quota": "#6bb37a",
+    "nodeagent": "#1d6b33",
 }
 ONLINE, BATCH, QUOTA, SURGE = "#4c72b0", "#e3a857", "#222222", "#bbbbbb"
 SLOWEST = 1.15  # of the axis, for what never happened
@@ -34,7 +34,13 @@ def main(read: str, write: str) -> None:
     """Draw."""
     told = json.loads(Path(read).read_text())
     plt.rcParams.update(
-        {"font.size": 10, "axes.titlesize": 11, "axes.titleweight": "bold", "axes.titlelocation": "left"}
+        {
+            "font.size": 10,
+            "xtick.labelsize": 9,
+            "axes.titlesize": 11,
+            "axes.titleweight": "bold",
+            "axes.titlelocation": "left",
+        }
     )
     figure = plt.figure(figsize=(13.0, 13.0), constrained_layout=True)
     grid = figure.add_gridspec(3, 2)
@@ -44,7 +50,7 @@ def main(read: str, write: str) -> None:
     _reactions(figure.add_subplot(grid[1, 1]), told)
     left = figure.add_subplot(grid[2, 0])
     _line(left, told, "koordlet")
-    _line(figure.add_subplot(grid[2, 1], sharey=left), told, "nodeagent, all lent")
+    _line(figure.add_subplot(grid[2, 1], sharey=left), told, "nodeagent")
     m = told["machine"]
     where = "virtual machine" if m["virtual"] else "bare machine"
     figure.suptitle(

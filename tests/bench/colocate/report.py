@@ -10,9 +10,9 @@ from msgspec import Struct
 from tests.bench.colocate import figures
 from tests.bench.colocate.figures import Measured, Repeats
 from tests.bench.colocate.runs import (
-    ALL_LENT,
     ALONE,
     BATCH_ALONE,
+    BY_QUOTA,
     EQUAL,
     IDLE,
     KOORDLET,
@@ -27,8 +27,8 @@ from tests.bench.colocate.runs import (
 from tests.bench.colocate.tide import SURGE_S
 
 P99_MOST, WORK_LEAST, UTILISATION_LEAST, OVER_KOORDLET_LEAST = 1.10, 0.90, 0.95, 1.2
-TOGETHER = (EQUAL, STATIC, IDLE, KOORDLET, NODEAGENT, ALL_LENT)
-OURS = (NODEAGENT, ALL_LENT)
+TOGETHER = (EQUAL, STATIC, IDLE, KOORDLET, BY_QUOTA, NODEAGENT)
+OURS = (BY_QUOTA, NODEAGENT)
 IN_SHORT = (
     " p50,",
     " p99,",
@@ -108,9 +108,11 @@ def _targets(repeats: Repeats, services: Sequence[str]) -> Iterator[Target]:
     for service in services:
         for variant in TOGETHER:
             ratio = repeats.ratio(variant, ALONE, p99_of(service))
-            yield Target(f"{service} p99: {variant} / alone", ratio, P99_MOST if variant in OURS else None)
+            yield Target(
+                f"{service} p99: {variant} / alone", ratio, P99_MOST if variant == NODEAGENT else None
+            )
     for variant in TOGETHER:
-        least = (WORK_LEAST, UTILISATION_LEAST) if variant == ALL_LENT else (None, None)
+        least = (WORK_LEAST, UTILISATION_LEAST) if variant == NODEAGENT else (None, None)
         work = repeats.work(
             variant, lambda run, alone: figures.work_core_s(run, alone) / figures.left_core_s(run)
         )

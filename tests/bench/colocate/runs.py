@@ -6,14 +6,14 @@ from msgspec import Struct
 
 from tests.bench.colocate.tide import Shape
 
-ALONE, EQUAL, STATIC, IDLE, KOORDLET, NODEAGENT, ALL_LENT, BATCH_ALONE = VARIANTS = (
+ALONE, EQUAL, STATIC, IDLE, KOORDLET, BY_QUOTA, NODEAGENT, BATCH_ALONE = VARIANTS = (
     "online alone",
     "no control",
     "static weights",
     "SCHED_IDLE",
     "koordlet",
+    "nodeagent, by quota",
     "nodeagent",
-    "nodeagent, all lent",
     "Batch alone",
 )
 

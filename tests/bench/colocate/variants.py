@@ -6,8 +6,8 @@ These are the cgroups that `nodeagent exec` makes, the same ones in all variants
 equal: each has the weight that a cgroup has by default, as if all were siblings. Static weights are those of
 Kubernetes, 1024 for an online pod and 2 for all BestEffort ones. koordlet's driver adds a quota to them.
 SCHED_IDLE is the best that the kernel does without anybody: static weights, and Batch's tier gives way.
-nodeagent starts on cgroups as they are made, without any configuration, and sets all by itself; "all lent" is
-with cpu.yielding_ceiling_ratio = 1: its Batch tier is SCHED_IDLE, so nothing is kept free for online pods.
+nodeagent starts on cgroups as they are made, without any configuration, and sets all by itself; "by quota" is
+with cpu.yielding_ceiling_ratio = 0: what it keeps free where SCHED_IDLE does not part Batch from online pods.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 
 from nodeagent.kernel.mounts import Hierarchies
 from nodeagent.model.pod import OWN_LS, OWN_ROOT, OWN_TIER
-from tests.bench.colocate.runs import ALL_LENT, BATCH_ALONE, EQUAL, IDLE, KOORDLET, NODEAGENT, STATIC
+from tests.bench.colocate.runs import BATCH_ALONE, BY_QUOTA, EQUAL, IDLE, KOORDLET, NODEAGENT, STATIC
 from tests.bench.eval.places import SHARES_PER_CORE, Place, ended, weigh
 from tests.live.running import running
 
@@ -61,9 +61,9 @@ def controlled(
         with ended(subprocess.Popen(words, start_new_session=True)) as driver:
             yield driver.pid
             assert driver.poll() is None, "koordlet's driver ended"
-    elif variant in (NODEAGENT, ALL_LENT):
+    elif variant in (BY_QUOTA, NODEAGENT):
         values: dict[str, object] = {"agent__tick_s": 1.0, "log__level": "info", **agent}
-        values |= {"cpu.yielding_ceiling_ratio": 1.0} if variant == ALL_LENT else {}
+        values |= {"cpu.yielding_ceiling_ratio": 0.0} if variant == BY_QUOTA else {}
         with running(home, None, (), **values) as process:
             yield process.process.pid
             assert process.process.poll() is None, process.log_path.read_text()[-2000:]

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import msgspec
 
 from nodeagent.model.errors import AgentError
-from nodeagent.model.policy import Policy
+from nodeagent.model.policy import CpuPolicy, Policy
 from nodeagent.simulate import table
 from nodeagent.simulate.account import Account
 from nodeagent.simulate.answer import Simulated
@@ -130,9 +130,11 @@ def _within(kind: type[int] | type[float], least: float, most: float) -> Callabl
 
 def _lenders(told: Trace, cores: int) -> dict[str, Lender]:
     names = [pod.name for pod in told.pods]
-    ours = Ours(Policy(), cores, 4 * GIB * cores, names)
+    by_quota = Policy(cpu=CpuPolicy(yielding_ceiling_ratio=0.0))  # as where SCHED_IDLE does not part them
+    ours = {"nodeagent": Policy(), "nodeagent, by quota": by_quota}
+    lenders = {name: Ours(policy, cores, 4 * GIB * cores, names) for name, policy in ours.items()}
     peers = (Koordinator(cores), Katalyst(cores, util=False), Katalyst(cores, util=True), Volcano(cores))
-    return {"nodeagent": ours, **{peer.name: peer for peer in peers}}
+    return {**lenders, **{peer.name: peer for peer in peers}}
 
 
 def _days(told: Trace, lender: Lender, name: str, asked: argparse.Namespace) -> dict[str, Simulated]:
