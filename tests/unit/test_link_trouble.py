@@ -175,7 +175,7 @@ def test_a_server_that_flaps_leaves_no_descriptors_threads_or_tasks(tmp_path: Pa
                 link.publish(offering(number, float(number)))
             if number in (9, 39):
                 assert eventually(lambda: not link.seen().connected)
-                counts.append(settled_counts())
+                counts.append(settled_counts(*counts))
         assert link.seen().losses >= 40
     (fds, threads, tasks), (fds_later, threads_later, tasks_later) = counts
     assert fds_later <= fds + 2
@@ -183,10 +183,15 @@ def test_a_server_that_flaps_leaves_no_descriptors_threads_or_tasks(tmp_path: Pa
     assert tasks_later <= tasks + 2
 
 
-def settled_counts() -> tuple[int, int, int]:
-    """The least number of descriptors, threads and asyncio objects within three seconds."""
+def settled_counts(enough: tuple[int, int, int] = (0, 0, 0)) -> tuple[int, int, int]:
+    """The least number of descriptors, threads and asyncio objects within three seconds.
+
+    While they are more than `enough`, within fifteen: on a full machine what has ended takes its time to go.
+    """
     least = (10**9,) * 3
-    for _ in range(60):
+    for number in range(300 if any(enough) else 60):
+        if number >= 60 and all(found <= most for found, most in zip(least, enough, strict=True)):
+            break
         gc.collect()
         kinds = sum(
             type(each).__name__ in ("Task", "StreamStreamCall", "_AioCall") for each in gc.get_objects()
