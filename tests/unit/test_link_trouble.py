@@ -168,7 +168,7 @@ def test_a_server_that_flaps_leaves_no_descriptors_threads_or_tasks(tmp_path: Pa
     at = f"unix:{tmp_path}/c.sock"
     with linked(at, backoff_s=0.05, backoff_max_s=0.1) as link:
         link.publish(offering(1, 3.0))
-        counts = []
+        counts: list[tuple[int, int, int]] = []
         for number in range(40):
             with collecting(at) as (collector, _):
                 assert eventually(lambda here=collector: bool(here.streams))  # type: ignore[misc]
