@@ -97,7 +97,8 @@ def run(words: list[str]) -> int:
 def _parsed(words: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m tests.bench tide",
-        description="One day of online CPU use, lent by nodeagent and by its peers' published formulas.",
+        description="One day of online CPU use, lent by nodeagent and by its peers' published formulas. "
+        '"by quota" is nodeagent where SCHED_IDLE does not part Batch from online work.',
         epilog="Without --trace it is SYNTHETIC: a tide with noise and flash crowds. Day 1 begins cold, "
         "day 2 with what was learned in day 1.",
     )
@@ -131,7 +132,7 @@ def _within(kind: type[int] | type[float], least: float, most: float) -> Callabl
 def _lenders(told: Trace, cores: int) -> dict[str, Lender]:
     names = [pod.name for pod in told.pods]
     by_quota = Policy(cpu=CpuPolicy(yielding_ceiling_ratio=0.0))  # as where SCHED_IDLE does not part them
-    ours = {"nodeagent": Policy(), "nodeagent, by quota": by_quota}
+    ours = {"nodeagent": Policy(), "by quota": by_quota}
     lenders = {name: Ours(policy, cores, 4 * GIB * cores, names) for name, policy in ours.items()}
     peers = (Koordinator(cores), Katalyst(cores, util=False), Katalyst(cores, util=True), Volcano(cores))
     return {**lenders, **{peer.name: peer for peer in peers}}
