@@ -2,7 +2,7 @@
 
 redis and nginx under open-loop load with a tide and surges, beside jobs that would take every CPU (ffmpeg,
 liblzma, stress-ng): online alone, without control, with static weights, with these and Batch in SCHED_IDLE,
-under koordlet's published rule, under nodeagent (by default, and lending all), and Batch alone. Every variant
+under koordlet's published rule, under nodeagent (by quota, and as it comes), and Batch alone. Every variant
 once a round, in random order. Needs root, cgroups, and for what is not installed Debian's package lists and a
 network. A full run takes 20 minutes, --quick three.
 
