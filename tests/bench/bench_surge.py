@@ -2,8 +2,8 @@
 
 A surge is stamped before its first request is sent. The quota is read each half millisecond by the same
 process, which runs before all others where it may, so both stamps are of one clock; the journal, which has
-the same clock, says when the tick began that cut Batch. The agent bounds Batch by quota here, as it does where
-SCHED_IDLE does not part Batch from online pods: elsewhere a surge that makes nobody wait cuts nobody.
+the same clock, says when the tick began that cut Batch. The agent bounds Batch by quota here, as it does
+where SCHED_IDLE does not part Batch from online pods: elsewhere a surge that makes nobody wait cuts nobody.
 """
 
 from __future__ import annotations

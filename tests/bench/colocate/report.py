@@ -108,9 +108,7 @@ def _targets(repeats: Repeats, services: Sequence[str]) -> Iterator[Target]:
     for service in services:
         for variant in TOGETHER:
             ratio = repeats.ratio(variant, ALONE, p99_of(service))
-            yield Target(
-                f"{service} p99: {variant} / alone", ratio, P99_MOST if variant in OURS else None
-            )
+            yield Target(f"{service} p99: {variant} / alone", ratio, P99_MOST if variant in OURS else None)
     for variant in TOGETHER:
         least = (WORK_LEAST, UTILISATION_LEAST) if variant == NODEAGENT else (None, None)
         work = repeats.work(
